@@ -1,0 +1,287 @@
+//! Errors that leave a module: a stable code, what happened, where, and how to mend it.
+//!
+//! One table ([`Code::facts`]) fixes each code's number, class and retry advice; gRPC status and
+//! exit status follow from the class. Codes are never renumbered.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// What kind of trouble it is; decides gRPC status and exit status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// The request cannot be right, whoever is asked.
+    BadRequest,
+    /// The thing does not exist.
+    NotFound,
+    /// It exists already, or is not what the request expected.
+    Conflict,
+    /// Nobody can answer at the moment.
+    Unavailable,
+    /// It may or may not have happened.
+    OutcomeUnknown,
+    /// Too late.
+    DeadlineExceeded,
+    /// A limit was met.
+    Exhausted,
+    /// User code failed.
+    UserCode,
+    /// Damage on disk.
+    DataLoss,
+    /// Not allowed.
+    Denied,
+    /// A bug.
+    Internal,
+}
+
+/// What a client may do with the same request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Retry {
+    /// Asking again gives the same answer, or may do harm.
+    Never,
+    /// Ask the same peer again, after a pause.
+    SamePeer,
+    /// Ask another peer (the leader named, if one is).
+    OtherPeer,
+}
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $number:literal, $class:ident, $retry:ident, $remedy:literal;)*) => {
+        /// A stable error code, shown as `KSnnnn`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[repr(u16)]
+        pub enum Code { $($(#[$doc])* $name = $number),* }
+
+        impl Code {
+            /// Every code, in the order of the numbers.
+            pub const ALL: &'static [Code] = &[$(Code::$name),*];
+
+            /// The code's class, retry advice and usual remedy.
+            pub fn facts(self) -> (Class, Retry, &'static str) {
+                match self { $(Code::$name => (Class::$class, Retry::$retry, $remedy)),* }
+            }
+        }
+    };
+}
+
+codes! {
+    /// A request that no grid could serve: empty name, missing field, keys of several slots.
+    InvalidRequest = 1001, BadRequest, Never, "correct the request; `keystead help COMMAND` shows the form";
+    /// A map or task name that is not allowed.
+    InvalidName = 1002, BadRequest, Never, "use 1 to 128 letters, digits, '-', '_', '.' or ':'";
+    /// A key or value over the limit.
+    TooLarge = 1003, BadRequest, Never, "send a smaller key or value, or raise max_value_bytes in the config";
+    /// The value is not what the operation needs, or not of the map's codec.
+    WrongCodec = 1004, BadRequest, Never, "write values of the map's codec; `keystead get` shows what is there";
+    /// The number does not fit.
+    NumberOverflow = 1005, BadRequest, Never, "use a smaller delta or reset the entry";
+    /// Keys of a request that must share a slot do not.
+    CrossSlot = 1006, BadRequest, Never, "give the keys a common {tag}, or name the affinity";
+    /// The configuration is not usable.
+    InvalidConfig = 1007, BadRequest, Never, "correct the named option";
+    /// An option asks for an address that would be open to the network.
+    PublicAddress = 1008, Denied, Never, "listen on loopback, or pass --insecure if the network is trusted";
+
+    /// No such map.
+    NoSuchMap = 2001, NotFound, Never, "create it with a first `keystead put`, or correct the name";
+    /// No such task on this peer.
+    NoSuchTask = 2002, NotFound, Never, "register the task on every peer, or correct the name";
+    /// No such key.
+    NoSuchKey = 2003, NotFound, Never, "put the key first";
+    /// A map of that name exists with another description.
+    MapExists = 2004, Conflict, Never, "use the map as it is, or another name";
+    /// A meta row has changed since it was read.
+    RowChanged = 2005, Conflict, SamePeer, "read the row again and repeat the change";
+
+    /// This peer does not lead the partition.
+    NotLeader = 3001, Unavailable, OtherPeer, "ask the peer that leads the partition";
+    /// The partition has no leader at the moment.
+    NoLeader = 3002, Unavailable, OtherPeer, "try again in a moment; `keystead partitions` shows the leaders";
+    /// No route: the peer cannot be reached.
+    PeerUnreachable = 3003, Unavailable, OtherPeer, "try another peer; `keystead members` shows who is there";
+    /// The peer has not joined or founded a grid yet.
+    NotReady = 3004, Unavailable, OtherPeer, "wait until /readyz answers 200";
+    /// The peer is shutting down.
+    ShuttingDown = 3005, Unavailable, OtherPeer, "ask another peer";
+    /// A queue is full.
+    Overloaded = 3006, Exhausted, SamePeer, "send less, or later; the limits are in the config";
+    /// The request's time is over before an answer.
+    DeadlineExceeded = 3007, DeadlineExceeded, SamePeer, "allow more time; a retry with the same session number is safe";
+    /// The write may or may not have taken effect; asked again with its session number, it runs once.
+    OutcomeUnknown = 3008, OutcomeUnknown, SamePeer, "retry with the same session number";
+    /// The write's session has ended: it can no longer be told whether it ran.
+    SessionEnded = 3009, OutcomeUnknown, Never, "read the state and decide; open a new session";
+    /// An earlier write of the session to the slot has not arrived.
+    ResendFrom = 3010, Unavailable, SamePeer, "resend the session's writes from the number named";
+    /// A session holds too many unanswered writes.
+    SessionFull = 3011, Exhausted, SamePeer, "wait for answers before sending more";
+    /// The sender's clock is too far ahead.
+    ClockAhead = 3012, BadRequest, OtherPeer, "set the clock of the named peer";
+
+    /// A task's handler returned an error.
+    TaskFailed = 4001, UserCode, Never, "see the handler's message";
+    /// A task's handler panicked; its writes were undone.
+    TaskPanicked = 4002, UserCode, Never, "mend the handler; the panic is in the peer's log";
+    /// A task ran over its deadline; its writes were undone.
+    TaskOverrun = 4003, UserCode, Never, "make the handler shorter or its deadline longer";
+    /// A task touched a key outside its slot.
+    TaskOutsideSlot = 4004, UserCode, Never, "touch only keys that share the task key's {tag}";
+    /// A task's payload or answer could not be encoded or decoded.
+    TaskCodec = 4005, BadRequest, Never, "send the payload that the task takes";
+    /// An event is older than what the task still keeps.
+    TooLate = 4006, UserCode, Never, "send events no older than the window, or widen it";
+    /// Remote calls are refused inside a task.
+    RemoteCallInTask = 4007, UserCode, Never, "read only the task's own slot";
+
+    /// The disk failed; the peer stops.
+    DiskFailed = 5001, DataLoss, OtherPeer, "replace the disk and start the peer with an empty data directory";
+    /// The disk is full; nothing was written.
+    DiskFull = 5002, Exhausted, OtherPeer, "make room; the peer recovers by itself";
+    /// Bytes on disk are damaged where they had been durable.
+    CorruptLog = 5003, DataLoss, OtherPeer, "the peer replaces the affected replicas from the others";
+    /// A row's bytes are damaged or of an unknown version.
+    CorruptRow = 5004, DataLoss, Never, "restore the row from its source; please report this";
+    /// A file is of a format that this version does not know.
+    UnknownFormat = 5005, DataLoss, Never, "use the version of Keystead that wrote the data directory, or a later one";
+    /// The data directory is in use by another process.
+    DataDirBusy = 5006, Conflict, Never, "stop the other process, or choose another --data";
+
+    /// The peer belongs to another grid.
+    ForeignGrid = 6001, Denied, Never, "correct the seeds, or start with an empty data directory to join this grid";
+    /// The founders' settings differ.
+    FoundingMismatch = 6002, Conflict, Never, "start all founders with the same seeds, partitions and replicas";
+    /// The other peer speaks no common protocol version.
+    ProtocolMismatch = 6003, Denied, Never, "upgrade the older peer";
+    /// The caller may not do that.
+    Unauthorized = 6004, Denied, Never, "ask the grid's operator";
+
+    /// A state that cannot be: a bug.
+    Internal = 9001, Internal, Never, "please report this, with the peer's log";
+}
+
+impl Code {
+    /// The code with this number.
+    pub fn from_number(number: u16) -> Option<Code> {
+        Code::ALL.iter().copied().find(|code| *code as u16 == number)
+    }
+
+    /// The gRPC status number (google.rpc.Code).
+    pub fn grpc(self) -> i32 {
+        match self.facts().0 {
+            Class::BadRequest => 3,
+            Class::NotFound => 5,
+            Class::Conflict => 9,
+            Class::Unavailable => 14,
+            Class::OutcomeUnknown => 10,
+            Class::DeadlineExceeded => 4,
+            Class::Exhausted => 8,
+            Class::UserCode => 2,
+            Class::DataLoss => 15,
+            Class::Denied => 7,
+            Class::Internal => 13,
+        }
+    }
+
+    /// The command line's exit status: 1 failed, 2 usage, 3 not found.
+    pub fn exit_status(self) -> u8 {
+        match self.facts().0 {
+            Class::NotFound => 3,
+            _ if self == Code::InvalidConfig || self == Code::PublicAddress => 2,
+            _ => 1,
+        }
+    }
+
+    /// The retry advice.
+    pub fn retry(self) -> Retry {
+        self.facts().1
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KS{:04}", *self as u16)
+    }
+}
+
+/// An error with its code: what, where, remedy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub struct Error {
+    /// The stable code.
+    pub code: Code,
+    /// What happened, in one sentence without a full stop.
+    pub what: String,
+    /// Where: a peer, partition, map, file or option; empty if `what` says it.
+    pub place: String,
+    /// How to mend it.
+    pub remedy: String,
+    /// For `NotLeader`: the leader's address, if known.
+    pub leader: Option<String>,
+}
+
+impl Error {
+    /// An error with the code's usual remedy.
+    pub fn new(code: Code, what: impl Into<String>) -> Self {
+        Error { code, what: what.into(), place: String::new(), remedy: code.facts().2.to_owned(), leader: None }
+    }
+
+    /// Names where it happened.
+    #[must_use]
+    pub fn at(mut self, place: impl Into<String>) -> Self {
+        self.place = place.into();
+        self
+    }
+
+    /// Replaces the usual remedy.
+    #[must_use]
+    pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.remedy = remedy.into();
+        self
+    }
+
+    /// Names the leader to ask instead.
+    #[must_use]
+    pub fn leader(mut self, address: impl Into<String>) -> Self {
+        self.leader = Some(address.into());
+        self
+    }
+
+    /// A bug, seen at run time.
+    pub fn internal(what: impl Into<String>) -> Self {
+        Error::new(Code::Internal, what)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code, self.what)?;
+        if !self.place.is_empty() {
+            write!(f, " ({})", self.place)?;
+        }
+        if !self.remedy.is_empty() {
+            write!(f, "; {}", self.remedy)?;
+        }
+        Ok(())
+    }
+}
+
+/// The crate's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_unique_and_rise() {
+        assert!(Code::ALL.windows(2).all(|pair| (pair[0] as u16) < pair[1] as u16));
+        for code in Code::ALL {
+            assert_eq!(Code::from_number(*code as u16), Some(*code));
+        }
+    }
+
+    #[test]
+    fn an_error_says_what_where_and_how_to_mend_it() {
+        let error = Error::new(Code::NoSuchMap, "there is no map \"orders\"").at("peer n1").remedy("create it");
+        assert_eq!(error.to_string(), "KS2001: there is no map \"orders\" (peer n1); create it");
+        assert_eq!(error.code.exit_status(), 3);
+    }
+}

@@ -1,0 +1,18 @@
+//! Keystead: an embedded data-grid node.
+//!
+//! Every process is an equal peer that owns part of a consistent-hash ring of Raft-replicated
+//! partitions; tasks run on the peer that leads their key's partition, so the state they read is
+//! always local. `docs/ARCHITECTURE.md` names every module and the direction of dependencies:
+//! a module uses only what stands below it in this list.
+
+#![forbid(unsafe_code)]
+
+pub mod clock;
+pub mod error;
+pub mod membership;
+pub mod net;
+pub mod node;
+pub mod partition;
+pub mod raft;
+pub mod storage;
+pub mod types;

@@ -1,0 +1,35 @@
+//! TCP, as the machine has it.
+
+use super::{BoxIo, Listener, Network};
+use std::io;
+use tokio::net::{TcpListener, TcpStream};
+
+/// The machine's network.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TcpNetwork;
+
+#[async_trait::async_trait]
+impl Network for TcpNetwork {
+    async fn connect(&self, address: &str) -> io::Result<BoxIo> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(Box::new(stream))
+    }
+
+    async fn listen(&self, address: &str) -> io::Result<Box<dyn Listener>> {
+        Ok(Box::new(TcpListener::bind(address).await?))
+    }
+}
+
+#[async_trait::async_trait]
+impl Listener for TcpListener {
+    async fn accept(&mut self) -> io::Result<(BoxIo, String)> {
+        let (stream, peer) = TcpListener::accept(self).await?;
+        stream.set_nodelay(true)?;
+        Ok((Box::new(stream), peer.to_string()))
+    }
+
+    fn local_addr(&self) -> String {
+        TcpListener::local_addr(self).map_or_else(|_| String::new(), |address| address.to_string())
+    }
+}

@@ -1,0 +1,6 @@
+//! The composition root: builds a peer, supervises it, shuts it down in order. [`GridService`] is
+//! what the edges (gRPC, HTTP, embedded use) see of it.
+
+mod service;
+
+pub use service::{Explanation, GridService, MemberInfo, MemberState, PartitionInfo, PlacementTable, ReplicaInfo};

@@ -1,0 +1,150 @@
+//! What the edges see of a peer.
+
+use crate::error::Result;
+use crate::types::{
+    GridId, HybridTime, KeyCodec, MapDescriptor, NodeId, PartitionId, ReplicaId, Reply, Request, Slot, ValueCodec,
+};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// How a member stands, as gossip and the meta group together have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MemberState {
+    /// Known and alive.
+    Alive,
+    /// Known to the meta group, not heard of by gossip.
+    Unreachable,
+    /// Heard of by gossip, not yet known to the meta group.
+    Joining,
+}
+
+/// A member, as `keystead members --json` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberInfo {
+    /// Its name.
+    pub name: String,
+    /// Its identity.
+    pub id: NodeId,
+    /// Where clients and peers reach it.
+    pub address: String,
+    /// Its zone, if it names one.
+    pub zone: Option<String>,
+    /// How it stands.
+    pub state: MemberState,
+    /// Partitions that it leads, as far as the answering peer knows.
+    pub leaders: u32,
+    /// Partition replicas that it holds.
+    pub replicas: u32,
+}
+
+/// One replica of a partition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicaInfo {
+    /// Its id in the group.
+    pub replica: ReplicaId,
+    /// The node that holds it.
+    pub node: NodeId,
+    /// That node's name.
+    pub name: String,
+}
+
+/// A partition, as `keystead partitions --json` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionInfo {
+    /// Which.
+    pub id: PartitionId,
+    /// Its first slot.
+    pub first_slot: u16,
+    /// Its last slot, inclusive.
+    pub last_slot: u16,
+    /// Name of the node that leads it, if one is known.
+    pub leader: Option<String>,
+    /// Its replicas, the preferred leader first.
+    pub replicas: Vec<ReplicaInfo>,
+    /// The leader's term, as far as known.
+    pub term: u64,
+    /// Log index applied at the leader (or at the answering peer, if the leader cannot be asked).
+    pub applied: u64,
+    /// Rows in its state.
+    pub rows: u64,
+    /// Replicas that are wanted but missing.
+    pub under_replicated: u32,
+}
+
+/// Where partitions are led: what a client caches to go straight to the leader.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlacementTable {
+    /// Which grid.
+    pub grid: GridId,
+    /// Version of the placement in the meta group.
+    pub version: u64,
+    /// Per partition, ascending: first slot, leader's address (empty if unknown), leader's term.
+    pub partitions: Vec<(u16, String, u64)>,
+}
+
+/// Where a key lives and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// The key as given.
+    pub key: String,
+    /// The part that decides.
+    pub affinity: String,
+    /// Its slot.
+    pub slot: Slot,
+    /// The partition of that slot, with leader, replicas and term.
+    pub partition: PartitionInfo,
+    /// Sentences that say why it is there.
+    pub why: Vec<String>,
+}
+
+/// A peer, as the edges see it.
+#[async_trait::async_trait]
+pub trait GridService: Send + Sync + 'static {
+    /// Executes a request wherever its slot's leader is. `hops` counts the peers it has passed:
+    /// at 0 it is forwarded if need be; at 1 the answer is `NotLeader` with the leader named.
+    async fn execute(&self, request: Request, hops: u32) -> Result<Reply>;
+
+    /// The descriptor of a map; created with these codecs if there is none.
+    async fn ensure_map(
+        &self,
+        name: &str,
+        key_codec: KeyCodec,
+        value_codec: ValueCodec,
+        schema: u32,
+    ) -> Result<MapDescriptor>;
+
+    /// All maps, by name, from the local copy of the meta group.
+    fn maps(&self) -> Vec<MapDescriptor>;
+
+    /// All members, by name.
+    async fn members(&self) -> Result<Vec<MemberInfo>>;
+
+    /// All partitions.
+    async fn partitions(&self) -> Result<Vec<PartitionInfo>>;
+
+    /// Where partitions are led, as far as this peer knows.
+    fn placement(&self) -> PlacementTable;
+
+    /// Where a key lives and why.
+    async fn explain(&self, key: Bytes, affinity: Option<Bytes>) -> Result<Explanation>;
+
+    /// The grid's time here.
+    fn time(&self) -> HybridTime;
+
+    /// Names of the tasks that this peer carries.
+    fn tasks(&self) -> Vec<String>;
+
+    /// Whether the peer serves; else why not.
+    fn ready(&self) -> std::result::Result<(), String>;
+
+    /// Waits until the peer serves.
+    ///
+    /// # Errors
+    /// `NotReady` with the reason, when the time is over.
+    async fn wait_ready(&self, at_most: Duration) -> Result<()>;
+
+    /// Metrics in Prometheus' text format.
+    fn metrics(&self) -> String;
+}

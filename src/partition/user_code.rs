@@ -1,0 +1,77 @@
+//! The port through which an executor runs user code. `compute` implements it: user code never
+//! runs on the threads of Raft, network or log, and sees nothing but its slot.
+
+use crate::error::{Error, Result};
+use crate::types::{Slot, StoredValue, TaskPayload, Value};
+use bytes::Bytes;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A partition's entries, as a task's turn finds them.
+pub trait SlotView: Send + Sync + 'static {
+    /// The entry of a key in a slot.
+    ///
+    /// # Errors
+    /// `NoSuchMap`, `CorruptRow`.
+    fn get(&self, slot: Slot, map: &str, key: &[u8]) -> Result<Option<StoredValue>>;
+
+    /// The entries of a slot whose keys start with `prefix`, in key order, at most `limit`.
+    ///
+    /// # Errors
+    /// `NoSuchMap`, `CorruptRow`.
+    fn scan(&self, slot: Slot, map: &str, prefix: &[u8], limit: usize) -> Result<Vec<(Bytes, StoredValue)>>;
+}
+
+/// One task to run.
+#[derive(Clone, Debug)]
+pub struct TaskCall {
+    /// The registered name.
+    pub name: String,
+    /// The slot that it may touch.
+    pub slot: Slot,
+    /// The affinity that the caller named, if any: then every key it touches lives there.
+    pub affinity: Option<Bytes>,
+    /// The key it was submitted by.
+    pub key: Bytes,
+    /// What it is given.
+    pub payload: TaskPayload,
+    /// How long the handler may run.
+    pub deadline: Duration,
+    /// The partition's time at this call, Unix milliseconds: the only clock a task has that all
+    /// its retries share.
+    pub now_ms: u64,
+}
+
+/// A write that a task made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskWrite {
+    /// The map.
+    pub map: String,
+    /// The key; lives in the task's slot.
+    pub key: Bytes,
+    /// The new value; `None` deletes.
+    pub value: Option<Value>,
+}
+
+/// How a task ended. On an error there are no writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskOutcome {
+    /// The answer or the coded error; either is committed and kept for retries.
+    pub answer: std::result::Result<TaskPayload, Error>,
+    /// Its writes, in order; at most one per (map, key).
+    pub writes: Vec<TaskWrite>,
+}
+
+/// Runs user code on threads of its own.
+#[async_trait::async_trait]
+pub trait TaskRunner: Send + Sync + 'static {
+    /// Runs the calls one after the other: each sees the writes of those before it. Never fails
+    /// as a whole; an overrun or a panic is that call's outcome, and the others still run.
+    async fn run(&self, view: Arc<dyn SlotView>, calls: Vec<TaskCall>) -> Vec<TaskOutcome>;
+
+    /// The registered names, sorted.
+    fn names(&self) -> Vec<String>;
+
+    /// How many threads are stuck in user code that overran.
+    fn stuck_threads(&self) -> usize;
+}

@@ -1,0 +1,4 @@
+//! Bytes on disk: the disk port, the shared segment log and the state backends. Nothing here
+//! knows Raft, maps or the network.
+
+pub mod disk;

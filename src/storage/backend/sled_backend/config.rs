@@ -4,6 +4,10 @@ use crate::error::{Code, Error, Result};
 use sled::{Db, Mode};
 use std::io;
 use std::path::Path;
+use std::time::Duration;
+
+/// Between two attempts to get sled's lock.
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// Limits for sled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,11 +19,19 @@ pub struct SledConfig {
     pub max_batch_rows: usize,
     /// A batch is closed when it holds this many bytes. Default: 1 MiB.
     pub max_batch_bytes: usize,
+    /// How long to wait at the start for sled's lock: sled gives it back on threads of its own, a
+    /// little after the last handle in this process was dropped. Default: 2 s.
+    pub lock_wait: Duration,
 }
 
 impl Default for SledConfig {
     fn default() -> Self {
-        SledConfig { cache_bytes: 64 * 1024 * 1024, max_batch_rows: 1000, max_batch_bytes: 1024 * 1024 }
+        SledConfig {
+            cache_bytes: 64 * 1024 * 1024,
+            max_batch_rows: 1000,
+            max_batch_bytes: 1024 * 1024,
+            lock_wait: Duration::from_secs(2),
+        }
     }
 }
 
@@ -27,6 +39,19 @@ pub(super) fn open(dir: &Path, config: &SledConfig) -> Result<Db> {
     if config.max_batch_rows == 0 || config.max_batch_bytes == 0 {
         return Err(Error::new(Code::InvalidConfig, "a sled batch must be allowed to hold at least one row"));
     }
+    let mut waited = Duration::ZERO;
+    loop {
+        match open_once(dir, config) {
+            Err(error) if error.code == Code::DataDirBusy && waited < config.lock_wait => {
+                std::thread::sleep(LOCK_PAUSE);
+                waited += LOCK_PAUSE;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+fn open_once(dir: &Path, config: &SledConfig) -> Result<Db> {
     let opened = sled::Config::new()
         .path(dir)
         .cache_capacity(config.cache_bytes)

@@ -2,6 +2,7 @@ use super::*;
 use crate::storage::backend::conformance::{self, Model, loaded};
 use crate::types::GroupId;
 use proptest::prelude::*;
+use std::time::Duration;
 
 const KEY: ReplicaKey = ReplicaKey { group: GroupId(3), replica: 9 };
 
@@ -138,7 +139,8 @@ fn an_interrupted_checkpoint_of_all_rows_leaves_the_old_one_untouched() {
 fn a_second_process_is_told_that_the_directory_is_busy() {
     let dir = dir();
     let _backend = open(&dir, small());
-    let error = SledBackend::open(dir.path(), small()).err().expect("refused");
+    let error =
+        SledBackend::open(dir.path(), SledConfig { lock_wait: Duration::ZERO, ..small() }).err().expect("refused");
     assert_eq!(error.code, Code::DataDirBusy);
 }
 

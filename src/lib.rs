@@ -14,5 +14,6 @@ pub mod net;
 pub mod node;
 pub mod partition;
 pub mod raft;
+pub mod ring;
 pub mod storage;
 pub mod types;

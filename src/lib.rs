@@ -10,6 +10,7 @@
 pub mod clock;
 pub mod error;
 pub mod membership;
+pub mod meta;
 pub mod net;
 pub mod node;
 pub mod partition;

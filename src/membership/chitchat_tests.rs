@@ -124,3 +124,17 @@ fn what_is_gossiped_is_pinned() {
     let pinned = [("name", "n2"), ("address", "127.0.0.1:2"), ("placement", "5"), ("zone", "z"), ("grid", grid)];
     assert_eq!(entries, pinned);
 }
+
+#[tokio::test]
+async fn a_shut_gate_silences_gossip_until_it_opens() {
+    let first = start(peer(1, 1), &[]).await;
+    let seeds = [first.advertised().to_string()];
+    let gate = Gate::new();
+    let second = gate.clone().run(start(peer(2, 1), &seeds)).await;
+    until(&first, |peers| peers.len() == 2).await;
+    gate.shut(false);
+    until(&first, |peers| peers.len() == 1).await;
+    gate.open();
+    until(&first, |peers| peers.len() == 2).await;
+    drop(second);
+}

@@ -10,9 +10,11 @@
 pub mod clock;
 pub mod error;
 pub mod membership;
+pub mod meta;
 pub mod net;
 pub mod node;
 pub mod partition;
 pub mod raft;
+pub mod ring;
 pub mod storage;
 pub mod types;

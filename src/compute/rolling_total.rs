@@ -61,12 +61,10 @@ pub fn handle(context: &mut TaskContext<'_>, event: Input) -> Handled<Output> {
     let span = i128::from(event.buckets);
     let prefix = key_prefix(context.key(), event.bucket_s, event.buckets);
     let kept = read_ring(context, &event, &prefix)?;
-    if let Some(newest) = kept.iter().map(|&(at, _)| at).max() {
-        if i128::from(bucket) <= i128::from(newest) - span {
-            let late =
-                format!("bucket {bucket} has left the window of {} buckets that ends at {newest}", event.buckets);
-            return Err(TaskError::Grid(Error::new(Code::TooLate, late)));
-        }
+    let newest = kept.iter().map(|&(at, _)| at).max();
+    if let Some(newest) = newest.filter(|&newest| i128::from(bucket) <= i128::from(newest) - span) {
+        let late = format!("bucket {bucket} has left the window of {} buckets that ends at {newest}", event.buckets);
+        return Err(TaskError::Grid(Error::new(Code::TooLate, late)));
     }
     let before = kept.iter().find(|&&(at, _)| at == bucket).map_or(0, |&(_, amount)| amount);
     let own = before.checked_add(event.amount).ok_or_else(|| overflow("a bucket's sum"))?;

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod clock;
+pub mod compute;
 pub mod error;
 pub mod membership;
 pub mod meta;

@@ -3,6 +3,8 @@
 
 mod group;
 mod machine;
+pub mod network;
+mod rpc_codec;
 mod runtime;
 mod snapshot;
 mod types;

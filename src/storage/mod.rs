@@ -2,3 +2,4 @@
 //! knows Raft, maps or the network.
 
 pub mod disk;
+pub mod log;

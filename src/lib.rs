@@ -7,7 +7,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod api;
 pub mod clock;
+pub mod config;
 pub mod error;
 pub mod membership;
 pub mod net;

@@ -1,8 +1,8 @@
 //! The `Kv` service.
 
+use super::Edge;
 use super::exchange::{self, Lane};
 use super::wire::{self, Kind};
-use super::Edge;
 use crate::config::Limits;
 use crate::error::Result;
 use crate::types::{Reply, Request};

@@ -18,8 +18,7 @@ impl Lane for TaskLane {
     type Item = v1::TaskReply;
 
     fn split(message: v1::TaskBatch, limits: &Limits) -> Vec<(u64, Result<Request>)> {
-        let one =
-            |request: v1::TaskRequest| (request.id, wire::task_request_from_wire(request.submit, limits));
+        let one = |request: v1::TaskRequest| (request.id, wire::task_request_from_wire(request.submit, limits));
         message.requests.into_iter().map(one).collect()
     }
 

@@ -103,7 +103,9 @@ async fn a_stream_answers_every_request_and_survives_bad_ones() {
     assert_eq!(got.len(), 4);
     assert!(matches!(&got[&1], Reply::Put(put) if put.revision == 1));
     for id in [2, 3] {
-        assert!(matches!(&got[&id], Reply::Error(error) if error.code == "KS1001" && error.retry() == v1::Retry::Never));
+        assert!(
+            matches!(&got[&id], Reply::Error(error) if error.code == "KS1001" && error.retry() == v1::Retry::Never)
+        );
     }
     assert!(matches!(&got[&4], Reply::Get(get) if get.entry.is_some()), "started after the put: {got:?}");
 }
@@ -145,11 +147,8 @@ async fn tasks_run_over_streams_and_unary_calls() {
     let missing = tasks.submit(v1::SubmitRequest { name: "no".into(), ..submit.clone() }).await.expect_err("missing");
     assert_eq!(error_from_status(&missing).code, Code::NoSuchTask);
     let requests = vec![v1::TaskRequest { id: 9, submit: Some(submit) }];
-    let mut replies = tasks
-        .exchange(tokio_stream::iter([v1::TaskBatch { requests }]))
-        .await
-        .expect("opens")
-        .into_inner();
+    let mut replies =
+        tasks.exchange(tokio_stream::iter([v1::TaskBatch { requests }])).await.expect("opens").into_inner();
     let first = replies.message().await.expect("message").expect("a reply").replies.remove(0);
     assert!(first.id == 9 && matches!(first.result, Some(v1::task_reply::Result::Submit(_))));
     let names = tasks.list(v1::ListTasksRequest {}).await.expect("list").into_inner().names;

@@ -75,8 +75,7 @@ impl Driver {
         inputs: mpsc::UnboundedSender<Input>,
     ) -> Self {
         let (waiters, lanes) = (BTreeMap::new(), BTreeMap::new());
-        let mut driver =
-            Driver { config, core, peers, sight, inputs, waiters, lanes, next_id: 1, flush_at: None };
+        let mut driver = Driver { config, core, peers, sight, inputs, waiters, lanes, next_id: 1, flush_at: None };
         driver.show();
         driver
     }

@@ -38,10 +38,10 @@ impl Core {
 
     /// An attempt failed: answers the call, or arranges the next attempt by the code's advice.
     fn failed(&mut self, id: u64, lane: &LaneKey, error: Error, now: Instant) {
-        if error.code == Code::SessionEnded {
-            if let Some(write) = self.pending.get(&id).and_then(|pending| pending.write.as_ref()) {
-                self.sessions.replace(write.session, &*self.random);
-            }
+        if error.code == Code::SessionEnded
+            && let Some(write) = self.pending.get(&id).and_then(|pending| pending.write.as_ref())
+        {
+            self.sessions.replace(write.session, &*self.random);
         }
         if error.code.retry() == Retry::Never {
             self.finish(id, Err(error), now);

@@ -10,7 +10,8 @@ const COMMITTED: &str = include_str!("../proto/keystead/v1/fields.txt");
 fn messages(message: &DescriptorProto, outer: &str, lines: &mut Vec<String>) {
     let name = format!("{outer}{}", message.name());
     for field in &message.field {
-        let repeated = if field.label() == prost_types::field_descriptor_proto::Label::Repeated { "repeated " } else { "" };
+        let repeated =
+            if field.label() == prost_types::field_descriptor_proto::Label::Repeated { "repeated " } else { "" };
         let kind = match field.type_name() {
             "" => format!("{:?}", field.r#type()).to_lowercase(),
             named => named.trim_start_matches('.').to_owned(),

@@ -218,7 +218,7 @@ async fn until(wakeup: Option<Instant>) {
 }
 
 /// About what an operation takes on the wire.
-fn size_of_op(op: &Op) -> usize {
+pub(super) fn size_of_op(op: &Op) -> usize {
     let of_op = match op {
         Op::Get { key, .. } | Op::Delete { key, .. } | Op::Increment { key, .. } => key.len(),
         Op::Put { key, value, .. } => key.len() + value.data.len(),

@@ -167,6 +167,11 @@ impl Client {
     pub async fn execute(&self, op: Op, options: CallOptions) -> Result<Reply> {
         let deadline = Instant::now() + options.deadline.unwrap_or(self.shared.config.deadline);
         let slots = slots_of(&op, &options)?;
+        let bytes = driver::size_of_op(&op);
+        if bytes > self.shared.config.max_request_bytes {
+            let what = format!("the request has {bytes} bytes; the limit is {}", self.shared.config.max_request_bytes);
+            return Err(Error::new(Code::TooLarge, what));
+        }
         let permit = self.permit(deadline).await?;
         let (slot, others) = slots;
         let request = Request {

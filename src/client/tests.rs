@@ -223,3 +223,13 @@ async fn empty_batches_are_answered_without_asking() {
     assert_eq!(client.get_many::<&str>("m", &[]).await.expect("nothing"), []);
     assert_eq!(client.put_many::<&str>("m", []).await.expect("nothing"), []);
 }
+
+#[tokio::test]
+async fn a_request_over_the_limit_is_refused_before_it_is_sent() {
+    let peer = FakePeer::new(&World::new());
+    let (address, _stop) = peer.serve().await;
+    let client = client(&[&address]).await;
+    let large = Value::bytes(vec![0; 5 << 20]);
+    assert_eq!(client.put("m", "k", large).await.expect_err("too large").code, Code::TooLarge);
+    assert_eq!(peer.asked.load(Ordering::SeqCst), 0);
+}

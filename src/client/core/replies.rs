@@ -29,6 +29,8 @@ impl Core {
                     // Somebody else leads: worth a look, at most a few times a second.
                     self.routes.want_refresh();
                     self.refresh_if_due(now);
+                } else if reply.served.term > 0 && self.routes.leader(pending.slot).is_none() {
+                    self.routes.set_leader(pending.slot, lane.0.clone());
                 }
                 self.finish(id, Ok(reply), now);
             }

@@ -159,11 +159,7 @@ impl Options {
     ///
     /// # Errors
     /// What the sources say.
-    pub fn gather(
-        self,
-        config_file: Option<PathBuf>,
-        variable: &dyn Fn(&str) -> Option<String>,
-    ) -> Result<Self> {
+    pub fn gather(self, config_file: Option<PathBuf>, variable: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
         let named = config_file.or_else(|| variable("KEYSTEAD_CONFIG").map(PathBuf::from));
         let file = named.map_or(Ok(Options::default()), |path| Options::from_file(&path))?;
         Ok(self.or(Options::from_variables(variable)?).or(file))

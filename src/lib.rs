@@ -7,8 +7,11 @@
 
 #![forbid(unsafe_code)]
 
+pub mod api;
+pub mod client;
 pub mod clock;
 pub mod compute;
+pub mod config;
 pub mod error;
 pub mod membership;
 pub mod meta;

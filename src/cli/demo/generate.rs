@@ -81,8 +81,6 @@ mod tests {
         assert_eq!((first.customer.as_str(), first.time_s, first.pence), GOLDEN_FIRST);
     }
 
-    
-
     #[test]
     fn events_are_in_order_within_a_year_and_skewed() {
         let events = card_transactions(50_000, 1);

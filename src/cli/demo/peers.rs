@@ -51,7 +51,8 @@ impl Peers {
     /// # Errors
     /// `Internal` when a port, the directory or a process cannot be had.
     pub(super) fn start() -> Result<Peers> {
-        let directory = tempfile::Builder::new().prefix("keystead-demo-").tempdir().map_err(cannot("temporary directory"))?;
+        let directory =
+            tempfile::Builder::new().prefix("keystead-demo-").tempdir().map_err(cannot("temporary directory"))?;
         let program = std::env::current_exe().map_err(cannot("this program's file"))?;
         let ports = free_ports(2 * PEERS)?;
         let (listen, http) = ports.split_at(PEERS);
@@ -236,8 +237,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().to_owned();
         let peers = Peers { peers: vec![sleeper(&path, "n1"), sleeper(&path, "n2")], directory: Some(directory) };
-        let pids: Vec<u32> =
-            peers.peers.iter().filter_map(|peer| peer.child().as_ref().map(Child::id)).collect();
+        let pids: Vec<u32> = peers.peers.iter().filter_map(|peer| peer.child().as_ref().map(Child::id)).collect();
         assert_eq!(peers.alive(), ["n1", "n2"]);
         assert!(peers.kill("n2") && !peers.kill("n2") && !peers.kill("n9"));
         assert_eq!(peers.alive(), ["n1"]);

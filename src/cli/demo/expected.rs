@@ -21,6 +21,7 @@ impl<'a> Ledger<'a> {
 }
 
 /// The expected answers, one for each event.
+#[cfg(test)]
 pub(super) fn totals(events: &[Event]) -> Vec<i64> {
     let mut ledger = Ledger::default();
     events.iter().map(|event| ledger.add(event)).collect()

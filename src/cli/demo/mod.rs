@@ -26,7 +26,7 @@ mod verify;
 #[cfg(test)]
 mod reference_tests;
 
-pub(super) use parent::parent_gone;
+pub(super) use parent::exit_with_parent;
 
 use super::args::DemoArgs;
 use super::output::{json, print};

@@ -1,8 +1,8 @@
 //! What the handles promise while all goes well: group commit, order, restarts, clean-up.
 
 use super::*;
-use crate::clock::{ThreadKind, Threads};
-use crate::storage::log::tests::faults::FaultyDisk;
+use super::faults::FaultyDisk;
+use super::memory::Inline;
 
 #[tokio::test]
 async fn everything_is_there_after_a_restart() {
@@ -212,18 +212,6 @@ async fn only_the_latest_bytes_stay_in_ram() {
     assert_eq!(error.code, crate::error::Code::CorruptLog);
     assert!(error.place.contains("0000000000000001.log, offset "), "{error}");
     assert_eq!(one.read(200..201, 0).await.expect("reads").len(), 1);
-}
-
-struct Inline;
-
-impl Threads for Inline {
-    fn run(&self, _: ThreadKind, job: Box<dyn FnOnce() + Send>) {
-        job();
-    }
-
-    fn inline(&self) -> bool {
-        true
-    }
 }
 
 /// As the simulator runs it: one thread, a paused clock; the same each time.

@@ -7,7 +7,9 @@ mod runtime;
 mod snapshot;
 mod types;
 
-pub use log_codec::{decode_entry, decode_entry_id, decode_log_id, decode_vote, encode_entry, encode_log_id, encode_vote};
+pub use log_codec::{
+    decode_entry, decode_entry_id, decode_log_id, decode_vote, encode_entry, encode_log_id, encode_vote,
+};
 pub use log_store::LogStore;
 pub use snapshot::{Chunk, SnapshotData, SnapshotSource};
 pub use types::{

@@ -1,0 +1,5 @@
+//! What is simulated: the scenarios that the binary and the tests run.
+
+mod gossip;
+
+pub use gossip::gossip;

@@ -8,11 +8,14 @@
 #![forbid(unsafe_code)]
 
 pub mod clock;
+pub mod compute;
 pub mod error;
 pub mod membership;
+pub mod meta;
 pub mod net;
 pub mod node;
 pub mod partition;
 pub mod raft;
+pub mod ring;
 pub mod storage;
 pub mod types;

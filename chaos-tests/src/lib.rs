@@ -2,13 +2,14 @@
 //! the faults and the clients.
 //!
 //! In: a seed. Out: a verdict and a trace that the same seed always gives again. The parts:
-//! [`hook`] and [`ports`] take randomness, clocks and threads from the seed; [`disk`] and
-//! [`network`] stand in for the machine's; [`nemesis`] breaks things on a schedule; [`history`]
+//! [`hook`] and [`ports`] take randomness, clocks and threads from the seed; [`disk`],
+//! [`backend`] and [`network`] stand in for the machine's; [`nemesis`] breaks things on a schedule; [`history`]
 //! records what clients saw and [`checks`] judges it; [`trace`] makes runs comparable; [`runner`]
 //! runs one seed per process. Production code never depends on this crate.
 
 #![deny(unsafe_code)]
 
+pub mod backend;
 pub mod checks;
 pub mod dice;
 pub mod disk;

@@ -6,6 +6,7 @@
 //! directory a prefix of its unsynced changes. The seed decides which. It never blocks and never
 //! takes simulated time.
 
+pub(crate) mod database;
 mod files;
 mod mount;
 mod names;
@@ -17,6 +18,7 @@ mod tests;
 pub use mount::Mount;
 
 use crate::dice::Dice;
+use database::Database;
 use files::Files;
 use names::Names;
 use std::collections::BTreeSet;
@@ -53,6 +55,7 @@ pub(crate) struct State {
     dice: Dice,
     files: Files,
     names: Names,
+    database: Database,
     locks: BTreeSet<PathBuf>,
     faults: Faults,
     counts: DiskCounts,
@@ -75,6 +78,7 @@ impl SimDisk {
             dice,
             files: Files::default(),
             names: Names::default(),
+            database: Database::default(),
             locks: BTreeSet::new(),
             faults: Faults::default(),
             counts: DiskCounts::default(),
@@ -100,6 +104,7 @@ impl SimDisk {
         let state = &mut *self.state();
         state.files.crash(&mut state.dice);
         state.names.crash(&mut state.dice);
+        state.database.crash(&mut state.dice);
         state.forget_orphans();
         state.end_life();
     }
@@ -109,13 +114,17 @@ impl SimDisk {
         let state = &mut *self.state();
         state.files.forget_unsynced();
         state.names.forget_unsynced();
+        state.database.forget_unflushed();
         state.forget_orphans();
         state.end_life();
     }
 
-    /// The process dies, the machine goes on: nothing is lost, but mounts and locks are dead.
+    /// The process dies, the machine goes on: no file loses anything, but mounts and locks are
+    /// dead, and so is what a database kept in the process's memory.
     pub fn kill(&self) {
-        self.state().end_life();
+        let state = &mut *self.state();
+        state.database.crash(&mut state.dice);
+        state.end_life();
     }
 
     /// The power goes at the n-th change from now, in the middle of it.

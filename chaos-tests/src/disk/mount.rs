@@ -1,5 +1,6 @@
 //! The disk port over a [`SimDisk`], for one life of a process.
 
+use super::database::{Batch, Trees};
 use super::files::FileId;
 use super::{SimDisk, State};
 use keystead::storage::disk::{DirLock, Disk, DiskFile, OpenMode};
@@ -29,6 +30,27 @@ impl Mount {
         let state = self.disk.state();
         state.alive(self.generation)?;
         read(&state)
+    }
+
+    /// Reads the model database.
+    pub(crate) fn database<T>(&self, read: impl FnOnce(&Trees) -> T) -> io::Result<T> {
+        self.read(|state| Ok(read(state.database.trees())))
+    }
+
+    /// Changes the model database.
+    pub(crate) fn apply_batch(&self, batch: Batch) -> io::Result<()> {
+        self.change(|state| {
+            state.database.apply(batch);
+            Ok(())
+        })
+    }
+
+    /// Makes the model database's changes durable.
+    pub(crate) fn flush_database(&self) -> io::Result<()> {
+        self.change(|state| {
+            state.database.flush();
+            Ok(())
+        })
     }
 
     fn create(&self, path: &Path) -> io::Result<FileId> {

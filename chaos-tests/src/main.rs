@@ -141,7 +141,7 @@ fn simulate(seeds: Range<u64>, jobs: usize, options: &Options) -> anyhow::Result
                 failed.push(report.seed);
             }
             let done = passed + failed.len() as u64;
-            if done % 50 == 0 && done < all {
+            if done.is_multiple_of(50) && done < all {
                 eprintln!("{done} of {all} seeds, {} failed", failed.len());
             }
         }

@@ -185,7 +185,7 @@ fn make_stale(operations: &mut [Operation]) -> bool {
     };
     let before = |op: &Operation, than: &Operation| op.returned < than.invoked;
     let puts = || operations.iter().filter(|op| matches!(op.action, Action::Put(_)) && op.answer().is_some());
-    let newer = puts().filter(|put| before(put, &operations[read])).last();
+    let newer = puts().rfind(|put| before(put, &operations[read]));
     let older = newer.and_then(|newer| puts().find(|put| before(put, newer)));
     let Some(Operation { action: Action::Put(old), .. }) = older else { return false };
     let old = *old;

@@ -25,9 +25,9 @@ pub fn gossip(seed: u64) -> Vec<Violation> {
     let mut simulation = Simulation::new(seed, AT_MOST);
     let views = Views::default();
     let addresses = NODES.map(|name| SocketAddr::new(simulation.address(name), PORT));
-    for node in 0..NODES.len() {
+    for (node, name) in NODES.into_iter().enumerate() {
         let views = views.clone();
-        simulation.machine(NODES[node], move |life| run_node(life, node, addresses, views.clone()));
+        simulation.machine(name, move |life| run_node(life, node, addresses, views.clone()));
     }
     simulation.client("watcher", move |_| watch(views));
     let profile = Profile {

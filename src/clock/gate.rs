@@ -73,7 +73,8 @@ impl Gate {
         std::future::poll_fn(|context| self.poll_open(context)).await;
     }
 
-    fn poll_open(&self, context: &mut Context<'_>) -> Poll<()> {
+    /// Ready while the gate is open; else the task is woken when it opens.
+    pub fn poll_open(&self, context: &mut Context<'_>) -> Poll<()> {
         let mut state = self.state();
         if state.shut {
             state.waiting.push(context.waker().clone());

@@ -1,6 +1,10 @@
 //! Connections between processes. [`Network`] is the port: TCP in production, simulated in
 //! `chaos-tests`. What the bytes mean is decided above.
 
+pub mod grpc;
+#[cfg(test)]
+pub(crate) mod memory;
+pub mod peer;
 mod tcp;
 
 pub use tcp::TcpNetwork;

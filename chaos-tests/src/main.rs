@@ -63,7 +63,8 @@ fn parse_seeds(text: &str) -> Result<Range<u64>, String> {
 fn named(scenario: &str) -> anyhow::Result<Scenario> {
     match scenario {
         "gossip" => Ok(scenario::gossip),
-        other => bail!("there is no scenario {other:?}; there is: gossip"),
+        "log" => Ok(scenario::log),
+        other => bail!("there is no scenario {other:?}; there are: gossip, log"),
     }
 }
 

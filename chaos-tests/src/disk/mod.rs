@@ -63,6 +63,8 @@ pub(crate) struct State {
     generation: u64,
     /// Since the power went every call fails.
     off: bool,
+    /// The power went at a change, and the machine has not been crashed since.
+    power_lost: bool,
 }
 
 /// One machine's disk. Clones are the same disk.
@@ -84,6 +86,7 @@ impl SimDisk {
             counts: DiskCounts::default(),
             generation: 0,
             off: false,
+            power_lost: false,
         };
         SimDisk { state: Arc::new(Mutex::new(state)) }
     }
@@ -133,9 +136,9 @@ impl SimDisk {
         state.faults.power_off = Some(state.counts.changes + changes.max(1));
     }
 
-    /// Whether the power is gone; the simulation must then crash the machine.
-    pub fn is_off(&self) -> bool {
-        self.state().off
+    /// Whether the power went at a change; the simulation must then crash the machine.
+    pub fn has_lost_power(&self) -> bool {
+        self.state().power_lost
     }
 
     /// The n-th sync of a file from now fails, and what it covered will never be durable.
@@ -186,6 +189,7 @@ impl State {
         self.counts.crashes += 1;
         self.locks.clear();
         self.off = true;
+        self.power_lost = false;
         self.faults.power_off = None;
     }
 
@@ -211,6 +215,7 @@ impl State {
         self.counts.changes += 1;
         if self.faults.power_off.is_some_and(|at| self.counts.changes >= at) {
             self.off = true;
+            self.power_lost = true;
             self.faults.power_off = None;
             return Ok(true);
         }

@@ -103,6 +103,7 @@ impl Names {
         self.dirs.get_mut(&dir).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
+    /// Creates directories. Each is durable at once, as the port says.
     pub(crate) fn create_dir_all(&mut self, path: &Path) -> io::Result<()> {
         let mut dir = ROOT;
         for name in parts(path) {
@@ -119,7 +120,9 @@ impl Names {
         self.last += 1;
         let new = self.last;
         self.dirs.insert(new, Dir::default());
-        self.dir_mut(parent)?.change(Change::Set(name, Entry::Dir(new)));
+        let parent = self.dir_mut(parent)?;
+        parent.change(Change::Set(name, Entry::Dir(new)));
+        parent.keep(parent.unsynced.len());
         Ok(new)
     }
 

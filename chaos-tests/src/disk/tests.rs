@@ -28,7 +28,6 @@ fn what_is_synced_survives_every_crash() {
         let disk = disk(seed);
         let mount = disk.mount();
         mount.create_dir_all(Path::new("/d")).expect("created");
-        mount.sync_dir(Path::new("/")).expect("synced");
         mount.write_atomically(Path::new("/d/f"), b"one").expect("written");
         mount.write_atomically(Path::new("/d/f"), b"two").expect("written");
         disk.crash();
@@ -85,9 +84,12 @@ fn a_hard_crash_leaves_only_what_was_synced() {
     let mount = disk.mount();
     put(&mount, "/f", b"x");
     mount.sync_dir(Path::new("/")).expect("synced");
-    mount.create_dir_all(Path::new("/d")).expect("created");
+    mount.create_dir_all(Path::new("/d/e")).expect("created");
+    put(&mount, "/d/e/g", b"x");
+    put(&mount, "/g", b"x");
     disk.crash_hard();
-    assert_eq!(disk.mount().list(Path::new("/")).expect("listed"), ["f"]);
+    assert_eq!(disk.mount().list(Path::new("/")).expect("listed"), ["d", "f"]);
+    assert_eq!(disk.mount().list(Path::new("/d/e")).expect("directories are durable at once"), [""; 0]);
     assert_eq!(disk.mount().read(Path::new("/f")).expect("there"), b"", "its bytes were never synced");
 }
 
@@ -114,8 +116,9 @@ fn the_power_goes_in_the_middle() {
     put(&mount, "/f", b"x");
     let file = mount.open(Path::new("/f"), OpenMode::Read).expect("opened");
     assert!(file.sync_data().is_err(), "the third change");
-    assert!(disk.is_off() && file.len().is_err());
+    assert!(disk.has_lost_power() && file.len().is_err());
     disk.crash();
+    assert!(!disk.has_lost_power());
     assert!(disk.mount().list(Path::new("/")).is_ok(), "on again after a restart");
 }
 

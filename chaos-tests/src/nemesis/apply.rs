@@ -61,7 +61,7 @@ impl Nemesis {
     /// Crashes the machines whose power went in the middle of a change.
     fn bury(&mut self, sim: &mut Sim<'_>) {
         for node in 0..self.machines.len() {
-            if self.machines[node].disk().is_off() && sim.is_host_running(self.machines[node].name()) {
+            if self.machines[node].disk().has_lost_power() {
                 self.kill(sim, node, Death::Power);
             }
         }
@@ -111,14 +111,16 @@ impl Nemesis {
 
     fn kill(&mut self, sim: &mut Sim<'_>, node: usize, death: Death) {
         let machine = self.machines[node].clone();
-        if !sim.is_host_running(machine.name()) {
-            return;
-        }
+        let running = sim.is_host_running(machine.name());
         match death {
-            Death::PowerAtChange(changes) => return machine.disk().power_off_after(changes),
+            Death::PowerAtChange(changes) if running => return machine.disk().power_off_after(changes),
+            Death::PowerAtChange(_) => return,
             Death::Kill => machine.disk().kill(),
             Death::Power => machine.disk().crash(),
             Death::PowerHard => machine.disk().crash_hard(),
+        }
+        if !running {
+            return;
         }
         crate::event!(machine.name(), "dies ({death:?})");
         if death == Death::Kill {

@@ -10,8 +10,8 @@ use crate::nemesis::{Plan, Profile};
 use crate::ports::SimThreads;
 use crate::simulation::Simulation;
 use bytes::Bytes;
-use keystead::clock::{Gate, sleep, spawn};
-use keystead::storage::log::{GroupLog, LogConfig, Recovery, SharedLog};
+use keystead::clock::{sleep, spawn};
+use keystead::storage::log::{GroupLog, LogConfig, LogHealth, Recovery, SharedLog};
 use keystead::types::GroupId;
 use model::Model;
 use std::path::Path;
@@ -53,7 +53,7 @@ pub fn log(seed: u64) -> Vec<Violation> {
     let ended = simulation.run(plan);
     let mut truth = lock(&truth);
     let mut violations = std::mem::take(&mut truth.violations);
-    violations.extend(ended.err().map(|what| violation(what)));
+    violations.extend(ended.err().map(violation));
     let acknowledged: u64 = truth.groups.iter().map(Model::acknowledged).sum();
     crate::event!("log", "{acknowledged} appends acknowledged over {} starts", truth.starts);
     if acknowledged < 20 || truth.starts < 2 {
@@ -68,11 +68,13 @@ fn violation(what: String) -> Violation {
 
 fn config(seed: u64) -> LogConfig {
     let mut dice = Dice::new(seed, "log settings");
+    let segment_bytes = dice.between(2, 16) << 10;
     LogConfig {
-        segment_bytes: dice.between(2, 16) << 10,
+        segment_bytes,
         cache_bytes: 1 << 10,
         seal_after: Duration::from_millis(dice.between(5, 60)),
-        slack_bytes: dice.between(4, 64) << 10,
+        // Less than some segments would have the log move the same entries for ever.
+        slack_bytes: segment_bytes * dice.between(6, 20),
         move_bytes: 1 << 10,
         ..LogConfig::default()
     }
@@ -97,8 +99,7 @@ async fn run_node(life: Life, seed: u64, truth: Truth) {
         spawn(write(handle, group, dice, truth.clone()));
     }
     // A log that has failed ends the process.
-    let _ = failed.wait_for(|health| matches!(health, keystead::storage::log::LogHealth::Failed(_))).await;
-    debug_assert!(Gate::current().is_some());
+    let _ = failed.wait_for(|health| matches!(health, LogHealth::Failed(_))).await;
 }
 
 fn check_recovery(recovery: &Recovery, truth: &Truth) {

@@ -154,7 +154,9 @@ fn median(mut values: Vec<f64>) -> f64 {
 
 async fn run() -> Result<(), BoxError> {
     let base = std::env::var_os("KEYSTEAD_BENCH_DIR").map_or_else(std::env::temp_dir, Into::into);
-    println!("{PAYLOAD} B on {GROUPS} groups, {ROUNDS} rounds of {ROUND:?} a side, medians; ratio of each round's pair");
+    println!(
+        "{PAYLOAD} B on {GROUPS} groups, {ROUNDS} rounds of {ROUND:?} a side, medians; ratio of each round's pair"
+    );
     println!("| writers | ours, writes/s | raw, writes/s | ours/raw | worst..best | entries a sync |");
     println!("|---|---|---|---|---|---|");
     for writers in [1, 16, 64, 256] {

@@ -7,9 +7,9 @@ use crate::error::{Code, Error, Result};
 use crate::net::peer::PeerTransport;
 use crate::partition::executor::{Executor, ExecutorConfig, ExecutorParts, ExecutorStats};
 use crate::partition::{ReplicaMachine, ReplicaState, TaskRunner};
-use crate::raft::log_store::LogStore;
+
 use crate::raft::network::{GroupNetwork, RaftNetworkConfig, Receptions};
-use crate::raft::{Group, GroupConfig, Leadership};
+use crate::raft::{Group, GroupConfig, Leadership, LogStore};
 use crate::storage::backend::{ReplicaKey, StateBackend};
 use crate::storage::log::SharedLog;
 use crate::types::{GroupId, ReplicaId};

@@ -70,3 +70,6 @@ where
         drop(clock::spawn(future));
     }
 }
+
+#[cfg(test)]
+mod tests;

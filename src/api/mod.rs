@@ -1,0 +1,73 @@
+//! The gRPC services of `keystead.v1`, health, reflection, and the HTTP endpoints: thin
+//! translations over a [`GridService`].
+//!
+//! In: calls and streams of clients. Out: requests to the grid, and its replies and errors in the
+//! client's terms. Never decides where a request runs, never keeps state of its own, and bounds
+//! what one stream may have in flight ([`Limits`]).
+
+pub mod authorize;
+mod cluster;
+mod exchange;
+mod health;
+pub mod http;
+mod kv;
+mod tasks;
+pub mod wire;
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+
+use crate::config::Limits;
+use crate::error::{Error, Result};
+use crate::node::GridService;
+use crate::types::{Reply, Request};
+use authorize::{Action, Principal, authorize};
+use grid_proto::keystead::v1;
+use std::sync::Arc;
+use tonic::service::Routes;
+use v1::cluster_server::ClusterServer;
+use v1::kv_server::KvServer;
+use v1::tasks_server::TasksServer;
+
+/// What the services share: the grid behind them, and the bounds.
+#[derive(Clone)]
+struct Edge {
+    service: Arc<dyn GridService>,
+    limits: Arc<Limits>,
+}
+
+impl Edge {
+    /// Executes a request that came from a client.
+    async fn execute(&self, request: Request) -> Result<Reply> {
+        let resource = request.op.map().unwrap_or_default();
+        let action = if request.op.is_read() { Action::Read } else { Action::Write };
+        authorize(&Principal::Anonymous, action, resource)?;
+        self.service.execute(request, 0).await
+    }
+}
+
+/// The services that clients use: Kv, Tasks, Cluster, health, reflection. A node adds its peer
+/// service with [`Routes::add_service`] and serves the whole on one port.
+///
+/// # Errors
+/// `Internal` when the embedded descriptors are not readable.
+pub fn routes(service: Arc<dyn GridService>, limits: &Limits) -> Result<Routes> {
+    let edge = Edge { service: service.clone(), limits: Arc::new(limits.clone()) };
+    let bytes = limits.max_message_bytes;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(grid_proto::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .map_err(|error| Error::internal(format!("the embedded descriptors are not readable: {error}")))?;
+    // What is sent is bounded by the limits of keys and values, not by this size.
+    let kv = KvServer::new(edge.clone()).max_decoding_message_size(bytes).max_encoding_message_size(usize::MAX);
+    let tasks = TasksServer::new(edge.clone()).max_decoding_message_size(bytes).max_encoding_message_size(usize::MAX);
+    let cluster = ClusterServer::new(edge).max_decoding_message_size(bytes).max_encoding_message_size(usize::MAX);
+    Ok(Routes::new(kv)
+        .add_service(tasks)
+        .add_service(cluster)
+        .add_service(health::server(service))
+        .add_service(reflection))
+}

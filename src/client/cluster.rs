@@ -1,0 +1,115 @@
+//! Questions about the grid: asked of any peer that answers.
+
+use super::Client;
+use super::core::Peer;
+use crate::api::wire;
+use crate::clock::{self, Instant};
+use crate::error::{Code, Error, Result, Retry};
+use crate::node::{Explanation, MemberInfo, PartitionInfo, PlacementTable};
+use crate::types::{HybridTime, KeyCodec, MapDescriptor, ValueCodec};
+use bytes::Bytes;
+use grid_proto::keystead::v1;
+use tonic::transport::Channel;
+use v1::cluster_client::ClusterClient;
+
+impl Client {
+    /// Asks the known peers by turns, as the codes advise, until one answers or the time is over.
+    async fn ask<T, F>(&self, call: impl Fn(ClusterClient<Channel>) -> F) -> Result<T>
+    where
+        F: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+    {
+        let give_up = Instant::now() + self.shared.config.deadline;
+        loop {
+            let peers: Vec<Peer> =
+                self.shared.sight.read().map(|sight| sight.peers.clone()).unwrap_or_default();
+            let mut last = Error::new(Code::PeerUnreachable, "no peer is known");
+            for peer in &peers {
+                match self.shared.peers.cluster(peer, &call).await {
+                    Ok(answer) => return Ok(answer),
+                    Err(error) if error.code.retry() == Retry::Never => return Err(error),
+                    Err(error) => last = error,
+                }
+            }
+            if Instant::now() >= give_up {
+                return Err(last);
+            }
+            clock::sleep(self.shared.config.backoff_max).await;
+        }
+    }
+
+    /// All members, by name.
+    ///
+    /// # Errors
+    /// What the grid answers, or `PeerUnreachable`.
+    pub async fn members(&self) -> Result<Vec<MemberInfo>> {
+        let reply = self.ask(|mut client| async move { client.members(v1::MembersRequest {}).await }).await?;
+        reply.members.into_iter().map(wire::member_from_wire).collect()
+    }
+
+    /// All partitions.
+    ///
+    /// # Errors
+    /// What the grid answers, or `PeerUnreachable`.
+    pub async fn partitions(&self) -> Result<Vec<PartitionInfo>> {
+        let reply = self.ask(|mut client| async move { client.partitions(v1::PartitionsRequest {}).await }).await?;
+        reply.partitions.into_iter().map(wire::partition_from_wire).collect()
+    }
+
+    /// Where a key lives, and why there.
+    ///
+    /// # Errors
+    /// What the grid answers, or `PeerUnreachable`.
+    pub async fn explain(&self, key: impl AsRef<[u8]>, affinity: Option<Bytes>) -> Result<Explanation> {
+        let request = v1::ExplainRequest { key: Bytes::copy_from_slice(key.as_ref()), affinity };
+        let reply = self.ask(|mut client| { let request = request.clone(); async move { client.explain(request).await } }).await?;
+        wire::explanation_from_wire(reply)
+    }
+
+    /// Where partitions are led, as far as the asked peer knows.
+    ///
+    /// # Errors
+    /// What the grid answers, or `PeerUnreachable`.
+    pub async fn placement(&self) -> Result<PlacementTable> {
+        let reply = self.ask(|mut client| async move { client.placement(v1::PlacementRequest {}).await }).await?;
+        wire::placement_from_wire(reply)
+    }
+
+    /// All maps, by name.
+    ///
+    /// # Errors
+    /// What the grid answers, or `PeerUnreachable`.
+    pub async fn maps(&self) -> Result<Vec<MapDescriptor>> {
+        let reply = self.ask(|mut client| async move { client.maps(v1::MapsRequest {}).await }).await?;
+        reply.maps.into_iter().map(wire::map_from_wire).collect()
+    }
+
+    /// Creates a map, or returns the one that is there.
+    ///
+    /// # Errors
+    /// `MapExists` when it is there with other codecs; what else the grid answers.
+    pub async fn create_map(
+        &self,
+        name: &str,
+        key_codec: KeyCodec,
+        value_codec: ValueCodec,
+        schema: u32,
+    ) -> Result<MapDescriptor> {
+        let request = v1::CreateMapRequest {
+            name: name.to_owned(),
+            key_codec: wire::key_codec_to_wire(key_codec),
+            value_codec: wire::value_codec_to_wire(value_codec),
+            schema,
+        };
+        let reply = self.ask(|mut client| { let request = request.clone(); async move { client.create_map(request).await } }).await?;
+        reply.map.map(wire::map_from_wire).unwrap_or_else(|| Err(Error::internal("a reply without the map")))
+    }
+
+    /// The grid's time at a peer.
+    ///
+    /// # Errors
+    /// What the grid answers, or `PeerUnreachable`.
+    pub async fn time(&self) -> Result<HybridTime> {
+        let reply = self.ask(|mut client| async move { client.time(v1::TimeRequest {}).await }).await?;
+        Ok(HybridTime(reply.time))
+    }
+}

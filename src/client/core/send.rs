@@ -1,0 +1,111 @@
+//! Sending in order.
+
+use super::{ATTEMPT_BITS, Core, Effect, LaneKind, State};
+use crate::clock::Instant;
+use crate::types::{Op, SessionStamp, Slot};
+
+impl Core {
+    /// Sends a waiting call if order allows.
+    pub(super) fn pump(&mut self, id: u64, now: Instant) {
+        let Some(pending) = self.pending.get(&id) else { return };
+        if pending.write.is_some() {
+            self.pump_slot(pending.slot, now);
+        } else if matches!(pending.state, State::Waiting { until } if until <= now) {
+            self.send(id, now);
+        }
+    }
+
+    /// Sends the waiting writes of a slot, in order, up to the first that has to wait.
+    pub(super) fn pump_slot(&mut self, slot: Slot, now: Instant) {
+        let Some(queue) = self.slots.get(&slot) else { return };
+        if queue.waiting == 0 {
+            return;
+        }
+        // The usual case, one new write behind others on their way, looks only at the last.
+        let ids: Vec<u64> = match (queue.waiting, queue.ids.last()) {
+            (1, Some(last)) if self.pending.get(last).is_some_and(|p| matches!(p.state, State::Waiting { .. })) => {
+                vec![*last]
+            }
+            _ => queue.ids.iter().copied().collect(),
+        };
+        for id in ids {
+            let Some(pending) = self.pending.get(&id) else { continue };
+            let waits_until = match pending.state {
+                State::Sent { .. } => None,
+                State::Waiting { until } => Some(until),
+            };
+            if waits_until.is_some_and(|until| until > now) {
+                return;
+            }
+            // A write whose first slot is another one holds back what is later here. It is sent
+            // from there; ids order both slots alike, so this ends.
+            if pending.slot != slot {
+                if waits_until.is_some() {
+                    let home = pending.slot;
+                    self.pump_slot(home, now);
+                }
+                return;
+            }
+            if waits_until.is_some() {
+                if self.is_held_back(id) {
+                    return;
+                }
+                self.send(id, now);
+            }
+        }
+    }
+
+    /// Whether an earlier unanswered write stands in the way that cannot be named as predecessor.
+    fn is_held_back(&self, id: u64) -> bool {
+        let Some(pending) = self.pending.get(&id) else { return true };
+        let earlier = |slot: &Slot| self.slots.get(slot).and_then(|queue| queue.ids.range(..id).next_back());
+        if pending.others.iter().any(|slot| earlier(slot).is_some()) {
+            return true;
+        }
+        let Some(before) = earlier(&pending.slot).and_then(|before| self.pending.get(before)) else { return false };
+        let session = |write: &Option<super::Write>| write.as_ref().map(|write| write.session);
+        before.slot != pending.slot || session(&before.write) != session(&pending.write)
+    }
+
+    fn predecessor(&self, id: u64, slot: Slot) -> Option<u64> {
+        let before = self.slots.get(&slot)?.ids.range(..id).next_back()?;
+        self.pending.get(before)?.write.as_ref().map(|write| write.number)
+    }
+
+    fn stamp(&mut self, id: u64, now: Instant) -> Option<SessionStamp> {
+        let pending = self.pending.get(&id)?;
+        let previous = self.predecessor(id, pending.slot);
+        let time = self.time.now(now);
+        let write = self.pending.get_mut(&id)?.write.as_mut()?;
+        let first_sent = *write.first_sent.get_or_insert(time);
+        Some(SessionStamp {
+            session: write.session,
+            number: write.number,
+            lowest_unanswered: self.sessions.lowest(write.session, write.number),
+            previous,
+            first_sent,
+        })
+    }
+
+    fn send(&mut self, id: u64, now: Instant) {
+        let stamp = self.stamp(id, now);
+        let Some(pending) = self.pending.get_mut(&id) else { return };
+        let peer = match pending.target.take() {
+            Some(target) => Some(target),
+            None => self.routes.choose(pending.slot, pending.avoid.take().as_ref(), now),
+        };
+        // There is always an endpoint; without one the call waits for its deadline.
+        let Some(peer) = peer else { return };
+        let kind = if matches!(pending.request.op, Op::Task { .. }) { LaneKind::Tasks } else { LaneKind::Kv };
+        let lane = (peer, kind);
+        let epoch = self.epochs.get(&lane).copied().unwrap_or(0);
+        pending.attempts += 1;
+        let wire_id = (id << ATTEMPT_BITS) | (pending.attempts & ((1 << ATTEMPT_BITS) - 1));
+        let left = pending.deadline.saturating_duration_since(now).min(self.timing.attempt);
+        let mut request = pending.request.clone();
+        request.stamp = stamp;
+        request.deadline_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX).max(1);
+        self.effects.push(Effect::Send { lane: lane.clone(), epoch, wire_id, request });
+        self.set_state(id, State::Sent { lane, epoch, at: now });
+    }
+}

@@ -1,0 +1,77 @@
+//! What calls take and give besides operations and values.
+
+use crate::types::{AckLevel, ReadLevel, Served, StoredValue, TaskPayload};
+use bytes::Bytes;
+use std::time::Duration;
+
+/// How a call is to be executed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CallOptions {
+    /// What decides where the keys live; `None`: each key's own `{tag}`, or the whole key.
+    pub affinity: Option<Bytes>,
+    /// How fresh a read must be. Default linearizable.
+    pub read: ReadLevel,
+    /// When a write is acknowledged. Default majority-fsync.
+    pub ack: AckLevel,
+    /// Time for the call, retries included. `None`: the client's.
+    pub deadline: Option<Duration>,
+}
+
+/// A write that happened. [`Served::ack`] names the level of its acknowledgement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Revision of the write in its partition.
+    pub revision: u64,
+    /// Who acknowledged it, and how.
+    pub served: Served,
+}
+
+/// What came of a conditional write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Conditional {
+    /// The condition held.
+    Written(Written),
+    /// It did not; nothing was written.
+    Refused {
+        /// What is there instead.
+        present: Option<StoredValue>,
+        /// Who says so.
+        served: Served,
+    },
+}
+
+impl Conditional {
+    /// Whether the write happened.
+    pub fn is_written(&self) -> bool {
+        matches!(self, Conditional::Written(_))
+    }
+}
+
+/// What came of a deletion.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deleted {
+    /// Whether there was an entry.
+    pub existed: bool,
+    /// Who acknowledged it, and how.
+    pub served: Served,
+}
+
+/// The number after an increment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Number {
+    /// The new value.
+    pub value: i64,
+    /// Revision of the write in its partition.
+    pub revision: u64,
+    /// Who acknowledged it, and how.
+    pub served: Served,
+}
+
+/// A task's answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskAnswer {
+    /// The answer.
+    pub payload: TaskPayload,
+    /// Who ran it, and how it was acknowledged.
+    pub served: Served,
+}

@@ -274,6 +274,9 @@ pub struct StartArgs {
     /// Allow an address that is open to the network although nothing is encrypted
     #[arg(long)]
     pub insecure: bool,
+    /// Stop when standard input ends; for programs that start peers
+    #[arg(long, hide = true)]
+    pub exit_with_parent: bool,
     /// A TOML file with these options [default: none]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,

@@ -7,6 +7,7 @@
 
 pub mod args;
 mod bench;
+mod demo;
 mod entries;
 mod grid;
 mod output;
@@ -17,8 +18,8 @@ mod task;
 mod tests;
 
 use crate::client::{Client, ClientConfig};
-use crate::error::{Code, Error, Result};
-use args::{Cli, Command, Connection, DemoArgs};
+use crate::error::{Error, Result};
+use args::{Cli, Command, Connection};
 use clap::Parser;
 use std::ffi::OsString;
 use std::io::Write;
@@ -77,12 +78,6 @@ pub async fn execute(command: Command, out: &mut (dyn Write + Send)) -> Result<(
         Command::Task(task) => task::task(&connect(&task.connection).await?, &task, out).await,
         Command::Bench(bench) => bench::bench(&connect(&bench.connection).await?, &bench, out).await,
         Command::Start(start) => start::run(*start).await,
-        Command::Demo(demo) => demo_is_not_wired_in_yet(&demo).await,
+        Command::Demo(demo) => demo::demo(&demo, out).await,
     }
-}
-
-/// Stands where the demonstration will be called.
-async fn demo_is_not_wired_in_yet(demo: &DemoArgs) -> Result<()> {
-    let _ = demo;
-    Err(Error::new(Code::NotReady, "this build has no demonstration"))
 }

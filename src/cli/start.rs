@@ -1,6 +1,8 @@
 //! `start`: gathers the configuration and runs a peer until it is told to stop.
 
 use super::args::StartArgs;
+use super::demo::exit_with_parent;
+use crate::clock::SystemThreads;
 use crate::config::{NodeConfig, Options};
 use crate::error::{Code, Error, Result};
 
@@ -27,8 +29,12 @@ pub(super) fn configuration(args: StartArgs, variable: &dyn Fn(&str) -> Option<S
 
 /// Runs a peer.
 pub(super) async fn run(args: StartArgs) -> Result<()> {
+    let with_parent = args.exit_with_parent;
     let config = configuration(args, &|name| std::env::var(name).ok())?;
     log_to_stderr();
+    if with_parent {
+        exit_with_parent(&SystemThreads);
+    }
     node_is_not_wired_in_yet(config).await
 }
 

@@ -225,6 +225,9 @@ pub(super) fn size_of_op(op: &Op) -> usize {
         Op::Task { key, payload, .. } => key.len() + payload.data.len(),
         Op::GetMany { keys, .. } => keys.iter().map(bytes::Bytes::len).sum(),
         Op::PutMany { entries, .. } => entries.iter().map(|(key, value)| key.len() + value.data.len()).sum(),
+        Op::Transact { writes, .. } => {
+            writes.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, |value| value.data.len())).sum()
+        }
     };
     // Map name, stamp, options.
     of_op + 64

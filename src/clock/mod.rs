@@ -6,8 +6,11 @@
 //! node is paused, and the node's clock can stand still; without one nothing is added but a check
 //! at spawn.
 
+#[allow(clippy::disallowed_methods)]
 mod gate;
+#[allow(clippy::disallowed_methods)]
 mod instant;
+#[allow(clippy::disallowed_methods)]
 mod ports;
 
 pub use gate::{Gate, JoinHandle, spawn};

@@ -34,7 +34,7 @@ pub struct Options {
     /// See [`NodeConfig::zone`](super::NodeConfig).
     pub zone: Option<String>,
     /// See [`NodeConfig::weight`](super::NodeConfig).
-    pub weight: Option<f64>,
+    pub weight: Option<u32>,
     /// See [`NodeConfig::insecure`](super::NodeConfig).
     pub insecure: Option<bool>,
     /// See [`NodeConfig::limits`](super::NodeConfig); only from a file.

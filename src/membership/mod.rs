@@ -1,6 +1,10 @@
 //! Gossip behind a port: who seems to be there, at which address, in which incarnation. It
 //! suggests; Raft decides. Nothing here moves data or changes a group's members.
 
+mod chitchat;
+
+pub use chitchat::{ChitchatGossip, ChitchatMembership, ChitchatOptions};
+
 use crate::error::Result;
 use crate::types::{GridId, Incarnation, NodeId};
 use std::collections::BTreeMap;

@@ -99,6 +99,16 @@ pub enum Op {
         /// What to add.
         delta: i64,
     },
+    /// Writes several entries of one slot if each named entry has the revision named (`None`: is
+    /// absent): all or nothing, in one log entry.
+    Transact {
+        /// The map.
+        map: String,
+        /// What must hold: key and revision.
+        checks: Vec<(Bytes, Option<u64>)>,
+        /// What to write: key and value; `None` deletes.
+        writes: Vec<(Bytes, Option<Value>)>,
+    },
     /// Runs a registered task beside the key.
     Task {
         /// The task's registered name.
@@ -151,6 +161,9 @@ impl Op {
             Op::Increment { key, .. } | Op::Task { key, .. } => Some(key),
             Op::GetMany { keys, .. } => keys.first(),
             Op::PutMany { entries, .. } => entries.first().map(|(key, _)| key),
+            Op::Transact { checks, writes, .. } => {
+                checks.first().map(|(key, _)| key).or_else(|| writes.first().map(|(key, _)| key))
+            }
         }
     }
 
@@ -159,6 +172,7 @@ impl Op {
         match self {
             Op::Get { map, .. } | Op::GetMany { map, .. } | Op::Put { map, .. } => Some(map),
             Op::PutMany { map, .. } | Op::Delete { map, .. } | Op::Increment { map, .. } => Some(map),
+            Op::Transact { map, .. } => Some(map),
             Op::Task { .. } => None,
         }
     }

@@ -1,0 +1,29 @@
+//! Tasks: named functions that run beside their key, on the leader of its partition.
+//!
+//! In: calls from a partition's executor, and its entries through a `SlotView`. Out: for each
+//! call an answer or a coded error, and the writes it made. A [`Registry`] holds the handlers; a
+//! [`ThreadPoolRunner`] runs them on threads of its own. A handler sees nothing but its slot,
+//! through its [`TaskContext`]; it is synchronous, and may be non-deterministic, since only its
+//! results are replicated. Nothing here writes state, commits, or knows Raft; user code never
+//! runs on the threads of Raft, network and log.
+
+mod context;
+mod error;
+mod execute;
+mod inside;
+mod overlay;
+mod pool;
+mod registry;
+pub mod rolling_total;
+mod runner;
+
+pub use context::TaskContext;
+pub use error::TaskError;
+pub use inside::{inside_task, refuse_inside_task};
+pub use registry::Registry;
+pub use runner::{RunnerConfig, RunnerStats, ThreadPoolRunner};
+
+#[cfg(test)]
+mod fake_view;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,27 @@
+//! The grid's facts: who belongs to it, who should hold which partition, which maps there are.
+//!
+//! They are rows of one built-in map of the meta group, which is a Raft group like any other. Each
+//! row is written on the condition that it has not changed since it was read, so that any peer may
+//! work out a change and only one of two that contradict each other takes effect.
+//!
+//! In: rows as the meta group holds them (key, revision, bytes), and facts from outside (a founding
+//! record, a lost replica, a committed membership). Out: a [`MetaView`] to look things up in, and
+//! [`RowChange`]s to write. What is here is pure: it never writes a row itself, never talks to a
+//! peer, and reads no clock.
+
+mod codec;
+mod founding;
+mod keys;
+mod planner;
+mod rows;
+mod view;
+
+pub use codec::Row;
+pub use founding::{FOUNDERS_MAX, Founder, FoundingRecord, founder_list};
+pub use keys::MetaKey;
+pub use planner::{
+    Learners, NewMap, Replacement, RowChange, formed, founding_rows, member_change, missing_learners, new_map,
+    replacement,
+};
+pub use rows::{GridFounder, GridRow, MapIdsRow, MapRow, MemberRow, PlacementRow, ReplicaIdsRow};
+pub use view::{MetaView, Versioned};

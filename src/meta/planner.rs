@@ -1,0 +1,253 @@
+//! Works out which rows to write. Pure: facts in, row changes out.
+
+use super::codec::{Extra, Row};
+use super::founding::{Founder, FoundingRecord};
+use super::keys::MetaKey;
+use super::rows::{GridFounder, GridRow, MapIdsRow, MapRow, MemberRow, PlacementRow, ReplicaIdsRow};
+use super::view::{MetaView, Versioned};
+use crate::error::{Code, Error, Result};
+use crate::ring::{self, RingNode};
+use crate::types::{
+    Condition, GroupId, Incarnation, KeyCodec, MapDescriptor, MapId, NodeId, PartitionId, ReplicaId, ValueCodec,
+};
+use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Entry kinds that a new grid may write.
+const ACTIVE_VERSION: u32 = 1;
+/// Map id 0 is the meta group's built-in map.
+const FIRST_MAP_ID: u32 = 1;
+
+/// One conditional write of a row. Of a list, each is written only if those before it were; when one
+/// is refused, the whole is worked out again from a newer view. What was written before then does no
+/// harm: an id that nobody uses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RowChange {
+    /// The row.
+    pub key: String,
+    /// `Absent`, or the revision at which it was read.
+    pub condition: Condition,
+    /// The new bytes.
+    pub value: Bytes,
+}
+
+impl RowChange {
+    fn of<R: Row>(key: &MetaKey, revision: Option<u64>, row: &R) -> Result<Self> {
+        let condition = revision.map_or(Condition::Absent, Condition::Revision);
+        Ok(RowChange { key: key.to_string(), condition, value: row.encode()? })
+    }
+}
+
+/// The rows of a new grid. Replica ids count from 1: first the meta group's, one per founder in the
+/// founders' order, then the partitions'. The grid's own row comes last: who sees it sees them all.
+///
+/// # Errors
+/// `Internal`, when a row cannot be encoded.
+pub fn founding_rows(record: &FoundingRecord) -> Result<Vec<(String, Bytes)>> {
+    let mut next: ReplicaId = 1;
+    let mut placed = |group: GroupId, nodes: Vec<NodeId>, formed: bool| {
+        let replicas: Vec<(ReplicaId, NodeId)> = (next..).zip(nodes).collect();
+        next += replicas.len() as ReplicaId;
+        PlacementRow { group, version: 1, replicas, learners: Vec::new(), formed, extra: Extra::new() }
+    };
+    let founders = record.founders.iter().map(|founder| founder.node).collect();
+    let mut placement = vec![placed(GroupId::META, founders, true)];
+    let ring_node = |f: &Founder| RingNode { node: f.node, weight: f.weight, zone: f.zone.clone() };
+    let nodes: Vec<RingNode> = record.founders.iter().map(ring_node).collect();
+    let target = ring::place(&nodes, record.partitions, record.replicas, &[]);
+    for (partition, nodes) in (0..).map(PartitionId).zip(target.replicas) {
+        placement.push(placed(partition.group(), nodes, false));
+    }
+    let mut rows = Vec::new();
+    for founder in &record.founders {
+        rows.push((MetaKey::Member(founder.node).to_string(), first_member_row(founder, record.created_ms).encode()?));
+    }
+    for row in placement {
+        rows.push((MetaKey::Placement(row.group).to_string(), row.encode()?));
+    }
+    let extra = Extra::new();
+    rows.push((MetaKey::ReplicaIds.to_string(), ReplicaIdsRow { next, extra: extra.clone() }.encode()?));
+    rows.push((MetaKey::MapIds.to_string(), MapIdsRow { next: FIRST_MAP_ID, extra }.encode()?));
+    rows.push((MetaKey::Grid.to_string(), grid_row(record).encode()?));
+    Ok(rows)
+}
+
+fn first_member_row(founder: &Founder, since: u64) -> MemberRow {
+    MemberRow {
+        node: founder.node,
+        name: founder.name.clone(),
+        address: founder.address.clone(),
+        zone: founder.zone.clone(),
+        weight: founder.weight,
+        incarnation: Incarnation(0),
+        since,
+        extra: Extra::new(),
+    }
+}
+
+fn grid_row(record: &FoundingRecord) -> GridRow {
+    let founder = |founder: &Founder| GridFounder { node: founder.node, address: founder.address.clone() };
+    GridRow {
+        grid: record.grid,
+        founders: record.founders.iter().map(founder).collect(),
+        partitions: record.partitions,
+        replicas: record.replicas,
+        created_ms: record.created_ms,
+        active_version: ACTIVE_VERSION,
+        extra: Extra::new(),
+    }
+}
+
+/// Issues `count` replica ids: the first of them, and the change that issues them.
+fn issue(view: &MetaView, count: u64) -> Result<(ReplicaId, RowChange)> {
+    let issuer = view.replica_ids.as_ref();
+    let Versioned { revision, row } = issuer.ok_or_else(|| missing(&MetaKey::ReplicaIds))?;
+    let issued = ReplicaIdsRow { next: row.next + count, ..row.clone() };
+    Ok((row.next, RowChange::of(&MetaKey::ReplicaIds, Some(*revision), &issued)?))
+}
+
+fn missing(key: &MetaKey) -> Error {
+    Error::new(Code::NotReady, format!("the meta group has no row {key} yet"))
+}
+
+/// A new replica in place of one that lost its log, vote or state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replacement {
+    /// The node, which stays.
+    pub node: NodeId,
+    /// The new id; it joins as a learner before the old one is removed.
+    pub new: ReplicaId,
+    /// What to write, in this order.
+    pub changes: Vec<RowChange>,
+}
+
+/// Replaces a lost replica by one under a new id, on the same node. `None` when the group does not
+/// want that replica any more: it has been replaced already.
+///
+/// # Errors
+/// `NotReady` before the grid is founded.
+pub fn replacement(view: &MetaView, group: GroupId, lost: ReplicaId) -> Result<Option<Replacement>> {
+    let Some(Versioned { revision, row }) = view.placement.get(&group) else { return Ok(None) };
+    let (new, issued) = issue(view, 1)?;
+    let mut row = row.clone();
+    row.version += 1;
+    let mut all = row.replicas.iter_mut().chain(&mut row.learners);
+    let Some((replica, node)) = all.find(|(replica, _)| *replica == lost) else { return Ok(None) };
+    *replica = new;
+    let node = *node;
+    let replaced = RowChange::of(&MetaKey::Placement(group), Some(*revision), &row)?;
+    Ok(Some(Replacement { node, new, changes: vec![issued, replaced] }))
+}
+
+/// What the meta group's membership lacks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Learners {
+    /// Ids for members that have none yet: to be written, in this order, before anything is added.
+    pub changes: Vec<RowChange>,
+    /// Wanted and not in the membership: to be added as learners.
+    pub add: Vec<(ReplicaId, NodeId)>,
+    /// In the membership and not wanted: to be removed, once what replaces it votes.
+    pub remove: Vec<ReplicaId>,
+}
+
+/// Compares the meta group's committed membership (voters and learners) with the members: each
+/// member follows the meta group, so that it has the grid's facts at hand.
+///
+/// # Errors
+/// `NotReady` before the grid is founded.
+pub fn missing_learners(view: &MetaView, membership: &BTreeMap<ReplicaId, NodeId>) -> Result<Learners> {
+    let key = MetaKey::Placement(GroupId::META);
+    let Versioned { revision, row } = view.placement.get(&GroupId::META).ok_or_else(|| missing(&key))?;
+    let wanted: BTreeMap<ReplicaId, NodeId> = row.replicas.iter().chain(&row.learners).copied().collect();
+    let placed: BTreeSet<NodeId> = wanted.values().copied().collect();
+    let unplaced: Vec<NodeId> = view.members.keys().copied().filter(|node| !placed.contains(node)).collect();
+    let mut learners = Learners {
+        add: wanted.iter().filter(|(id, _)| !membership.contains_key(id)).map(|(id, node)| (*id, *node)).collect(),
+        remove: membership.keys().copied().filter(|id| !wanted.contains_key(id)).collect(),
+        changes: Vec::new(),
+    };
+    if !unplaced.is_empty() {
+        let (first, issued) = issue(view, unplaced.len() as u64)?;
+        let mut row = row.clone();
+        row.version += 1;
+        row.learners.extend((first..).zip(unplaced));
+        learners.changes = vec![issued, RowChange::of(&key, Some(*revision), &row)?];
+    }
+    Ok(learners)
+}
+
+/// Writes down a member that joins, or that has come back with another name, address, zone, weight
+/// or incarnation. `None` when the row says so already, or tells of a later incarnation.
+///
+/// # Errors
+/// `Internal`, when the row cannot be encoded.
+pub fn member_change(view: &MetaView, member: &MemberRow) -> Result<Option<RowChange>> {
+    let key = MetaKey::Member(member.node);
+    let Some(Versioned { revision, row }) = view.members.get(&member.node) else {
+        return RowChange::of(&key, None, member).map(Some);
+    };
+    let changed = MemberRow { since: row.since, extra: row.extra.clone(), ..member.clone() };
+    if changed == *row || row.incarnation > member.incarnation {
+        return Ok(None);
+    }
+    RowChange::of(&key, Some(*revision), &changed).map(Some)
+}
+
+/// Writes down that a group has been initialized. `None` when the row says so already.
+///
+/// # Errors
+/// `NotReady` when there is no such group.
+pub fn formed(view: &MetaView, group: GroupId) -> Result<Option<RowChange>> {
+    let key = MetaKey::Placement(group);
+    let Versioned { revision, row } = view.placement.get(&group).ok_or_else(|| missing(&key))?;
+    if row.formed {
+        return Ok(None);
+    }
+    let row = PlacementRow { formed: true, version: row.version + 1, ..row.clone() };
+    RowChange::of(&key, Some(*revision), &row).map(Some)
+}
+
+/// A map that is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewMap {
+    /// Its descriptor: the present one, or the one that the changes create.
+    pub descriptor: MapDescriptor,
+    /// What to write, in this order; empty when the map is there.
+    pub changes: Vec<RowChange>,
+}
+
+/// Creates a map unless it is there.
+///
+/// # Errors
+/// `MapExists` when it is there with other codecs or schema; `NotReady` before the grid is founded.
+pub fn new_map(
+    view: &MetaView,
+    name: &str,
+    key_codec: KeyCodec,
+    value_codec: ValueCodec,
+    schema: u32,
+) -> Result<NewMap> {
+    if let Some(present) = view.map(name) {
+        let wanted = MapDescriptor { id: present.id, name: name.to_owned(), key_codec, value_codec, schema };
+        if *present != wanted {
+            let describe = |d: &MapDescriptor| format!("{:?} to {:?}, schema {}", d.key_codec, d.value_codec, d.schema);
+            let what = format!("map {name:?} is {}, asked for {}", describe(present), describe(&wanted));
+            return Err(Error::new(Code::MapExists, what));
+        }
+        return Ok(NewMap { descriptor: wanted, changes: Vec::new() });
+    }
+    let issuer = view.map_ids.as_ref().ok_or_else(|| missing(&MetaKey::MapIds))?;
+    let issued = MapIdsRow { next: issuer.row.next + 1, ..issuer.row.clone() };
+    let id = MapId(issuer.row.next);
+    let descriptor = MapDescriptor { id, name: name.to_owned(), key_codec, value_codec, schema };
+    let row = MapRow { descriptor: descriptor.clone(), extra: Extra::new() };
+    let changes = vec![
+        RowChange::of(&MetaKey::MapIds, Some(issuer.revision), &issued)?,
+        RowChange::of(&MetaKey::Map(name.to_owned()), None, &row)?,
+    ];
+    Ok(NewMap { descriptor, changes })
+}
+
+#[cfg(test)]
+#[path = "planner_tests.rs"]
+mod tests;

@@ -1,0 +1,280 @@
+//! The kinds of meta rows.
+
+use super::codec::{Extra, Row, placed, text};
+use crate::types::{GridId, GroupId, Incarnation, MapDescriptor, NodeId, ReplicaId};
+use serde::{Deserialize, Serialize};
+
+/// A founder, as the grid remembers it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GridFounder {
+    /// The node.
+    #[serde(with = "text")]
+    pub node: NodeId,
+    /// Its address at birth.
+    pub address: String,
+}
+
+/// The grid itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GridRow {
+    /// Its identity.
+    #[serde(with = "text")]
+    pub grid: GridId,
+    /// Who founded it.
+    pub founders: Vec<GridFounder>,
+    /// Partitions, chosen at birth.
+    pub partitions: u32,
+    /// Replicas wanted per partition.
+    pub replicas: usize,
+    /// When it was founded, in Unix milliseconds.
+    pub created_ms: u64,
+    /// Entry kinds above this version are not written.
+    pub active_version: u32,
+    /// Fields of later versions.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// A member of the grid.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberRow {
+    /// Its identity.
+    #[serde(with = "text")]
+    pub node: NodeId,
+    /// Its name, for people.
+    pub name: String,
+    /// Where clients and peers reach it.
+    pub address: String,
+    /// What fails together with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// Its share of the data, relative to the others'.
+    pub weight: u32,
+    /// The latest of its lives that the meta group knows; 0 before it has reported one.
+    pub incarnation: Incarnation,
+    /// When it joined, in Unix milliseconds.
+    pub since: u64,
+    /// Fields of later versions.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// Who should hold a group. It is intent: the group's committed membership is the fact.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlacementRow {
+    /// The group: a partition's, or the meta group.
+    pub group: GroupId,
+    /// Grows by one at each change of this row.
+    pub version: u64,
+    /// The voters, the preferred leader first.
+    #[serde(with = "placed")]
+    pub replicas: Vec<(ReplicaId, NodeId)>,
+    /// Replicas that follow without a vote: a move's newcomers; of the meta group every other member.
+    #[serde(with = "placed", default, skip_serializing_if = "Vec::is_empty")]
+    pub learners: Vec<(ReplicaId, NodeId)>,
+    /// Whether the group has been initialized: it is never initialized again.
+    pub formed: bool,
+    /// Fields of later versions.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// A map.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MapRow {
+    /// What it is.
+    #[serde(flatten)]
+    pub descriptor: MapDescriptor,
+    /// Fields of later versions.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// The issuer of replica ids. An id is issued by raising `next`, and never again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicaIdsRow {
+    /// The next id to issue.
+    pub next: ReplicaId,
+    /// Fields of later versions.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// The issuer of map ids.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MapIdsRow {
+    /// The next id to issue.
+    pub next: u32,
+    /// Fields of later versions.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+impl Row for GridRow {}
+impl Row for MemberRow {}
+impl Row for PlacementRow {}
+impl Row for MapRow {}
+impl Row for ReplicaIdsRow {}
+impl Row for MapIdsRow {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{KeyCodec, MapId, ValueCodec};
+    use proptest::prelude::*;
+    use std::fmt::Debug;
+
+    fn golden<R: Row + PartialEq + Debug>(row: &R, json: &str) {
+        let bytes = row.encode().expect("encodes");
+        assert_eq!((bytes[0], std::str::from_utf8(&bytes[1..]).expect("text")), (1, json));
+        assert_eq!(&R::decode(&bytes).expect("decodes"), row);
+    }
+
+    #[test]
+    fn rows_have_golden_bytes() {
+        let extra = Extra::new();
+        let founders = vec![GridFounder { node: NodeId(1), address: "a:1".to_owned() }];
+        golden(
+            &GridRow {
+                grid: GridId(u128::MAX - 1),
+                founders,
+                partitions: 64,
+                replicas: 3,
+                created_ms: 9,
+                active_version: 1,
+                extra: extra.clone(),
+            },
+            concat!(
+                r#"{"grid":"fffffffffffffffffffffffffffffffe","founders":[{"node":"0000000000000001","address":"a:1"}],"#,
+                r#""partitions":64,"replicas":3,"created_ms":9,"active_version":1}"#
+            ),
+        );
+        golden(
+            &MemberRow {
+                node: NodeId(0xAB),
+                name: "n1".to_owned(),
+                address: "a:1".to_owned(),
+                zone: Some("z".to_owned()),
+                weight: 1,
+                incarnation: Incarnation(4),
+                since: 9,
+                extra: extra.clone(),
+            },
+            r#"{"node":"00000000000000ab","name":"n1","address":"a:1","zone":"z","weight":1,"incarnation":4,"since":9}"#,
+        );
+        let mut placement = PlacementRow {
+            group: GroupId(8),
+            version: 2,
+            replicas: vec![(3, NodeId(1)), (9, NodeId(2))],
+            learners: Vec::new(),
+            formed: true,
+            extra: extra.clone(),
+        };
+        golden(
+            &placement,
+            r#"{"group":8,"version":2,"replicas":[[3,"0000000000000001"],[9,"0000000000000002"]],"formed":true}"#,
+        );
+        placement.learners.push((10, NodeId(3)));
+        placement.replicas.clear();
+        golden(
+            &placement,
+            r#"{"group":8,"version":2,"replicas":[],"learners":[[10,"0000000000000003"]],"formed":true}"#,
+        );
+        let descriptor = MapDescriptor {
+            id: MapId(7),
+            name: "orders".to_owned(),
+            key_codec: KeyCodec::Utf8,
+            value_codec: ValueCodec::Msgpack,
+            schema: 2,
+        };
+        golden(
+            &MapRow { descriptor, extra: extra.clone() },
+            r#"{"id":7,"name":"orders","key_codec":"utf8","value_codec":"msgpack","schema":2}"#,
+        );
+        golden(&ReplicaIdsRow { next: 5, extra: extra.clone() }, r#"{"next":5}"#);
+        golden(&MapIdsRow { next: 6, extra }, r#"{"next":6}"#);
+    }
+
+    #[test]
+    fn unknown_versions_and_damage_are_refused() {
+        let good = ReplicaIdsRow { next: 5, extra: Extra::new() }.encode().expect("encodes");
+        let other_version = [&[2], &good[1..]].concat();
+        for bad in [&b""[..], &good[..good.len() - 1], &other_version, b"\x01{\"nxt\":5}"] {
+            assert!(ReplicaIdsRow::decode(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn unknown_fields_survive_a_rewrite() {
+        let json = concat!(
+            "\u{1}",
+            r#"{"id":7,"name":"m","key_codec":"utf8","value_codec":"json","schema":0,"ttl_ms":5,"tiers":[{"x":1}]}"#
+        );
+        let mut row = MapRow::decode(json.as_bytes()).expect("decodes");
+        row.descriptor.schema = 1;
+        let rewritten = row.encode().expect("encodes");
+        let text = std::str::from_utf8(&rewritten).expect("text");
+        for part in [r#""ttl_ms":5"#, r#""tiers":[{"x":1}]"#, r#""schema":1"#] {
+            assert!(text.contains(part), "{text}");
+        }
+    }
+
+    fn any_extra() -> impl Strategy<Value = Extra> {
+        prop::collection::btree_map("x_[a-z]{1,5}", any::<u64>(), 0..3)
+            .prop_map(|extra| extra.into_iter().map(|(key, value)| (key, value.into())).collect())
+    }
+
+    fn any_placed() -> impl Strategy<Value = Vec<(ReplicaId, NodeId)>> {
+        prop::collection::vec((any::<u64>(), any::<u64>().prop_map(NodeId)), 0..4)
+    }
+
+    proptest! {
+        #[test]
+        fn members_round_trip(
+            node: u64, name: String, address: String, zone: Option<String>, weight: u32, incarnation: u64, since: u64,
+            extra in any_extra(),
+        ) {
+            let (node, incarnation) = (NodeId(node), Incarnation(incarnation));
+            let row = MemberRow { node, name, address, zone, weight, incarnation, since, extra };
+            prop_assert_eq!(MemberRow::decode(&row.encode().expect("encodes")).expect("decodes"), row);
+        }
+
+        #[test]
+        fn placements_round_trip(
+            group: u32, version: u64, replicas in any_placed(), learners in any_placed(), formed: bool,
+            extra in any_extra(),
+        ) {
+            let row = PlacementRow { group: GroupId(group), version, replicas, learners, formed, extra };
+            prop_assert_eq!(PlacementRow::decode(&row.encode().expect("encodes")).expect("decodes"), row);
+        }
+
+        #[test]
+        fn grids_and_maps_round_trip(
+            grid: u128, node: u64, text: String, number: u32, created_ms: u64, codec in 0u8..5, extra in any_extra(),
+        ) {
+            let row = GridRow {
+                grid: GridId(grid),
+                founders: vec![GridFounder { node: NodeId(node), address: text.clone() }],
+                partitions: number,
+                replicas: 3,
+                created_ms,
+                active_version: number,
+                extra: extra.clone(),
+            };
+            prop_assert_eq!(GridRow::decode(&row.encode().expect("encodes")).expect("decodes"), row);
+            let value_codec = ValueCodec::from_number(codec).expect("a known codec");
+            let descriptor =
+                MapDescriptor { id: MapId(number), name: text, key_codec: KeyCodec::I64, value_codec, schema: number };
+            let row = MapRow { descriptor, extra: extra.clone() };
+            prop_assert_eq!(MapRow::decode(&row.encode().expect("encodes")).expect("decodes"), row);
+            let row = ReplicaIdsRow { next: created_ms, extra };
+            prop_assert_eq!(ReplicaIdsRow::decode(&row.encode().expect("encodes")).expect("decodes"), row);
+        }
+
+        #[test]
+        fn no_bytes_make_decoding_panic(bytes: Vec<u8>) {
+            let _ = PlacementRow::decode(&bytes);
+            let _ = MemberRow::decode(&[&[1], &bytes[..]].concat());
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! The replicas that this node holds: starting, finding and stopping them.
+
+use super::directory::Directory;
+use super::ports::Ports;
+use crate::clock::{ThreadKind, run_on};
+use crate::error::{Code, Error, Result};
+use crate::net::peer::PeerTransport;
+use crate::partition::executor::{Executor, ExecutorConfig, ExecutorParts, ExecutorStats};
+use crate::partition::{ReplicaMachine, ReplicaState, TaskRunner};
+
+use crate::raft::network::{GroupNetwork, RaftNetworkConfig, Receptions};
+use crate::raft::{Group, GroupConfig, Leadership, LogStore};
+use crate::storage::backend::{ReplicaKey, StateBackend};
+use crate::storage::log::SharedLog;
+use crate::types::{GroupId, ReplicaId};
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// A replica that this node holds.
+pub struct Hosted {
+    /// Its group.
+    pub group: Arc<Group>,
+    /// Its state.
+    pub state: Arc<ReplicaState>,
+    /// Its executor.
+    pub executor: Executor,
+}
+
+impl Hosted {
+    /// Who leads, as this replica knows.
+    pub fn leadership(&self) -> Leadership {
+        *self.group.leadership().borrow()
+    }
+}
+
+/// What replicas are made of.
+pub struct HostingParts {
+    /// The node's ports.
+    pub ports: Ports,
+    /// What the node knows of the grid.
+    pub directory: Arc<Directory>,
+    /// The node's log.
+    pub log: SharedLog,
+    /// The node's state backend.
+    pub backend: Arc<dyn StateBackend>,
+    /// Connections to the other peers.
+    pub transport: Arc<PeerTransport>,
+    /// Snapshots that are being received.
+    pub receptions: Receptions,
+    /// Runs user code.
+    pub tasks: Arc<dyn TaskRunner>,
+    /// Timing of the groups.
+    pub group_config: GroupConfig,
+    /// Bounds of the groups' messages.
+    pub network_config: RaftNetworkConfig,
+    /// Bounds of the executors.
+    pub executor_config: ExecutorConfig,
+}
+
+/// The replicas that this node holds.
+pub struct Hosting {
+    /// What they are made of.
+    pub parts: HostingParts,
+    /// Counts of all executors together.
+    pub stats: Arc<ExecutorStats>,
+    hosted: RwLock<BTreeMap<GroupId, Arc<Hosted>>>,
+    /// One start or stop at a time.
+    changing: tokio::sync::Mutex<()>,
+}
+
+impl Hosting {
+    /// Holds nothing yet.
+    pub fn new(parts: HostingParts) -> Self {
+        Hosting { parts, stats: Arc::default(), hosted: RwLock::default(), changing: tokio::sync::Mutex::new(()) }
+    }
+
+    /// The replica of a group, if this node holds one.
+    pub fn get(&self, group: GroupId) -> Option<Arc<Hosted>> {
+        self.hosted.read().unwrap_or_else(PoisonError::into_inner).get(&group).cloned()
+    }
+
+    /// All replicas, by group.
+    pub fn all(&self) -> Vec<(GroupId, Arc<Hosted>)> {
+        let hosted = self.hosted.read().unwrap_or_else(PoisonError::into_inner);
+        hosted.iter().map(|(group, hosted)| (*group, hosted.clone())).collect()
+    }
+
+    /// Starts a replica unless it runs. One of the same group under another id is stopped and
+    /// given up for ever.
+    ///
+    /// # Errors
+    /// `InvalidRequest` for an id that was given up, `CorruptLog` for a damaged one; the disk's.
+    pub async fn ensure(&self, group: GroupId, replica: ReplicaId) -> Result<Arc<Hosted>> {
+        let _one = self.changing.lock().await;
+        if let Some(hosted) = self.get(group) {
+            if hosted.group.replica() == replica {
+                return Ok(hosted);
+            }
+            if hosted.group.replica() > replica {
+                return Err(Error::new(Code::InvalidRequest, "a newer replica of the group runs here"));
+            }
+            let old = hosted.group.replica();
+            self.stop(group).await;
+            self.give_up(group, old).await?;
+        }
+        let hosted = Arc::new(self.start(group, replica).await?);
+        self.hosted.write().unwrap_or_else(PoisonError::into_inner).insert(group, hosted.clone());
+        Ok(hosted)
+    }
+
+    async fn start(&self, group: GroupId, replica: ReplicaId) -> Result<Hosted> {
+        let parts = &self.parts;
+        let log = parts.log.register(group, replica).await?;
+        let (key, backend) = (ReplicaKey { group, replica }, parts.backend.clone());
+        let threads = parts.ports.threads.clone();
+        let load = move || ReplicaState::load(key, backend, threads);
+        let state = run_on(&parts.ports.threads, ThreadKind::Backend, load).await??;
+        let network = GroupNetwork::new(
+            group,
+            replica,
+            parts.transport.clone(),
+            parts.ports.threads.clone(),
+            parts.network_config.clone(),
+        );
+        let machine = Arc::new(ReplicaMachine(state.clone()));
+        let started = Group::start(group, replica, &parts.group_config, LogStore::new(log), network, machine).await?;
+        let executor = Executor::start(ExecutorParts {
+            group: started.clone(),
+            replica: state.clone(),
+            maps: parts.directory.clone(),
+            tasks: parts.tasks.clone(),
+            clock: parts.ports.clock.clone(),
+            random: parts.ports.random.clone(),
+            node: parts.directory.me(),
+            config: parts.executor_config.clone(),
+            stats: self.stats.clone(),
+        });
+        Ok(Hosted { group: started, state, executor })
+    }
+
+    async fn stop(&self, group: GroupId) {
+        let hosted = self.hosted.write().unwrap_or_else(PoisonError::into_inner).remove(&group);
+        if let Some(hosted) = hosted {
+            hosted.executor.stop();
+            hosted.group.shutdown().await;
+        }
+        self.parts.receptions.forget(group);
+    }
+
+    /// Gives a replica's id up for ever: its log and state are dropped, its tombstone stays.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn give_up(&self, group: GroupId, replica: ReplicaId) -> Result<()> {
+        self.parts.log.tombstone(group, replica).await?;
+        let (key, backend) = (ReplicaKey { group, replica }, self.parts.backend.clone());
+        run_on(&self.parts.ports.threads, ThreadKind::Backend, move || backend.remove(key)).await?
+    }
+
+    /// Stops all replicas; logs and states stay.
+    pub async fn stop_all(&self) {
+        let _one = self.changing.lock().await;
+        for (group, _) in self.all() {
+            self.stop(group).await;
+        }
+    }
+}

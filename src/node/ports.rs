@@ -1,0 +1,59 @@
+//! Everything that a node needs from outside, in one place: the machine's in production, the
+//! simulator's in `chaos-tests`.
+
+use crate::clock::{Random, SystemClock, SystemRandom, SystemThreads, Threads, WallClock};
+use crate::error::Result;
+use crate::membership::{ChitchatMembership, Membership};
+use crate::net::{Network, TcpNetwork};
+use crate::storage::backend::{MemoryBackend, SledBackend, SledConfig, StateBackend};
+use crate::storage::disk::{Disk, StdDisk};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Opens a node's state backend in a directory below its data directory. Blocks.
+pub type OpenBackend = Arc<dyn Fn(&Path) -> Result<Arc<dyn StateBackend>> + Send + Sync>;
+
+/// The ports of a node.
+#[derive(Clone)]
+pub struct Ports {
+    /// The wall clock.
+    pub clock: Arc<dyn WallClock>,
+    /// Random numbers.
+    pub random: Arc<dyn Random>,
+    /// Threads for blocking work.
+    pub threads: Arc<dyn Threads>,
+    /// The disk.
+    pub disk: Arc<dyn Disk>,
+    /// The network.
+    pub network: Arc<dyn Network>,
+    /// Gossip.
+    pub membership: Arc<dyn Membership>,
+    /// The state backend.
+    pub backend: OpenBackend,
+}
+
+impl Ports {
+    /// The machine's own, with state checkpoints in snapshot files.
+    pub fn with_memory_backend() -> Self {
+        let disk: Arc<dyn Disk> = Arc::new(StdDisk);
+        let on = disk.clone();
+        Ports::system(disk, Arc::new(move |dir| Ok(Arc::new(MemoryBackend::open(on.clone(), dir)?))))
+    }
+
+    /// The machine's own, with state checkpoints in sled.
+    pub fn with_sled_backend() -> Self {
+        Ports::system(Arc::new(StdDisk), Arc::new(|dir| Ok(Arc::new(SledBackend::open(dir, SledConfig::default())?))))
+    }
+
+    fn system(disk: Arc<dyn Disk>, backend: OpenBackend) -> Self {
+        Ports {
+            clock: Arc::new(SystemClock),
+            random: Arc::new(SystemRandom),
+            threads: Arc::new(SystemThreads),
+            disk,
+            network: Arc::new(TcpNetwork),
+            membership: Arc::new(ChitchatMembership::default()),
+            backend,
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! What nodes say to each other above Raft: kinds of frames and their payloads. Each payload is a
+//! version byte and MessagePack with field names.
+
+use crate::error::{Code, Error, Result};
+use crate::meta::FoundingRecord;
+use crate::types::{GroupId, HybridTime, NodeId, ReplicaId, Request};
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// The kinds of frames; 1 to 15 are Raft's.
+pub mod kind {
+    /// A request for the leader of a group.
+    pub const FORWARD: u8 = 32;
+    /// A [`FORWARD`] that only reads: a kind of its own, so that the transport counts such reads.
+    pub const FORWARD_READ: u8 = 38;
+    /// Who are you, and what were you started with?
+    pub const HELLO: u8 = 33;
+    /// The founding record, to be persisted and acknowledged.
+    pub const RECORD: u8 = 34;
+    /// A node asks to become a member.
+    pub const JOIN: u8 = 35;
+    /// Which groups do you hold, and how do they stand?
+    pub const STATUS: u8 = 36;
+}
+
+/// A request on its one hop.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Forward {
+    /// The request.
+    pub request: Request,
+    /// Peers that it has passed, the sender included.
+    pub hops: u32,
+}
+
+/// What a founder was started with, and where it stands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Hello {
+    /// The node.
+    pub node: NodeId,
+    /// Its name.
+    pub name: String,
+    /// Where it is reached.
+    pub address: String,
+    /// Its zone.
+    pub zone: Option<String>,
+    /// Its weight.
+    pub weight: u32,
+    /// The record of the grid that it belongs to, if any; acknowledged by all founders.
+    pub grid: Option<FoundingRecord>,
+}
+
+/// A node that wants to become a member.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Join {
+    /// Who it is, as in [`Hello`].
+    pub hello: Hello,
+    /// Its present life.
+    pub incarnation: u64,
+}
+
+/// What a new member needs to begin.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// The grid's founding record.
+    pub record: FoundingRecord,
+    /// The id of the member's replica of the meta group.
+    pub meta_replica: ReplicaId,
+}
+
+/// How one group stands on one node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GroupReport {
+    /// The group.
+    pub group: GroupId,
+    /// The replica.
+    pub replica: ReplicaId,
+    /// The node that leads it, as known there.
+    pub leader: Option<NodeId>,
+    /// The term.
+    pub term: u64,
+    /// The applied index.
+    pub applied: u64,
+    /// Rows in its state.
+    pub rows: u64,
+}
+
+/// How a node stands.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StatusReport {
+    /// The groups that it holds.
+    pub groups: Vec<GroupReport>,
+    /// The grid's time there.
+    pub time: HybridTime,
+}
+
+const VERSION: u8 = 1;
+
+/// Encodes a payload.
+///
+/// # Errors
+/// `Internal`: plain data that cannot be encoded is a bug.
+pub fn encode<T: Serialize>(payload: &T) -> Result<Bytes> {
+    let mut out = vec![VERSION];
+    payload
+        .serialize(&mut rmp_serde::Serializer::new(&mut out).with_struct_map())
+        .map_err(|error| Error::internal(format!("a message cannot be encoded: {error}")))?;
+    Ok(out.into())
+}
+
+/// Reads what [`encode`] wrote.
+///
+/// # Errors
+/// `ProtocolMismatch`.
+pub fn decode<T: DeserializeOwned>(payload: &[u8]) -> Result<T> {
+    let bad = |what: String| Error::new(Code::ProtocolMismatch, what);
+    let body =
+        payload.strip_prefix(&[VERSION]).ok_or_else(|| bad(format!("a message of version {:?}", payload.first())))?;
+    rmp_serde::from_slice(body).map_err(|error| bad(format!("a message that cannot be read: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{AckLevel, Op, ReadLevel};
+
+    #[test]
+    fn a_forwarded_request_has_golden_bytes() {
+        let request = Request {
+            affinity: None,
+            op: Op::Get { map: "m".into(), key: Bytes::from_static(b"k") },
+            read: ReadLevel::Local,
+            ack: AckLevel::MajorityFsync,
+            stamp: None,
+            deadline_ms: 5,
+        };
+        let forward = Forward { request: request.clone(), hops: 1 };
+        let bytes = encode(&forward).expect("encodes");
+        let expected: &[u8] =
+            b"\x01\x82\xa7request\x86\xa8affinity\xc0\xa2op\x81\xa3Get\x82\xa3map\xa1m\xa3key\xc4\x01k\
+            \xa4read\xa5Local\xa3ack\xadMajorityFsync\xa5stamp\xc0\xabdeadline_ms\x05\xa4hops\x01";
+        assert_eq!(&bytes[..], expected);
+        assert_eq!(decode::<Forward>(&bytes).expect("decodes").request, request);
+        assert_eq!(decode::<Forward>(b"\x02").expect_err("foreign").code, Code::ProtocolMismatch);
+    }
+}

@@ -1,0 +1,53 @@
+//! Answers: kept ones as rows, refusals when another replica leads.
+
+use super::Job;
+use crate::error::{Code, Error, Result};
+use crate::raft::Leadership;
+use crate::types::ReplyBody;
+use bytes::Bytes;
+
+/// A kept answer: version (1), then MessagePack of `Result<ReplyBody, Error>`.
+const VERSION: u8 = 1;
+
+pub(super) fn encode(answer: &Result<ReplyBody>) -> Result<Bytes> {
+    let mut out = vec![VERSION];
+    rmp_serde::encode::write(&mut out, answer)
+        .map_err(|error| Error::internal(format!("an answer cannot be encoded: {error}")))?;
+    Ok(out.into())
+}
+
+pub(super) fn decode(row: &[u8]) -> Result<Result<ReplyBody>> {
+    let body = row.strip_prefix(&[VERSION]).ok_or_else(|| {
+        Error::new(Code::UnknownFormat, format!("a kept answer has format version {:?}", row.first()))
+    })?;
+    rmp_serde::from_slice(body)
+        .map_err(|error| Error::new(Code::CorruptRow, format!("a kept answer cannot be read: {error}")))
+}
+
+/// Answers a command that was not executed here.
+pub(super) fn refuse(job: Job, now: &Leadership) {
+    let error = match now.leader {
+        Some((_, node)) if !now.is_me => {
+            Error::new(Code::NotLeader, "this peer does not lead the partition").leader(node.to_string())
+        }
+        _ => Error::new(Code::NoLeader, "the partition has no leader at the moment"),
+    };
+    // Nobody may be waiting any more; then there is nobody to tell.
+    let _ = job.reply.send(Err(error));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kept_answers_have_golden_bytes() {
+        let answer = Ok(ReplyBody::Written { revision: 300 });
+        let row = encode(&answer).expect("encodes");
+        assert_eq!(&row[..], b"\x01\x81\xa2Ok\x81\xa7Written\x91\xcd\x01\x2c");
+        assert_eq!(decode(&row), Ok(answer));
+        let failed: Result<ReplyBody> = Err(Error::new(Code::TaskFailed, "no"));
+        assert_eq!(decode(&encode(&failed).expect("encodes")), Ok(failed));
+        assert!(decode(b"\x02").is_err());
+    }
+}

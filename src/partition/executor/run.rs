@@ -1,0 +1,254 @@
+//! One run: from its marker to the first proposal that fails, or the end of the leadership.
+
+use super::super::overlay::View;
+use super::super::rows::{self, PartitionRow};
+use super::super::sessions::Sessions;
+use super::reads::Reads;
+use super::{ExecutorConfig, ExecutorParts, ExecutorStats, Job, count};
+use crate::clock::WallClock;
+use crate::error::{Code, Error, Result};
+use crate::partition::{ReplicaState, TaskRunner};
+use crate::raft::{Group, Leadership, Verdict};
+use crate::types::{AckLevel, HybridTime, NodeId, Reply, ReplyBody, RunId, Served};
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesOrdered;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+
+/// A command that has been executed and whose answer may not leave yet.
+pub(super) struct Waiting {
+    pub(super) job: Job,
+    pub(super) body: Result<ReplyBody>,
+}
+
+impl Waiting {
+    /// Whether nobody waits for it any more.
+    pub(super) fn abandoned(&self) -> bool {
+        self.job.reply.is_closed()
+    }
+}
+
+/// A batch on its way through the log.
+pub(super) struct Flight {
+    pub(super) number: u64,
+    pub(super) rows: Vec<Bytes>,
+    pub(super) waiting: Vec<Waiting>,
+}
+
+/// Why a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// The leadership has gone or changed its term.
+    LeadershipLost,
+    /// A proposal was refused, failed or had no effect.
+    ProposalFailed,
+    /// Nobody can send commands any more.
+    Closed,
+}
+
+/// A run under way.
+pub(super) struct Run {
+    pub(super) group: Arc<Group>,
+    pub(super) replica: Arc<ReplicaState>,
+    pub(super) tasks: Arc<dyn TaskRunner>,
+    pub(super) clock: Arc<dyn WallClock>,
+    pub(super) maps: Arc<dyn super::MapDirectory>,
+    pub(super) config: ExecutorConfig,
+    pub(super) stats: Arc<ExecutorStats>,
+    node: NodeId,
+    pub(super) term: u64,
+    pub(super) run: RunId,
+    /// Number of the next batch.
+    pub(super) next: u64,
+    /// Number of the last batch that took effect.
+    pub(super) effective: u64,
+    pub(super) view: View,
+    pub(super) sessions: Sessions,
+    pub(super) revision: u64,
+    pub(super) time: HybridTime,
+    pub(super) flights: VecDeque<Flight>,
+    pub(super) verdicts: FuturesOrdered<BoxFuture<'static, Verdict>>,
+    pub(super) reads: Reads,
+    /// Commands of a turn that was given up; executed first in the next run.
+    pub(super) unexecuted: VecDeque<Job>,
+}
+
+impl Run {
+    /// Begins with an empty overlay on the state in which the marker has been applied.
+    pub(super) fn begin(parts: &ExecutorParts, term: u64, run: RunId) -> Self {
+        let replica = parts.replica.clone();
+        let number = |which| replica.get(&rows::partition_row(which)).and_then(|row| rows::decode_number(&row));
+        let open = replica.scan(&rows::session_prefix(), None, usize::MAX);
+        let open = open.into_iter().filter_map(|(row, value)| Some((rows::parse_session_row(&row)?, value)));
+        let floor = HybridTime(number(PartitionRow::SessionFloor).unwrap_or(0));
+        Run {
+            group: parts.group.clone(),
+            tasks: parts.tasks.clone(),
+            clock: parts.clock.clone(),
+            maps: parts.maps.clone(),
+            config: parts.config.clone(),
+            stats: parts.stats.clone(),
+            node: parts.node,
+            term,
+            run,
+            next: 1,
+            effective: 0,
+            view: View::new(replica.clone(), parts.maps.clone()),
+            sessions: Sessions::rebuild(parts.config.sessions, floor, open, replica.answers()),
+            revision: number(PartitionRow::Revision).unwrap_or(0),
+            time: HybridTime(number(PartitionRow::Time).unwrap_or(0)),
+            flights: VecDeque::new(),
+            verdicts: FuturesOrdered::new(),
+            reads: Reads::default(),
+            unexecuted: VecDeque::new(),
+            replica,
+        }
+    }
+
+    /// Runs until the end of the run.
+    pub(super) async fn drive(
+        &mut self,
+        jobs: &mut mpsc::Receiver<Job>,
+        backlog: &mut VecDeque<Job>,
+        leadership: &mut watch::Receiver<Leadership>,
+    ) -> Ended {
+        loop {
+            if self.reads.wants_round() {
+                self.begin_read_round(Duration::ZERO);
+            }
+            let room = self.verdicts.len() < self.config.max_in_flight.max(1);
+            tokio::select! {
+                biased;
+                changed = leadership.changed() => {
+                    let now = *leadership.borrow_and_update();
+                    if changed.is_err() || !now.is_me || now.term != self.term {
+                        return Ended::LeadershipLost;
+                    }
+                }
+                Some(verdict) = self.verdicts.next(), if !self.verdicts.is_empty() => {
+                    if !self.settle(verdict) {
+                        return Ended::ProposalFailed;
+                    }
+                }
+                confirmed = self.reads.round(), if self.reads.round_runs() => {
+                    if !self.read_round_ended(confirmed) {
+                        return Ended::LeadershipLost;
+                    }
+                }
+                turn = next_jobs(jobs, backlog, self.config.max_turn), if room => {
+                    let Some(turn) = turn else { return Ended::Closed };
+                    let left = match self.take_turn(turn).await {
+                        Ok(left) => left,
+                        Err(ended) => return ended,
+                    };
+                    for job in left.into_iter().rev() {
+                        backlog.push_front(job);
+                    }
+                }
+            }
+        }
+    }
+
+    fn begin_read_round(&mut self, pause: Duration) {
+        count(&self.stats.read_rounds);
+        let group = self.group.clone();
+        self.reads.begin_round(Box::pin(async move {
+            if !pause.is_zero() {
+                crate::clock::sleep(pause).await;
+            }
+            group.confirm_leadership().await
+        }));
+    }
+
+    /// False when the leadership is another one than this run's.
+    fn read_round_ended(&mut self, confirmed: Result<u64>) -> bool {
+        match confirmed {
+            Ok(term) if term == self.term => {
+                for waiting in self.reads.confirm(self.effective) {
+                    self.answer(waiting);
+                }
+                true
+            }
+            Ok(_) => false,
+            Err(_) => {
+                self.reads.ask_again();
+                if self.reads.wants_round() {
+                    self.begin_read_round(Duration::from_millis(10));
+                }
+                true
+            }
+        }
+    }
+
+    /// Takes in the verdict on the oldest batch on its way; false when it took no effect.
+    pub(super) fn settle(&mut self, verdict: Verdict) -> bool {
+        let took_effect = matches!(&verdict, Verdict::Applied(outcome) if outcome.took_effect);
+        if !took_effect {
+            count(&self.stats.fenced);
+            return false;
+        }
+        let Some(flight) = self.flights.pop_front() else { return false };
+        count(&self.stats.batches);
+        self.effective = flight.number;
+        self.view.settle(flight.number, &flight.rows);
+        for waiting in flight.waiting {
+            self.answer(waiting);
+        }
+        for waiting in self.reads.release(self.effective) {
+            self.answer(waiting);
+        }
+        true
+    }
+
+    /// Lets an answer out.
+    pub(super) fn answer(&self, waiting: Waiting) {
+        count(&self.stats.commands);
+        let Waiting { job, body } = waiting;
+        let ack = if job.request.op.is_read() { AckLevel::default() } else { job.request.ack };
+        let served = Served {
+            node: self.node,
+            term: self.term,
+            hops: job.hops,
+            time: self.time,
+            applied: *self.replica.applied_index().borrow(),
+            ack,
+        };
+        // Nobody may be waiting any more; then there is nobody to tell.
+        let _ = job.reply.send(body.map(|body| Reply { body, served }));
+    }
+
+    /// What is unanswered, to be executed again in the next run. A write without a session
+    /// cannot be: nothing would notice that it took effect after all.
+    pub(super) fn into_backlog(self) -> Vec<Job> {
+        let flown = self.flights.into_iter().flat_map(|flight| flight.waiting);
+        let (mut again, mut lost) = (Vec::new(), Vec::new());
+        for Waiting { job, .. } in flown.chain(self.reads.into_waiting()) {
+            let repeatable = job.request.op.is_read() || job.request.stamp.is_some();
+            if repeatable { again.push(job) } else { lost.push(job) }
+        }
+        again.extend(self.unexecuted);
+        for job in lost {
+            let what = "the leadership ended while the write was on its way";
+            let _ = job.reply.send(Err(Error::new(Code::OutcomeUnknown, what)));
+        }
+        again.retain(|job| !job.reply.is_closed());
+        again
+    }
+}
+
+/// Whatever waits: the backlog first, then the mailbox. `None` when nobody can send any more.
+async fn next_jobs(jobs: &mut mpsc::Receiver<Job>, backlog: &mut VecDeque<Job>, most: usize) -> Option<VecDeque<Job>> {
+    if !backlog.is_empty() {
+        let rest = backlog.split_off(most.min(backlog.len()));
+        return Some(std::mem::replace(backlog, rest));
+    }
+    let mut turn = Vec::new();
+    match jobs.recv_many(&mut turn, most).await {
+        0 => None,
+        _ => Some(turn.into()),
+    }
+}

@@ -1,0 +1,323 @@
+//! One turn: commands in, one batch out.
+
+use super::super::entry::{self, Batch, PartitionEntry, RowWrite};
+use super::super::operations;
+use super::super::rows::{self, PartitionRow};
+use super::super::sessions::Admission;
+use super::super::user_code::{TaskCall, TaskOutcome};
+use super::answers;
+use super::run::{Ended, Flight, Run, Waiting};
+use super::{Job, count};
+use crate::clock::Instant;
+use crate::error::{Code, Error, Result, Retry};
+use crate::types::{AckLevel, Op, ReplyBody, SessionId, Slot, StoredValue};
+use bytes::Bytes;
+use futures::StreamExt;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+/// Sessions that one turn ends at most.
+const EXPIRE_PER_TURN: usize = 64;
+
+/// What a turn has done so far.
+#[derive(Default)]
+struct Turn {
+    writes: BTreeMap<Bytes, Option<Bytes>>,
+    bytes: usize,
+    /// Released by the verdict on the turn's batch.
+    waiting: Vec<Waiting>,
+    /// Reads; released by the batch's verdict if there is one, else by a round.
+    reads: Vec<Waiting>,
+}
+
+/// Consecutive tasks of a turn, run in one go.
+#[derive(Default)]
+struct TaskGroup {
+    jobs: Vec<Job>,
+    numbers: BTreeSet<(SessionId, u64)>,
+}
+
+impl Run {
+    /// Executes commands and proposes what they did. Gives back those for which the batch had no
+    /// room.
+    pub(super) async fn take_turn(&mut self, mut jobs: VecDeque<Job>) -> std::result::Result<VecDeque<Job>, Ended> {
+        self.time = self.time.tick(self.clock.unix_ms());
+        let mut turn = Turn::default();
+        for write in self.sessions.expire(self.time, EXPIRE_PER_TURN) {
+            self.put(&mut turn, write);
+        }
+        let mut group = TaskGroup::default();
+        while turn.bytes < self.config.max_batch_bytes {
+            let Some(job) = jobs.pop_front() else { break };
+            if job.reply.is_closed() || job.expires <= Instant::now() {
+                continue;
+            }
+            let is_task = matches!(job.request.op, Op::Task { .. });
+            if !group.jobs.is_empty() && (!is_task || group.repeats(&job)) {
+                self.run_tasks(&mut turn, &mut group, &mut jobs).await?;
+            }
+            let Some(job) = self.admit(&mut turn, &group, job) else { continue };
+            if is_task { group.add(job) } else { self.execute(&mut turn, job) }
+        }
+        if !group.jobs.is_empty() {
+            self.run_tasks(&mut turn, &mut group, &mut jobs).await?;
+        }
+        match self.propose(turn).await {
+            Ok(()) => Ok(jobs),
+            Err(ended) => {
+                self.unexecuted.extend(jobs);
+                Err(ended)
+            }
+        }
+    }
+
+    fn put(&mut self, turn: &mut Turn, write: RowWrite) {
+        turn.bytes += entry::encoded_len(&write);
+        self.view.write(self.next, write.row.clone(), write.value.clone());
+        turn.writes.insert(write.row, write.value);
+    }
+
+    /// Decides whether a command is to be executed; answers it if not.
+    fn admit(&mut self, turn: &mut Turn, group: &TaskGroup, job: Job) -> Option<Job> {
+        let Some(stamp) = &job.request.stamp else { return Some(job) };
+        if job.request.op.is_read() {
+            return Some(job);
+        }
+        if stamp.first_sent.too_far_ahead(self.clock.unix_ms()) {
+            let what =
+                format!("the write is stamped {}, the clock here says {}", stamp.first_sent, self.clock.unix_ms());
+            self.answer(Waiting { job, body: Err(Error::new(Code::ClockAhead, what)) });
+            return None;
+        }
+        self.time = self.time.max(stamp.first_sent);
+        let mut asked = stamp.clone();
+        if asked.previous.is_some_and(|previous| group.numbers.contains(&(stamp.session, previous))) {
+            // It runs before this one, in the same go.
+            asked.previous = None;
+        }
+        let error = match self.sessions.admit(&asked, slot_of(&job)) {
+            Admission::Execute => return Some(job),
+            Admission::Kept(row) => {
+                self.repeat_answer(turn, job, &row);
+                return None;
+            }
+            Admission::Ended => Error::new(Code::SessionEnded, format!("session {} has ended here", stamp.session)),
+            Admission::ResendFrom(number) => Error::new(
+                Code::ResendFrom,
+                format!("write {number} of session {} has not arrived; resend from {number}", stamp.session),
+            ),
+            Admission::Full => {
+                Error::new(Code::SessionFull, format!("session {} has too many unanswered writes", stamp.session))
+            }
+        };
+        self.answer(Waiting { job, body: Err(error) });
+        None
+    }
+
+    /// Answers a command that was executed before, as soon as that is applied.
+    fn repeat_answer(&mut self, turn: &mut Turn, job: Job, row: &Bytes) {
+        let kept = self.view.get(row).ok_or_else(|| Error::internal("a kept answer has no row"));
+        let body = kept.and_then(|row| answers::decode(&row)).and_then(|answer| answer);
+        let waiting = Waiting { job, body };
+        match self.view.pending_number(row) {
+            None => self.answer(waiting),
+            Some(number) if number == self.next => turn.waiting.push(waiting),
+            Some(number) => match self.flights.iter_mut().find(|flight| flight.number == number) {
+                Some(flight) => flight.waiting.push(waiting),
+                None => self.answer(waiting),
+            },
+        }
+    }
+
+    fn execute(&mut self, turn: &mut Turn, job: Job) {
+        let Some(map) = &job.map else {
+            self.answer(Waiting { job, body: Err(Error::internal("an operation came without its map")) });
+            return;
+        };
+        let mut revision = self.revision;
+        let done = operations::execute(&self.view, map, &job.request, &mut revision);
+        let (body, writes) = match done {
+            Ok(done) => (Ok(done.body), done.writes),
+            Err(error) => (Err(error), Vec::new()),
+        };
+        if !writes.is_empty() {
+            self.revision = revision;
+        }
+        self.record(turn, job, body, writes);
+    }
+
+    /// Notes what a command did: its rows, and its answer for retries. What wrote nothing and
+    /// carries no session is a read.
+    fn record(&mut self, turn: &mut Turn, job: Job, mut body: Result<ReplyBody>, mut writes: Vec<RowWrite>) {
+        // A refusal that may be repaired elsewhere or later is not the command's answer: a retry
+        // is to run it.
+        let is_answer = body.is_ok()
+            || body.as_ref().is_err_and(|error| error.code.retry() == Retry::Never && error.code != Code::Internal);
+        let stamp = job.request.stamp.clone().filter(|_| is_answer && !job.request.op.is_read());
+        let size: usize = writes.iter().map(entry::encoded_len).sum();
+        if size > self.config.max_batch_bytes {
+            let what = format!("the command writes {size} bytes; a batch holds {}", self.config.max_batch_bytes);
+            body = Err(Error::new(Code::TooLarge, what));
+            writes.clear();
+        }
+        if stamp.is_none() && writes.is_empty() {
+            turn.reads.push(Waiting { job, body });
+            return;
+        }
+        for write in writes {
+            self.put(turn, write);
+        }
+        if let Some(stamp) = stamp {
+            match answers::encode(&body) {
+                Ok(answer) => {
+                    for write in self.sessions.record(&stamp, slot_of(&job), answer, self.time) {
+                        self.put(turn, write);
+                    }
+                }
+                Err(error) => body = Err(error),
+            }
+        }
+        turn.waiting.push(Waiting { job, body });
+    }
+
+    /// Runs the group's tasks on their own threads; verdicts on earlier batches come in meanwhile.
+    async fn run_tasks(
+        &mut self,
+        turn: &mut Turn,
+        group: &mut TaskGroup,
+        rest: &mut VecDeque<Job>,
+    ) -> std::result::Result<(), Ended> {
+        let group = std::mem::take(group);
+        let calls: Vec<TaskCall> = group.jobs.iter().filter_map(|job| self.task_call(job)).collect();
+        let tasks = self.tasks.clone();
+        let mut running = tasks.run(Arc::new(self.view.clone()), calls);
+        let mut failed = false;
+        let outcomes = loop {
+            tokio::select! {
+                biased;
+                outcomes = &mut running => break outcomes,
+                Some(verdict) = self.verdicts.next(), if !failed && !self.verdicts.is_empty() => {
+                    failed = !self.settle(verdict);
+                }
+            }
+        };
+        drop(running);
+        if failed {
+            let turned = std::mem::take(turn);
+            let waiting = turned.waiting.into_iter().chain(turned.reads).map(|waiting| waiting.job);
+            self.unexecuted.extend(waiting.chain(group.jobs).chain(std::mem::take(rest)));
+            return Err(Ended::ProposalFailed);
+        }
+        let mut later = Vec::new();
+        for (job, outcome) in group.jobs.into_iter().zip(outcomes) {
+            if turn.bytes >= self.config.max_batch_bytes {
+                // What it did is forgotten with its outcome; it runs again in the next turn.
+                later.push(job);
+                continue;
+            }
+            count(&self.stats.tasks);
+            let (body, writes) = self.task_writes(&job, outcome);
+            self.record(turn, job, body, writes);
+        }
+        for job in later.into_iter().rev() {
+            rest.push_front(job);
+        }
+        Ok(())
+    }
+
+    fn task_call(&self, job: &Job) -> Option<TaskCall> {
+        let Op::Task { name, key, payload } = &job.request.op else { return None };
+        Some(TaskCall {
+            name: name.clone(),
+            slot: slot_of(job),
+            affinity: job.request.affinity.clone(),
+            key: key.clone(),
+            payload: payload.clone(),
+            deadline: self.config.task_deadline.min(job.expires.saturating_duration_since(Instant::now())),
+            now_ms: self.time.ms(),
+        })
+    }
+
+    fn task_writes(&mut self, job: &Job, outcome: TaskOutcome) -> (Result<ReplyBody>, Vec<RowWrite>) {
+        let slot = slot_of(job);
+        let mut writes = Vec::with_capacity(outcome.writes.len());
+        for write in outcome.writes {
+            let map = match self.maps.map(&write.map) {
+                Some(map) => map,
+                None => {
+                    let what = format!("there is no map {:?}", write.map);
+                    return (Err(Error::new(Code::NoSuchMap, what)), Vec::new());
+                }
+            };
+            if let Some(value) = &write.value {
+                if let Err(error) = operations::check_entry(&map, &write.key, value) {
+                    return (Err(error), Vec::new());
+                }
+            }
+            let revision = self.revision + 1;
+            let value = write.value.map(|value| StoredValue { revision, value }.encode());
+            writes.push(RowWrite { row: rows::map_row(slot, map.id, &write.key), value });
+        }
+        if !writes.is_empty() {
+            self.revision += 1;
+        }
+        (outcome.answer.map(ReplyBody::Task), writes)
+    }
+
+    /// Hands the turn's batch to the log; without one its reads wait for a round.
+    async fn propose(&mut self, mut turn: Turn) -> std::result::Result<(), Ended> {
+        if turn.writes.is_empty() {
+            // Reads saw everything proposed so far, but nothing of a batch of this number.
+            let saw = self.next - 1;
+            for waiting in turn.reads.into_iter().chain(turn.waiting) {
+                self.reads.push(waiting, saw);
+            }
+            return Ok(());
+        }
+        for (which, value) in [(PartitionRow::Time, self.time.0), (PartitionRow::Revision, self.revision)] {
+            self.put(&mut turn, RowWrite { row: rows::partition_row(which), value: Some(rows::encode_number(value)) });
+        }
+        let number = self.next;
+        let rows: Vec<Bytes> = turn.writes.keys().cloned().collect();
+        let writes = turn.writes.into_iter().map(|(row, value)| RowWrite { row, value }).collect();
+        let batch = PartitionEntry::Batch(Batch { term: self.term, run: self.run, number, writes }).encode();
+        self.next += 1;
+        let mut waiting: Vec<Waiting> = turn.waiting.into_iter().chain(turn.reads).collect();
+        match self.group.propose(self.term, batch).await {
+            Ok(receiver) => {
+                self.verdicts.push_back(Box::pin(receiver.wait()));
+                let early = |waiting: &mut Waiting| {
+                    let request = &waiting.job.request;
+                    request.ack == AckLevel::Accepted && !request.op.is_read() && waiting.body.is_ok()
+                };
+                for accepted in waiting.extract_if(.., early).collect::<Vec<_>>() {
+                    self.answer(accepted);
+                }
+                self.flights.push_back(Flight { number, rows, waiting });
+                Ok(())
+            }
+            Err(_) => {
+                self.flights.push_back(Flight { number, rows, waiting });
+                Err(Ended::ProposalFailed)
+            }
+        }
+    }
+}
+
+fn slot_of(job: &Job) -> Slot {
+    job.request.op.routing_key().map_or(Slot(0), |key| operations::slot_in(&job.request, key))
+}
+
+impl TaskGroup {
+    fn add(&mut self, job: Job) {
+        if let Some(stamp) = &job.request.stamp {
+            self.numbers.insert((stamp.session, stamp.number));
+        }
+        self.jobs.push(job);
+    }
+
+    /// Whether the command is a retry of one in the group.
+    fn repeats(&self, job: &Job) -> bool {
+        job.request.stamp.as_ref().is_some_and(|stamp| self.numbers.contains(&(stamp.session, stamp.number)))
+    }
+}

@@ -1,0 +1,324 @@
+//! One replica of one group, running: the handle through which everything above proposes, reads
+//! and changes members. A group's payloads are opaque here.
+
+use super::machine::{Machine, MachineAdapter, term_of};
+use super::types::{LogPayload, Outcome, ReplicaNode, TypeConfig};
+use crate::clock;
+use crate::error::{Code, Error, Result};
+use crate::types::{GroupId, NodeId, ReplicaId};
+use bytes::Bytes;
+use openraft::async_runtime::WatchReceiver;
+use openraft::impls::ProgressResponder;
+use openraft::raft::ClientWriteResult;
+use openraft::storage::RaftLogStorage;
+use openraft::{ChangeMembers, Raft, RaftNetworkFactory, ReadPolicy, ServerState, SnapshotPolicy};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// The running openraft of a group.
+pub type RaftHandle = Raft<TypeConfig, MachineAdapter>;
+
+/// Timing and bounds of every group of a node.
+#[derive(Clone, Debug)]
+pub struct GroupConfig {
+    /// Between two heartbeats of a leader.
+    pub heartbeat: Duration,
+    /// An election starts after a silence between these two.
+    pub election: (Duration, Duration),
+    /// Entries in one AppendEntries; bytes are bounded by the network adapter.
+    pub max_append_entries: u64,
+}
+
+impl Default for GroupConfig {
+    fn default() -> Self {
+        GroupConfig {
+            heartbeat: Duration::from_millis(100),
+            election: (Duration::from_millis(300), Duration::from_millis(500)),
+            max_append_entries: 256,
+        }
+    }
+}
+
+impl GroupConfig {
+    fn openraft(&self, group: GroupId) -> Result<Arc<openraft::Config>> {
+        let config = openraft::Config {
+            cluster_name: format!("group-{group}"),
+            heartbeat_interval: self.heartbeat.as_millis() as u64,
+            election_timeout_min: self.election.0.as_millis() as u64,
+            election_timeout_max: self.election.1.as_millis() as u64,
+            max_payload_entries: self.max_append_entries,
+            // Checkpoints and purges are ours to time: see the node's housekeeping.
+            snapshot_policy: SnapshotPolicy::Never,
+            max_in_snapshot_log_to_keep: u64::MAX,
+            install_snapshot_timeout: 60_000,
+            enable_pre_vote: Some(true),
+            // A restart always begins a new run (DESIGN section 3): leadership is won again.
+            enable_leader_restore: Some(false),
+            ..openraft::Config::default()
+        };
+        let config = config.validate().map_err(|error| Error::new(Code::InvalidConfig, error.to_string()))?;
+        Ok(Arc::new(config))
+    }
+}
+
+/// Who leads, as this replica knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Leadership {
+    /// The term.
+    pub term: u64,
+    /// The leading replica and its node.
+    pub leader: Option<(ReplicaId, NodeId)>,
+    /// Whether this replica leads.
+    pub is_me: bool,
+}
+
+/// What became of a proposal.
+#[derive(Debug)]
+pub enum Verdict {
+    /// Committed and applied; says whether it took effect.
+    Applied(Outcome),
+    /// Not known to be committed: refused, overwritten, or the group has stopped.
+    Unknown,
+}
+
+/// Waits for a proposal's verdict.
+pub struct VerdictReceiver(openraft::alias::OneshotReceiverOf<TypeConfig, ClientWriteResult<TypeConfig>>);
+
+impl VerdictReceiver {
+    /// The verdict.
+    pub async fn wait(self) -> Verdict {
+        match self.0.await {
+            Ok(Ok(response)) => Verdict::Applied(response.data),
+            Ok(Err(_)) | Err(_) => Verdict::Unknown,
+        }
+    }
+}
+
+/// Where a group stands, for people and metrics.
+#[derive(Clone, Debug, Default)]
+pub struct GroupStatus {
+    /// The term.
+    pub term: u64,
+    /// Last log index.
+    pub last_log: u64,
+    /// Last applied index.
+    pub applied: u64,
+    /// Voters with their nodes.
+    pub voters: BTreeMap<ReplicaId, NodeId>,
+    /// Learners with their nodes.
+    pub learners: BTreeMap<ReplicaId, NodeId>,
+    /// At the leader: each other replica's last matching index.
+    pub matched: BTreeMap<ReplicaId, u64>,
+    /// The log is purged up to here.
+    pub purged: u64,
+}
+
+/// One replica of one group.
+pub struct Group {
+    group: GroupId,
+    replica: ReplicaId,
+    raft: RaftHandle,
+    leadership: watch::Receiver<Leadership>,
+    watcher: clock::JoinHandle<()>,
+}
+
+fn fatal(group: GroupId, error: impl std::fmt::Display) -> Error {
+    Error::new(Code::ShuttingDown, format!("group {group} has stopped: {error}"))
+}
+
+impl Group {
+    /// Starts a replica on its log and state.
+    ///
+    /// # Errors
+    /// An unusable configuration, or a log that cannot be read.
+    pub async fn start<L, N>(
+        group: GroupId,
+        replica: ReplicaId,
+        config: &GroupConfig,
+        log: L,
+        network: N,
+        machine: Arc<dyn Machine>,
+    ) -> Result<Arc<Self>>
+    where
+        L: RaftLogStorage<TypeConfig>,
+        N: RaftNetworkFactory<TypeConfig>,
+        N::Network: openraft::network::NetSnapshot<TypeConfig, SnapshotData = super::SnapshotData>,
+    {
+        let adapter = MachineAdapter(machine);
+        let raft = Raft::new(replica, config.openraft(group)?, network, log, adapter)
+            .await
+            .map_err(|error| fatal(group, error))?;
+        let (sender, leadership) = watch::channel(Leadership::default());
+        let mut metrics = raft.server_metrics();
+        let watcher = clock::spawn(async move {
+            loop {
+                let now = {
+                    let metrics = metrics.borrow_watched();
+                    let members = metrics.membership_config.membership();
+                    let node = |id: ReplicaId| members.get_node(&id).map_or(NodeId(0), |node| node.node);
+                    Leadership {
+                        term: metrics.vote.leader_id.term,
+                        leader: metrics.current_leader.map(|id| (id, node(id))),
+                        is_me: metrics.state == ServerState::Leader && metrics.current_leader == Some(replica),
+                    }
+                };
+                sender.send_if_modified(|known| std::mem::replace(known, now) != now);
+                if metrics.changed().await.is_err() {
+                    sender.send_replace(Leadership::default());
+                    return;
+                }
+            }
+        });
+        Ok(Arc::new(Group { group, replica, raft, leadership, watcher }))
+    }
+
+    /// Which group.
+    pub fn id(&self) -> GroupId {
+        self.group
+    }
+
+    /// Which replica.
+    pub fn replica(&self) -> ReplicaId {
+        self.replica
+    }
+
+    /// openraft itself, for the network's receiving side.
+    pub fn raft(&self) -> &RaftHandle {
+        &self.raft
+    }
+
+    /// Who leads, and every change.
+    pub fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.leadership.clone()
+    }
+
+    /// Hands a proposal to the log, if this replica still leads `term`. Proposals reach the log
+    /// in the order of the calls of one task.
+    ///
+    /// # Errors
+    /// `ShuttingDown` when the group has stopped. A refusal comes as a verdict.
+    pub async fn propose(&self, term: u64, payload: Bytes) -> Result<VerdictReceiver> {
+        let (responder, receiver) = ProgressResponder::complete_only();
+        let leader = openraft::alias::CommittedLeaderIdOf::<TypeConfig>::new(term);
+        self.raft
+            .write(LogPayload(payload))
+            .with_leader(leader)
+            .responder(responder)
+            .await
+            .map_err(|error| fatal(self.group, error))?;
+        Ok(VerdictReceiver(receiver))
+    }
+
+    /// Confirms leadership by a round begun after this call; gives the term confirmed.
+    ///
+    /// # Errors
+    /// `NotLeader`, or `NoLeader` when no majority answers.
+    pub async fn confirm_leadership(&self) -> Result<u64> {
+        let linearizer = self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await;
+        let linearizer = linearizer.map_err(|error| Error::new(Code::NoLeader, error.to_string()))?;
+        Ok(linearizer.read_log_id().log_id().committed_leader_id().term)
+    }
+
+    /// Forms a pristine group. Does nothing on one that is formed already.
+    ///
+    /// # Errors
+    /// When the group has stopped or the members are refused.
+    pub async fn initialize(&self, members: BTreeMap<ReplicaId, NodeId>) -> Result<()> {
+        if self.raft.is_initialized().await.map_err(|error| fatal(self.group, error))? {
+            return Ok(());
+        }
+        let members: BTreeMap<_, _> = members.into_iter().map(|(id, node)| (id, ReplicaNode { node })).collect();
+        self.raft.initialize(members).await.map_err(|error| Error::internal(format!("group {}: {error}", self.group)))
+    }
+
+    /// At the leader: adds a learner; returns at once, before it has caught up.
+    ///
+    /// # Errors
+    /// `RowChanged` when another change is under way, `NotLeader`.
+    pub async fn add_learner(&self, replica: ReplicaId, node: NodeId) -> Result<()> {
+        self.raft.add_learner(replica, ReplicaNode { node }, false).await.map(drop).map_err(|error| self.refused(error))
+    }
+
+    /// At the leader: replaces voters by others, in one joint change; the old ones leave the group.
+    ///
+    /// # Errors
+    /// As [`Group::add_learner`].
+    pub async fn change_voters(&self, voters: BTreeSet<ReplicaId>) -> Result<()> {
+        self.raft.change_membership(voters, false).await.map(drop).map_err(|error| self.refused(error))
+    }
+
+    /// At the leader: removes learners.
+    ///
+    /// # Errors
+    /// As [`Group::add_learner`].
+    pub async fn remove_learners(&self, learners: BTreeSet<ReplicaId>) -> Result<()> {
+        let change = ChangeMembers::RemoveNodes(learners);
+        self.raft.change_membership(change, false).await.map(drop).map_err(|error| self.refused(error))
+    }
+
+    fn refused(&self, error: impl std::fmt::Display) -> Error {
+        Error::new(Code::RowChanged, format!("group {} refused a change of its members: {error}", self.group))
+    }
+
+    /// At the leader: hands leadership to another voter; tries once.
+    ///
+    /// # Errors
+    /// When the group has stopped.
+    pub async fn transfer_leadership(&self, to: ReplicaId) -> Result<()> {
+        self.raft.trigger().transfer_leader(to).await.map_err(|error| fatal(self.group, error))
+    }
+
+    /// Asks for a checkpoint; returns before it is made.
+    ///
+    /// # Errors
+    /// When the group has stopped.
+    pub async fn checkpoint(&self) -> Result<()> {
+        self.raft.trigger().snapshot().await.map_err(|error| fatal(self.group, error))
+    }
+
+    /// Lets the log forget entries up to this index, as far as the last checkpoint allows.
+    ///
+    /// # Errors
+    /// When the group has stopped.
+    pub async fn purge(&self, upto: u64) -> Result<()> {
+        self.raft.trigger().purge_log(upto).await.map_err(|error| fatal(self.group, error))
+    }
+
+    /// Where the group stands.
+    pub fn status(&self) -> GroupStatus {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let members = metrics.membership_config.membership();
+        let voters: BTreeSet<ReplicaId> = members.voter_ids().collect();
+        let (mut voting, mut learning) = (BTreeMap::new(), BTreeMap::new());
+        for (id, node) in members.nodes() {
+            let kind = if voters.contains(id) { &mut voting } else { &mut learning };
+            kind.insert(*id, node.node);
+        }
+        let matched = metrics.replication.iter().flatten();
+        GroupStatus {
+            term: metrics.current_term,
+            last_log: metrics.last_log_index.unwrap_or(0),
+            applied: metrics.last_applied.map_or(0, |id| id.index),
+            voters: voting,
+            learners: learning,
+            matched: matched.map(|(id, at)| (*id, at.as_ref().map_or(0, |at| at.index))).collect(),
+            purged: metrics.purged.map_or(0, |id| id.index),
+        }
+    }
+
+    /// The term in which a log id was proposed.
+    pub fn term_of(log_id: &super::LogId) -> u64 {
+        term_of(log_id)
+    }
+
+    /// Stops the replica; its log and state stay.
+    pub async fn shutdown(&self) {
+        if let Err(error) = self.raft.shutdown().await {
+            tracing::warn!(group = %self.group, %error, "a group did not stop cleanly");
+        }
+        self.watcher.abort();
+    }
+}

@@ -1,0 +1,142 @@
+//! openraft's log storage over the node's shared log. In: entries, votes, marks of one replica,
+//! from its Raft core; out: the same, to the core and to replication. Encodes and decodes; the
+//! order and durability of writes are the shared log's.
+
+use super::log_codec::{
+    decode_entry, decode_entry_id, decode_log_id, decode_vote, encode_entry, encode_log_id, encode_vote,
+};
+use super::types::{Entry, LogId, TypeConfig, Vote};
+use crate::error::{Code, Error};
+use crate::storage::log::GroupLog;
+use bytes::Bytes;
+use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
+use openraft::{OptionalSend, entry::RaftEntry};
+use std::fmt::Debug;
+use std::io;
+use std::ops::{Bound, RangeBounds};
+
+/// One read for replication takes at most so many bytes of entries, or a single entry.
+const READ_BYTES: usize = 1 << 20;
+
+/// The log of one replica, as openraft wants it. A cheap clone; clones are readers.
+#[derive(Clone)]
+pub struct LogStore {
+    log: GroupLog,
+}
+
+impl LogStore {
+    /// The store over a replica's log.
+    pub fn new(log: GroupLog) -> Self {
+        LogStore { log }
+    }
+
+    /// The replica's log.
+    pub fn log(&self) -> &GroupLog {
+        &self.log
+    }
+
+    async fn entries(&self, start: u64, end: u64, max_bytes: usize) -> io::Result<Vec<Entry>> {
+        let found = self.log.read(start..end, max_bytes).await.map_err(to_io)?;
+        found.iter().map(|(_, bytes)| decode_entry(bytes)).collect()
+    }
+}
+
+/// The log's errors as openraft takes them; a full disk keeps its kind.
+fn to_io(error: Error) -> io::Error {
+    let kind = match error.code {
+        Code::DiskFull => io::ErrorKind::StorageFull,
+        Code::CorruptLog => io::ErrorKind::InvalidData,
+        _ => io::ErrorKind::Other,
+    };
+    io::Error::new(kind, error)
+}
+
+fn bounds(range: &impl RangeBounds<u64>) -> (u64, u64) {
+    let start = match range.start_bound() {
+        Bound::Included(start) => *start,
+        Bound::Excluded(start) => start.saturating_add(1),
+        Bound::Unbounded => 0,
+    };
+    let end = match range.end_bound() {
+        Bound::Included(end) => end.saturating_add(1),
+        Bound::Excluded(end) => *end,
+        Bound::Unbounded => u64::MAX,
+    };
+    (start, end)
+}
+
+impl RaftLogReader<TypeConfig> for LogStore {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> Result<Vec<Entry>, io::Error> {
+        let (start, end) = bounds(&range);
+        self.entries(start, end, usize::MAX).await
+    }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
+        self.entries(start, end, READ_BYTES).await
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
+        self.log.vote().map(|bytes| decode_vote(&bytes)).transpose()
+    }
+}
+
+impl RaftLogStorage<TypeConfig> for LogStore {
+    type LogReader = LogStore;
+
+    async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, io::Error> {
+        let extent = self.log.extent();
+        let last_purged_log_id = extent.purged.map(|(_, id)| decode_log_id(&id)).transpose()?;
+        let mut last_log_id = last_purged_log_id;
+        if !extent.entries.is_empty() {
+            let end = extent.entries.end;
+            let last = self.log.read(end - 1..end, READ_BYTES).await.map_err(to_io)?;
+            if let Some((_, bytes)) = last.first() {
+                last_log_id = Some(decode_entry_id(bytes)?);
+            }
+        }
+        Ok(LogState { last_purged_log_id, last_log_id })
+    }
+
+    async fn get_log_reader(&mut self) -> Self::LogReader {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        self.log.save_vote(encode_vote(vote)).await.map_err(to_io)
+    }
+
+    async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
+        self.log.save_committed(committed.map_or_else(Bytes::new, |id| encode_log_id(&id)));
+        Ok(())
+    }
+
+    async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
+        let mark = self.log.committed().filter(|bytes| !bytes.is_empty());
+        mark.map(|bytes| decode_log_id(&bytes)).transpose()
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> Result<(), io::Error>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let encode = |entry: Entry| Ok((entry.index(), encode_entry(&entry)?));
+        let entries = entries.into_iter().map(encode).collect::<io::Result<Vec<_>>>()?;
+        self.log.append(entries, move |result| callback.io_completed(result)).await.map_err(to_io)
+    }
+
+    async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
+        self.log.truncate_after(last_log_id.map(|id| id.index())).await.map_err(to_io)
+    }
+
+    async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
+        self.log.purge(log_id.index(), encode_log_id(&log_id)).await.map_err(to_io)
+    }
+}
+
+#[cfg(test)]
+#[path = "log_store_tests.rs"]
+mod tests;

@@ -1,0 +1,59 @@
+//! What makes the log's core run: a thread of its own, or, where threads run inline, a task. Both
+//! do the same steps.
+
+use super::core::LogCore;
+use super::queue::Taken;
+use crate::clock::{self, ThreadKind, Threads};
+use std::time::Duration;
+
+/// Starts the log.
+pub(super) fn start(core: LogCore, threads: &dyn Threads) {
+    if threads.inline() {
+        drop(clock::spawn(run_task(core)));
+    } else {
+        threads.run(ThreadKind::Log, Box::new(move || run_thread(core)));
+    }
+}
+
+/// One step; `false` after the last.
+fn step(core: &mut LogCore, taken: Taken) -> bool {
+    let closed = taken.closed;
+    if taken.ops.is_empty() && !closed {
+        core.idle();
+    } else {
+        core.commit(taken);
+    }
+    if closed {
+        core.finish();
+        return false;
+    }
+    core.maintain();
+    true
+}
+
+fn run_thread(mut core: LogCore) {
+    let shared = core.shared.clone();
+    loop {
+        let taken = shared.queue.take_blocking(core.patience());
+        if !step(&mut core, taken) {
+            return;
+        }
+    }
+}
+
+async fn run_task(mut core: LogCore) {
+    let shared = core.shared.clone();
+    loop {
+        match core.patience() {
+            None => shared.queue.filled().await,
+            Some(Duration::ZERO) => {}
+            // Whether it filled or time passed is seen by what is taken.
+            Some(patience) => drop(clock::timeout(patience, shared.queue.filled()).await),
+        }
+        // Let every task that is ready put its request in: they share the sync.
+        tokio::task::yield_now().await;
+        if !step(&mut core, shared.queue.take()) {
+            return;
+        }
+    }
+}

@@ -53,6 +53,8 @@ const EVENT_DEADLINE: Duration = Duration::from_secs(30);
 const FORMED_WITHIN: Duration = Duration::from_secs(60);
 /// Pause between two looks at the partitions.
 const LOOK: Duration = Duration::from_millis(100);
+/// Keys enough for some to lie with each peer.
+const KEYS_EVERYWHERE: usize = 256;
 /// Final questions in flight.
 const FINAL_AT_ONCE: usize = 256;
 
@@ -128,7 +130,7 @@ async fn run(peers: &Peers, events: &[Event], rate: u64) -> Result<(Drive, Figur
     };
     let client = Client::connect(peers.addresses(), config).await?;
     wait_formed(&client).await?;
-    client.create_map(MAP, KeyCodec::Utf8, ValueCodec::Msgpack, 1).await?;
+    create_map(&client).await?;
     let drive = drive(&client, peers, events, rate).await?;
     let last = final_questions(events);
     let answers = ask_finally(&client, &last).await?;
@@ -155,6 +157,14 @@ async fn wait_formed(client: &Client) -> Result<()> {
         }
         clock::sleep(LOOK).await;
     }
+}
+
+/// Creates the map and waits until those who lead have heard of it: unlike a task, a read of a map
+/// waits for it there.
+async fn create_map(client: &Client) -> Result<()> {
+    client.create_map(MAP, KeyCodec::Utf8, ValueCodec::Msgpack, 1).await?;
+    let keys: Vec<String> = (0..KEYS_EVERYWHERE).map(|number| number.to_string()).collect();
+    client.get_many(MAP, &keys).await.map(|_| ())
 }
 
 /// For each customer an event that adds nothing, at the time of the last one: its answer tells

@@ -14,6 +14,7 @@ pub mod clock;
 pub mod compute;
 pub mod config;
 pub mod error;
+pub mod grid;
 pub mod membership;
 pub mod meta;
 pub mod net;
@@ -23,3 +24,5 @@ pub mod raft;
 pub mod ring;
 pub mod storage;
 pub mod types;
+
+pub use grid::{Grid, GridBuilder};

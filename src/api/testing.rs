@@ -249,7 +249,10 @@ impl FakePeer {
         }
         let time = HybridTime::from_ms(1_000_000 + revision);
         let ack = request.ack;
-        Ok(Reply { body, served: Served { node: NodeId(7), term, hops: u32::from(!here), time, applied: revision, ack } })
+        Ok(Reply {
+            body,
+            served: Served { node: NodeId(7), term, hops: u32::from(!here), time, applied: revision, ack },
+        })
     }
 }
 
@@ -309,7 +312,11 @@ impl GridService for FakePeer {
     fn placement(&self) -> PlacementTable {
         let state = self.world.state.lock().expect("lock");
         let leader = || state.leader.clone();
-        PlacementTable { grid: GridId(1), version: 1, partitions: vec![(0, leader(), state.term), (8192, leader(), state.term)] }
+        PlacementTable {
+            grid: GridId(1),
+            version: 1,
+            partitions: vec![(0, leader(), state.term), (8192, leader(), state.term)],
+        }
     }
 
     async fn explain(&self, key: Bytes, affinity: Option<Bytes>) -> Result<Explanation> {

@@ -103,7 +103,9 @@ async fn a_stream_answers_every_request_and_survives_bad_ones() {
     assert_eq!(got.len(), 4);
     assert!(matches!(&got[&1], Reply::Put(put) if put.revision == 1));
     for id in [2, 3] {
-        assert!(matches!(&got[&id], Reply::Error(error) if error.code == "KS1001" && error.retry() == v1::Retry::Never));
+        assert!(
+            matches!(&got[&id], Reply::Error(error) if error.code == "KS1001" && error.retry() == v1::Retry::Never)
+        );
     }
     assert!(matches!(&got[&4], Reply::Get(get) if get.entry.is_some()), "started after the put: {got:?}");
 }
@@ -130,6 +132,47 @@ async fn requests_in_flight_are_bounded_per_stream() {
 }
 
 #[tokio::test]
+async fn answers_are_bounded_and_large_ones_travel_in_several_messages() {
+    use v1::kv_request::Op;
+    let peer = FakePeer::new(&World::new());
+    let limits = Limits { stream_reply_bytes: 1000, max_answer_bytes: 2500, ..Limits::default() };
+    let (address, _stop) = peer.serve_with(&limits).await;
+    let mut kv = v1::kv_client::KvClient::new(channel(&address).await);
+    kv.put(put("k", &"x".repeat(900))).await.expect("put");
+    let many =
+        |count| v1::GetManyRequest { options: None, map: "m".into(), keys: vec![Bytes::from_static(b"k"); count] };
+    let status = kv.get_many(many(3)).await.expect_err("too large");
+    assert_eq!(error_from_status(&status).code, Code::TooLarge);
+    let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
+    let mut replies = kv.exchange(UnboundedReceiverStream::new(receiver)).await.expect("opens").into_inner();
+    let mut requests: Vec<_> = (0..20).map(|id| (id, Some(Op::Get(get("k"))))).collect();
+    requests.push((20, Some(Op::GetMany(many(3)))));
+    sender.send(batch(requests)).expect("sent");
+    drop(sender);
+    let mut got = Vec::new();
+    while let Some(message) = replies.message().await.expect("message") {
+        assert!(message.replies.len() <= 3, "{} replies of 900 bytes", message.replies.len());
+        got.extend(message.replies);
+    }
+    assert_eq!(got.len(), 21);
+    let large = got.iter().find(|reply| reply.id == 20).and_then(|reply| reply.result.clone());
+    assert!(matches!(large, Some(v1::kv_reply::Result::Error(error)) if error.code == "KS1003"));
+}
+
+#[tokio::test]
+async fn a_grid_that_hangs_is_answered_for_at_the_deadline() {
+    let peer = FakePeer::new(&World::new());
+    let (address, _stop) = peer.serve().await;
+    peer.door.forget_permits(1 << 20);
+    let mut kv = v1::kv_client::KvClient::new(channel(&address).await);
+    let options = || Some(v1::RequestOptions { deadline_ms: 50, ..Default::default() });
+    let read = kv.get(v1::GetRequest { options: options(), ..get("k") }).await.expect_err("hangs");
+    assert_eq!(error_from_status(&read).code, Code::DeadlineExceeded);
+    let write = kv.put(v1::PutRequest { options: options(), ..put("k", "v") }).await.expect_err("hangs");
+    assert_eq!(error_from_status(&write).code, Code::OutcomeUnknown);
+}
+
+#[tokio::test]
 async fn tasks_run_over_streams_and_unary_calls() {
     let (address, _stop) = FakePeer::new(&World::new()).serve().await;
     let mut tasks = v1::tasks_client::TasksClient::new(channel(&address).await);
@@ -145,11 +188,8 @@ async fn tasks_run_over_streams_and_unary_calls() {
     let missing = tasks.submit(v1::SubmitRequest { name: "no".into(), ..submit.clone() }).await.expect_err("missing");
     assert_eq!(error_from_status(&missing).code, Code::NoSuchTask);
     let requests = vec![v1::TaskRequest { id: 9, submit: Some(submit) }];
-    let mut replies = tasks
-        .exchange(tokio_stream::iter([v1::TaskBatch { requests }]))
-        .await
-        .expect("opens")
-        .into_inner();
+    let mut replies =
+        tasks.exchange(tokio_stream::iter([v1::TaskBatch { requests }])).await.expect("opens").into_inner();
     let first = replies.message().await.expect("message").expect("a reply").replies.remove(0);
     assert!(first.id == 9 && matches!(first.result, Some(v1::task_reply::Result::Submit(_))));
     let names = tasks.list(v1::ListTasksRequest {}).await.expect("list").into_inner().names;

@@ -5,12 +5,17 @@ use std::path::PathBuf;
 
 /// An embedded data-grid node, and the client for it.
 #[derive(Debug, Parser)]
-#[command(name = "keystead", version, max_term_width = 100, after_help = "\
+#[command(
+    name = "keystead",
+    version,
+    max_term_width = 100,
+    after_help = "\
 Exit status: 0 done, 1 failed, 2 usage, 3 not found.
 
 Example:
   keystead start &
-  keystead put orders 42 open && keystead get orders 42")]
+  keystead put orders 42 open && keystead get orders 42"
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]

@@ -119,7 +119,8 @@ pub(super) async fn bench(client: &Client, args: &BenchArgs, out: &mut (dyn Writ
     let on_terminal = std::io::stderr().is_terminal();
     let shown = on_terminal.then(|| clock::spawn(show_progress(progress.clone(), args.ops)));
     let start = Instant::now();
-    let spawn = |seed: u32| clock::spawn(worker(client.clone(), args.clone(), progress.clone(), (1 << 32) + u64::from(seed)));
+    let spawn =
+        |seed: u32| clock::spawn(worker(client.clone(), args.clone(), progress.clone(), (1 << 32) + u64::from(seed)));
     let workers: Vec<_> = (0..args.concurrency).map(spawn).collect();
     let mut all = Outcome { latencies: histogram()?, errors: 0, first_error: None };
     for worker in workers {

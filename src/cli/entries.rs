@@ -102,8 +102,7 @@ pub(super) async fn incr(client: &Client, args: &IncrArgs, out: &mut (dyn Write 
     let map = descriptor(client, &args.map).await?;
     let number = client.increment(&args.map, key_bytes(&args.key, map.as_ref())?, args.delta).await?;
     if args.connection.json {
-        let fields =
-            json!({ "map": args.map, "key": args.key, "value": number.value, "revision": number.revision });
+        let fields = json!({ "map": args.map, "key": args.key, "value": number.value, "revision": number.revision });
         return output::json(out, &output::with(fields, output::served(&number.served, true)));
     }
     output::line(out, &number.value.to_string())

@@ -92,7 +92,11 @@ pub(super) async fn partitions(client: &Client, as_json: bool, out: &mut (dyn Wr
             partition.term.to_string(),
             partition.applied.to_string(),
             partition.rows.to_string(),
-            if partition.under_replicated == 0 { String::new() } else { format!("{} missing", partition.under_replicated) },
+            if partition.under_replicated == 0 {
+                String::new()
+            } else {
+                format!("{} missing", partition.under_replicated)
+            },
         ]
     };
     let rows: Vec<Vec<String>> = partitions.iter().map(row).collect();

@@ -74,7 +74,9 @@ fn hex(bytes: &[u8]) -> String {
 pub(super) fn raw(value: &Value) -> Vec<u8> {
     match value.codec {
         ValueCodec::Bytes | ValueCodec::Msgpack => value.data.to_vec(),
-        ValueCodec::I64 => number(value).map_or_else(|| value.data.to_vec(), |number| format!("{number}\n").into_bytes()),
+        ValueCodec::I64 => {
+            number(value).map_or_else(|| value.data.to_vec(), |number| format!("{number}\n").into_bytes())
+        }
         ValueCodec::Utf8 | ValueCodec::Json => [&value.data[..], b"\n"].concat(),
     }
 }

@@ -10,8 +10,9 @@ use serde_json::json;
 use std::io::Write;
 
 pub(super) async fn task(client: &Client, args: &TaskArgs, out: &mut (dyn Write + Send)) -> Result<()> {
-    serde_json::from_str::<serde_json::Value>(&args.payload)
-        .map_err(|error| Error::new(Code::InvalidConfig, format!("the payload is not JSON: {error}")).at("--payload"))?;
+    serde_json::from_str::<serde_json::Value>(&args.payload).map_err(|error| {
+        Error::new(Code::InvalidConfig, format!("the payload is not JSON: {error}")).at("--payload")
+    })?;
     let payload = TaskPayload { codec: ValueCodec::Json, data: Bytes::copy_from_slice(args.payload.as_bytes()) };
     let answer = client.task(&args.name, &args.key, payload).await?;
     let value = Value { codec: answer.payload.codec, schema: 0, data: answer.payload.data };

@@ -39,9 +39,8 @@ fn the_commands_are_well_formed_and_each_help_has_an_example() {
 
 #[test]
 fn wrong_usage_is_status_2_and_help_is_0() {
-    let status = |arguments: &[&str]| {
-        run(std::iter::once("keystead").chain(arguments.iter().copied()).map(OsString::from))
-    };
+    let status =
+        |arguments: &[&str]| run(std::iter::once("keystead").chain(arguments.iter().copied()).map(OsString::from));
     assert_eq!(status(&["put", "m"]), 2);
     assert_eq!(status(&["fly"]), 2);
     assert_eq!(status(&["bench", "--reads", "101"]), 2);
@@ -63,8 +62,25 @@ fn values_may_start_with_a_hyphen_and_endpoints_are_a_list() {
 #[test]
 fn start_gathers_its_configuration() {
     let Command::Start(start) = parse(&[
-        "start", "--name", "n1", "--listen", "127.0.0.1:7500", "--seeds", "127.0.0.1:7500,127.0.0.1:7501", "--data", "/d",
-        "--partitions", "16", "--backend", "memory", "--zone", "z1", "--weight", "2", "--http", "127.0.0.1:7481",
+        "start",
+        "--name",
+        "n1",
+        "--listen",
+        "127.0.0.1:7500",
+        "--seeds",
+        "127.0.0.1:7500,127.0.0.1:7501",
+        "--data",
+        "/d",
+        "--partitions",
+        "16",
+        "--backend",
+        "memory",
+        "--zone",
+        "z1",
+        "--weight",
+        "2",
+        "--http",
+        "127.0.0.1:7481",
     ]) else {
         panic!("start")
     };
@@ -97,7 +113,9 @@ async fn put_get_delete_and_incr() {
 #[tokio::test]
 async fn values_are_encoded_as_the_map_wants_them() {
     let world = World::new();
-    for (name, codec) in [("j", ValueCodec::Json), ("p", ValueCodec::Msgpack), ("n", ValueCodec::I64), ("b", ValueCodec::Bytes)] {
+    for (name, codec) in
+        [("j", ValueCodec::Json), ("p", ValueCodec::Msgpack), ("n", ValueCodec::I64), ("b", ValueCodec::Bytes)]
+    {
         world.add_map(name, if name == "n" { KeyCodec::I64 } else { KeyCodec::Utf8 }, codec);
     }
     let (address, _stop) = FakePeer::new(&world).serve().await;

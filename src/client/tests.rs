@@ -29,7 +29,9 @@ async fn the_operations_do_what_they_say() {
     assert_eq!(client.get("m", "k").await.expect("get").map(|stored| stored.value), Some(Value::utf8("1")));
     assert!(!client.put_if_absent("m", "k", Value::utf8("2")).await.expect("put").is_written());
     let refused = client.compare_and_set("m", "k", Value::utf8("9"), Value::utf8("2")).await.expect("cas");
-    assert!(matches!(refused, Conditional::Refused { present: Some(present), .. } if present.revision == first.revision));
+    assert!(
+        matches!(refused, Conditional::Refused { present: Some(present), .. } if present.revision == first.revision)
+    );
     let set = client.compare_and_set_revision("m", "k", first.revision, Value::utf8("5")).await.expect("cas");
     assert!(set.is_written());
     assert_eq!(client.increment("m", "k", 2).await.expect("incr").value, 7);
@@ -42,9 +44,12 @@ async fn the_operations_do_what_they_say() {
     let found = client.get_many("m", &keys).await.expect("get many");
     assert_eq!(found.len(), 501);
     assert!(found[0].is_none());
-    assert!(found[1..].iter().zip((0..500).rev()).all(|(stored, at)| {
-        stored.as_ref().is_some_and(|stored| stored.value == Value::utf8(at.to_string()))
-    }));
+    assert!(
+        found[1..]
+            .iter()
+            .zip((0..500).rev())
+            .all(|(stored, at)| { stored.as_ref().is_some_and(|stored| stored.value == Value::utf8(at.to_string())) })
+    );
 
     let payload = TaskPayload { codec: ValueCodec::Json, data: Bytes::from_static(b"{}") };
     assert_eq!(client.task("echo", "k", payload.clone()).await.expect("task").payload, payload);
@@ -138,7 +143,11 @@ async fn a_lost_answer_is_asked_for_again_with_the_same_number() {
     let seen = peer.seen.lock().expect("lock").clone();
     let stamps: Vec<_> = seen.iter().filter_map(|request| request.stamp.clone()).collect();
     assert_eq!(stamps.len(), 4);
-    assert!(stamps.iter().all(|stamp| (stamp.session, stamp.number, stamp.first_sent) == (stamps[0].session, 1, stamps[0].first_sent)));
+    assert!(
+        stamps.iter().all(
+            |stamp| (stamp.session, stamp.number, stamp.first_sent) == (stamps[0].session, 1, stamps[0].first_sent)
+        )
+    );
     assert_eq!(world.executed().len(), 1);
 }
 
@@ -213,4 +222,14 @@ async fn empty_batches_are_answered_without_asking() {
     let client = client(&[&address]).await;
     assert_eq!(client.get_many::<&str>("m", &[]).await.expect("nothing"), []);
     assert_eq!(client.put_many::<&str>("m", []).await.expect("nothing"), []);
+}
+
+#[tokio::test]
+async fn a_request_over_the_limit_is_refused_before_it_is_sent() {
+    let peer = FakePeer::new(&World::new());
+    let (address, _stop) = peer.serve().await;
+    let client = client(&[&address]).await;
+    let large = Value::bytes(vec![0; 5 << 20]);
+    assert_eq!(client.put("m", "k", large).await.expect_err("too large").code, Code::TooLarge);
+    assert_eq!(peer.asked.load(Ordering::SeqCst), 0);
 }

@@ -66,7 +66,8 @@ pub trait DirLock: Send + Sync {}
 
 /// Files and directories.
 pub trait Disk: Send + Sync + 'static {
-    /// Creates a directory and its parents.
+    /// Creates a directory and its parents, durably: what is later synced inside is not lost
+    /// with the directory's own name.
     ///
     /// # Errors
     /// What the disk says.
@@ -168,7 +169,16 @@ impl DirLock for StdLock {}
 
 impl Disk for StdDisk {
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
-        std::fs::create_dir_all(dir)
+        if dir.is_dir() {
+            return Ok(());
+        }
+        // A relative path ends at the working directory, whose name is the empty path.
+        let parent = dir.parent().map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent });
+        if let Some(parent) = parent {
+            self.create_dir_all(parent)?;
+        }
+        std::fs::create_dir_all(dir)?;
+        parent.map_or(Ok(()), |parent| self.sync_dir(parent))
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {

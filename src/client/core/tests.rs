@@ -174,7 +174,9 @@ async fn an_ended_session_is_told_and_replaced() {
     core.submit(1, call(put("k", 1), now + Duration::from_secs(3)), now);
     let (lane, wire_id, first) = sends(&mut core).remove(0);
     core.on_reply(&lane, wire_id, Err(Error::new(Code::SessionEnded, "forgotten")), now);
-    assert!(matches!(&core.take_effects()[..], [Effect::Answer { outcome: Err(error), .. }] if error.code == Code::SessionEnded));
+    assert!(
+        matches!(&core.take_effects()[..], [Effect::Answer { outcome: Err(error), .. }] if error.code == Code::SessionEnded)
+    );
     core.submit(2, call(put("k", 2), now + Duration::from_secs(3)), now);
     let second = sends(&mut core).remove(0).2;
     let session = |request: &Request| request.stamp.as_ref().map(|stamp| stamp.session);
@@ -266,8 +268,11 @@ fn history(seed: u64) -> usize {
                 Err(Error::new(Code::NoLeader, "refused"))
             } else {
                 let body = world.execute(&request);
-                if trouble == 1 { Err(Error::new(Code::OutcomeUnknown, "lost")) }
-                else { body.map(|body| Reply { body, served: Served::default() }) }
+                if trouble == 1 {
+                    Err(Error::new(Code::OutcomeUnknown, "lost"))
+                } else {
+                    body.map(|body| Reply { body, served: Served::default() })
+                }
             };
             if trouble != 2 {
                 back.push((lane, wire_id, outcome));
@@ -306,7 +311,10 @@ fn history(seed: u64) -> usize {
     }
     assert_eq!(answered, submitted, "every call is answered (seed {seed})");
     assert_eq!(ok as u64, submitted, "with enough time every write succeeds (seed {seed})");
-    assert!(core.pending.is_empty() && core.slots.is_empty() && core.timers.is_empty(), "nothing is left (seed {seed})");
+    assert!(
+        core.pending.is_empty() && core.slots.is_empty() && core.timers.is_empty(),
+        "nothing is left (seed {seed})"
+    );
     let executed = world.executed();
     let numbers: BTreeSet<(u64, u64)> = executed.iter().map(|(session, number, ..)| (*session, *number)).collect();
     assert_eq!(numbers.len(), executed.len(), "each once (seed {seed})");

@@ -2,6 +2,7 @@
 
 mod group;
 mod store;
+mod transfers;
 
 use super::*;
 use group::{Group, eventually};

@@ -127,7 +127,7 @@ impl Group {
             let network = GroupNetwork::new(GROUP, id, tapped, Arc::new(SystemThreads), config.clone());
             let store = Store::default();
             let raft = TestRaft::new(id, raft_config(), network, store.clone(), store.clone()).await.expect("raft");
-            handler.raft.set(raft.clone()).ok().expect("set once");
+            assert!(handler.raft.set(raft.clone()).is_ok(), "set once");
             replicas.push(Replica { raft, store });
         }
         let group = Group { replicas, wire };
@@ -162,8 +162,18 @@ impl Group {
         };
     }
 
+    /// Writes one entry. A fresh leader refuses writes until a majority has answered it.
     pub(super) async fn write(&self, leader: usize, payload: Vec<u8>) {
-        self.raft(leader).client_write(LogPayload(payload.into())).await.expect("written");
+        let payload = LogPayload(payload.into());
+        for _ in 0..1000 {
+            let written = self.raft(leader).client_write(payload.clone()).await;
+            match written {
+                Ok(_) => return,
+                Err(error) if error.forward_to_leader().is_some() => clock::sleep(Duration::from_millis(10)).await,
+                Err(error) => panic!("not written: {error}"),
+            }
+        }
+        panic!("replica {leader} does not lead");
     }
 
     pub(super) async fn all_have_applied(&self, rows: usize) {

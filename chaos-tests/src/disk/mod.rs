@@ -1,0 +1,232 @@
+//! A disk that forgets at a crash whatever was not synced.
+//!
+//! In: the calls of `keystead::storage::disk::Disk` through a [`Mount`], faults and crashes
+//! through [`SimDisk`]. Out: what a machine's disk would answer, and after [`SimDisk::crash`] one
+//! of the states that a real one could be left in: of each file some unsynced writes, of each
+//! directory a prefix of its unsynced changes. The seed decides which. It never blocks and never
+//! takes simulated time.
+
+pub(crate) mod database;
+mod files;
+mod mount;
+mod names;
+pub mod suite;
+
+#[cfg(test)]
+mod tests;
+
+pub use mount::Mount;
+
+use crate::dice::Dice;
+use database::Database;
+use files::Files;
+use names::Names;
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// How often the disk was asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DiskCounts {
+    /// Calls that change something: writes, cuts, syncs, creations, renames, removals.
+    pub changes: u64,
+    /// Syncs of a file.
+    pub file_syncs: u64,
+    /// Syncs of a directory.
+    pub dir_syncs: u64,
+    /// Crashes so far.
+    pub crashes: u64,
+}
+
+/// Faults that wait for their moment.
+#[derive(Clone, Copy, Debug, Default)]
+struct Faults {
+    /// This sync of a file fails, counted from the disk's first.
+    fail_sync: Option<u64>,
+    /// The power goes at this change, counted from the disk's first.
+    power_off: Option<u64>,
+    /// Bytes that fit on the disk.
+    capacity: Option<u64>,
+}
+
+#[derive(Debug)]
+pub(crate) struct State {
+    dice: Dice,
+    files: Files,
+    names: Names,
+    database: Database,
+    locks: BTreeSet<PathBuf>,
+    faults: Faults,
+    counts: DiskCounts,
+    /// Calls of earlier mounts fail.
+    generation: u64,
+    /// Since the power went every call fails.
+    off: bool,
+    /// The power went at a change, and the machine has not been crashed since.
+    power_lost: bool,
+}
+
+/// One machine's disk. Clones are the same disk.
+#[derive(Clone, Debug)]
+pub struct SimDisk {
+    state: Arc<Mutex<State>>,
+}
+
+impl SimDisk {
+    /// An empty disk. Only its root directory exists, and durably.
+    pub fn new(dice: Dice) -> Self {
+        let state = State {
+            dice,
+            files: Files::default(),
+            names: Names::default(),
+            database: Database::default(),
+            locks: BTreeSet::new(),
+            faults: Faults::default(),
+            counts: DiskCounts::default(),
+            generation: 0,
+            off: false,
+            power_lost: false,
+        };
+        SimDisk { state: Arc::new(Mutex::new(state)) }
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Switches the disk on, for one life of a process: after the next crash this mount is dead.
+    pub fn mount(&self) -> Mount {
+        let mut state = self.state();
+        state.off = false;
+        Mount::new(self.clone(), state.generation)
+    }
+
+    /// Power loss: forgets what was not synced, as the seed decides; kills mounts and locks.
+    pub fn crash(&self) {
+        let state = &mut *self.state();
+        state.files.crash(&mut state.dice);
+        state.names.crash(&mut state.dice);
+        state.database.crash(&mut state.dice);
+        state.forget_orphans();
+        state.end_life();
+    }
+
+    /// Power loss with the worst outcome: nothing that was not synced is left.
+    pub fn crash_hard(&self) {
+        let state = &mut *self.state();
+        state.files.forget_unsynced();
+        state.names.forget_unsynced();
+        state.database.forget_unflushed();
+        state.forget_orphans();
+        state.end_life();
+    }
+
+    /// The process dies, the machine goes on: no file loses anything, but mounts and locks are
+    /// dead, and so is what a database kept in the process's memory.
+    pub fn kill(&self) {
+        let state = &mut *self.state();
+        state.database.crash(&mut state.dice);
+        state.end_life();
+    }
+
+    /// The power goes at the n-th change from now, in the middle of it.
+    pub fn power_off_after(&self, changes: u64) {
+        let mut state = self.state();
+        state.faults.power_off = Some(state.counts.changes + changes.max(1));
+    }
+
+    /// Whether the power went at a change; the simulation must then crash the machine.
+    pub fn has_lost_power(&self) -> bool {
+        self.state().power_lost
+    }
+
+    /// The n-th sync of a file from now fails, and what it covered will never be durable.
+    pub fn fail_sync_after(&self, syncs: u64) {
+        let mut state = self.state();
+        state.faults.fail_sync = Some(state.counts.file_syncs + syncs.max(1));
+    }
+
+    /// Limits what fits; `None` for no limit. What is there already stays.
+    pub fn set_capacity(&self, bytes: Option<u64>) {
+        self.state().faults.capacity = bytes;
+    }
+
+    /// Forgets faults that have not struck.
+    pub fn clear_faults(&self) {
+        self.state().faults = Faults::default();
+    }
+
+    /// Damages one durable byte of a file.
+    ///
+    /// # Errors
+    /// `NotFound` without such a file or byte.
+    pub fn rot(&self, path: &Path, offset: u64) -> io::Result<()> {
+        let mut state = self.state();
+        let file = state.names.file(path)?;
+        state.files.rot(file, offset)
+    }
+
+    /// The paths of all files, sorted.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.state().names.paths()
+    }
+
+    /// How often it was asked.
+    pub fn counts(&self) -> DiskCounts {
+        self.state().counts
+    }
+
+    /// Bytes in use.
+    pub fn used(&self) -> u64 {
+        self.state().files.used()
+    }
+}
+
+impl State {
+    fn end_life(&mut self) {
+        self.generation += 1;
+        self.counts.crashes += 1;
+        self.locks.clear();
+        self.off = true;
+        self.power_lost = false;
+        self.faults.power_off = None;
+    }
+
+    fn forget_orphans(&mut self) {
+        let named = self.names.files();
+        self.files.retain(&named);
+    }
+
+    /// Fails unless the mount is alive and the power on.
+    fn alive(&self, generation: u64) -> io::Result<()> {
+        if generation != self.generation {
+            return Err(io::Error::other("the process that had this mount is gone"));
+        }
+        if self.off {
+            return Err(io::Error::other("the disk has no power"));
+        }
+        Ok(())
+    }
+
+    /// Counts a change; true when the power goes at this one.
+    fn change(&mut self, generation: u64) -> io::Result<bool> {
+        self.alive(generation)?;
+        self.counts.changes += 1;
+        if self.faults.power_off.is_some_and(|at| self.counts.changes >= at) {
+            self.off = true;
+            self.power_lost = true;
+            self.faults.power_off = None;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    /// Counts a change that either happens or, when the power goes, does not.
+    fn change_or_off(&mut self, generation: u64) -> io::Result<()> {
+        if self.change(generation)? {
+            return Err(io::Error::other("the disk has no power"));
+        }
+        Ok(())
+    }
+}

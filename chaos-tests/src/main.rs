@@ -1,0 +1,213 @@
+//! The simulator's command line: runs seeds, one process each, and says which fail.
+
+use anyhow::{Context, bail};
+use chaos_tests::runner::{self, Scenario, Verdict};
+use chaos_tests::{scenario, trace};
+use clap::{Parser, Subcommand};
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::{Mutex, PoisonError, mpsc};
+use std::time::Duration;
+
+/// Runs Keystead nodes in simulation.
+#[derive(Parser)]
+#[command(name = "chaos-tests")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Runs a range of seeds. Example: simulate --seeds 0..200
+    Simulate {
+        /// The seeds, the last one excluded.
+        #[arg(long, value_parser = parse_seeds)]
+        seeds: Range<u64>,
+        /// Processes at a time; default: one per core.
+        #[arg(long)]
+        jobs: Option<usize>,
+        /// Prints the whole trace of each seed.
+        #[arg(long)]
+        trace: bool,
+        /// Runs each seed twice and compares the traces.
+        #[arg(long)]
+        twice: bool,
+        /// Which scenario.
+        #[arg(long, default_value = "gossip")]
+        scenario: String,
+        /// Seconds of real time after which a seed counts as hung.
+        #[arg(long, default_value_t = 120)]
+        hung_after: u64,
+    },
+    /// Runs one seed in this process and prints the verdict as JSON.
+    #[command(hide = true)]
+    One {
+        #[arg(long)]
+        seed: u64,
+        #[arg(long)]
+        trace: bool,
+        #[arg(long)]
+        scenario: String,
+    },
+}
+
+fn parse_seeds(text: &str) -> Result<Range<u64>, String> {
+    let (first, end) = text.split_once("..").ok_or("expected A..B, for example 0..200")?;
+    let number = |part: &str| part.parse::<u64>().map_err(|error| format!("{part:?}: {error}"));
+    Ok(number(first)?..number(end)?)
+}
+
+fn named(scenario: &str) -> anyhow::Result<Scenario> {
+    match scenario {
+        "gossip" => Ok(scenario::gossip),
+        "log" => Ok(scenario::log),
+        other => bail!("there is no scenario {other:?}; there are: gossip, log"),
+    }
+}
+
+/// A verdict as one process tells another.
+#[derive(Serialize, Deserialize)]
+struct Report {
+    seed: u64,
+    violations: Vec<String>,
+    digest: u64,
+    events: u64,
+    lines: Vec<String>,
+}
+
+impl From<Verdict> for Report {
+    fn from(verdict: Verdict) -> Self {
+        Report {
+            seed: verdict.seed,
+            violations: verdict.violations.iter().map(ToString::to_string).collect(),
+            digest: verdict.trace.digest,
+            events: verdict.trace.events,
+            lines: verdict.trace.lines,
+        }
+    }
+}
+
+struct Options {
+    scenario: String,
+    trace: bool,
+    twice: bool,
+    hung_after: Duration,
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    match Arguments::parse().command {
+        Task::One { seed, trace, scenario } => {
+            let keep = if trace { trace::Keep::All } else { trace::Keep::Last };
+            let report = Report::from(runner::run(seed, keep, named(&scenario)?));
+            println!("{}", serde_json::to_string(&report)?);
+            Ok(ExitCode::SUCCESS)
+        }
+        Task::Simulate { seeds, jobs, trace, twice, scenario, hung_after } => {
+            named(&scenario)?;
+            let cores = std::thread::available_parallelism().map_or(1, usize::from);
+            let options = Options { scenario, trace, twice, hung_after: Duration::from_secs(hung_after) };
+            simulate(seeds, jobs.unwrap_or(cores).max(1), &options)
+        }
+    }
+}
+
+fn simulate(seeds: Range<u64>, jobs: usize, options: &Options) -> anyhow::Result<ExitCode> {
+    let all = seeds.end.saturating_sub(seeds.start);
+    let waiting = Mutex::new(seeds.collect::<VecDeque<u64>>());
+    let (sender, reports) = mpsc::channel();
+    let (mut passed, mut failed) = (0_u64, Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..jobs {
+            let (sender, waiting) = (sender.clone(), &waiting);
+            scope.spawn(move || {
+                loop {
+                    let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+                    let Some(seed) = next else { return };
+                    let report = run_seed(seed, options).unwrap_or_else(|error| broken(seed, &error));
+                    if sender.send(report).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        for report in reports {
+            show(&report, options);
+            if report.violations.is_empty() {
+                passed += 1;
+            } else {
+                failed.push(report.seed);
+            }
+            let done = passed + failed.len() as u64;
+            if done.is_multiple_of(50) && done < all {
+                eprintln!("{done} of {all} seeds, {} failed", failed.len());
+            }
+        }
+    });
+    println!("{passed} passed, {} failed", failed.len());
+    Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn broken(seed: u64, error: &anyhow::Error) -> Report {
+    Report { seed, violations: vec![format!("runner: {error:#}")], digest: 0, events: 0, lines: Vec::new() }
+}
+
+fn run_seed(seed: u64, options: &Options) -> anyhow::Result<Report> {
+    let mut report = run_process(seed, options)?;
+    if options.twice {
+        let again = run_process(seed, options)?;
+        if (again.digest, again.events) != (report.digest, report.events) {
+            report.violations.push(format!(
+                "determinism: the same seed gave trace {:016x} of {} events, then {:016x} of {}",
+                report.digest, report.events, again.digest, again.events
+            ));
+        }
+    }
+    Ok(report)
+}
+
+fn run_process(seed: u64, options: &Options) -> anyhow::Result<Report> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["one", "--seed", &seed.to_string(), "--scenario", &options.scenario]);
+    if options.trace {
+        command.arg("--trace");
+    }
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).stdin(Stdio::null()).spawn()?;
+    let output = wait(child, options.hung_after)?;
+    serde_json::from_slice(&output).context("the process gave no verdict")
+}
+
+/// Waits for the process, which is ended when it takes too long.
+fn wait(child: Child, at_most: Duration) -> anyhow::Result<Vec<u8>> {
+    let id = child.id();
+    let (sender, ended) = mpsc::channel();
+    let waiter = std::thread::Builder::new().spawn(move || drop(sender.send(child.wait_with_output())))?;
+    let Ok(output) = ended.recv_timeout(at_most) else {
+        let _ = Command::new("kill").args(["-9", &id.to_string()]).status();
+        let _ = waiter.join();
+        bail!("hung for {} s of real time", at_most.as_secs());
+    };
+    let output = output?;
+    if !output.status.success() {
+        bail!("the process ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(output.stdout)
+}
+
+fn show(report: &Report, options: &Options) {
+    if report.violations.is_empty() && !options.trace {
+        return;
+    }
+    report.lines.iter().for_each(|line| println!("{line}"));
+    println!("seed {}: {} events, trace {:016x}", report.seed, report.events, report.digest);
+    for violation in &report.violations {
+        println!("seed {} FAILED: {violation}", report.seed);
+    }
+    if !report.violations.is_empty() {
+        let seeds = format!("{}..{}", report.seed, report.seed + 1);
+        println!("replay: cargo run -p chaos-tests --release -- simulate --seeds {seeds} --trace");
+    }
+}

@@ -1,0 +1,195 @@
+//! The shared log alone on a machine that loses power at any moment: whatever was acknowledged
+//! is there after the next start, and nothing else than what was written.
+
+mod model;
+
+use crate::checks::Violation;
+use crate::dice::Dice;
+use crate::machine::Life;
+use crate::nemesis::{Plan, Profile};
+use crate::ports::SimThreads;
+use crate::simulation::Simulation;
+use bytes::Bytes;
+use keystead::clock::{sleep, spawn};
+use keystead::storage::log::{GroupLog, LogConfig, LogHealth, Recovery, SharedLog};
+use keystead::types::GroupId;
+use model::Model;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+const GROUPS: u32 = 3;
+const QUIET_FROM: Duration = Duration::from_secs(6);
+const AT_MOST: Duration = Duration::from_secs(8);
+
+#[derive(Default)]
+struct Shared {
+    groups: [Model; GROUPS as usize],
+    violations: Vec<Violation>,
+    starts: u32,
+}
+
+type Truth = Arc<Mutex<Shared>>;
+
+fn lock(truth: &Truth) -> MutexGuard<'_, Shared> {
+    truth.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs the scenario.
+pub fn log(seed: u64) -> Vec<Violation> {
+    let mut simulation = Simulation::new(seed, AT_MOST);
+    let truth = Truth::default();
+    let on = truth.clone();
+    simulation.machine("n1", move |life| run_node(life, seed, on.clone()));
+    simulation.client("waiter", move |_| sleep(QUIET_FROM + Duration::from_secs(1)));
+    let profile = Profile {
+        nodes: 1,
+        calm_until: Duration::from_millis(20),
+        quiet_from: QUIET_FROM,
+        pause_max: Duration::from_millis(250),
+        fault_max: Duration::from_millis(120),
+    };
+    let plan = Plan::draw(&mut Dice::new(seed, "nemesis"), &profile);
+    let ended = simulation.run(plan);
+    let mut truth = lock(&truth);
+    let mut violations = std::mem::take(&mut truth.violations);
+    violations.extend(ended.err().map(violation));
+    let acknowledged: u64 = truth.groups.iter().map(Model::acknowledged).sum();
+    crate::event!("log", "{acknowledged} appends acknowledged over {} starts", truth.starts);
+    if acknowledged < 20 || truth.starts < 2 {
+        violations.push(violation("nothing was tested".to_owned()));
+    }
+    violations
+}
+
+fn violation(what: String) -> Violation {
+    Violation { check: "log", what }
+}
+
+fn config(seed: u64) -> LogConfig {
+    let mut dice = Dice::new(seed, "log settings");
+    let segment_bytes = dice.between(2, 16) << 10;
+    LogConfig {
+        segment_bytes,
+        cache_bytes: 1 << 10,
+        seal_after: Duration::from_millis(dice.between(5, 60)),
+        // Less than some segments would have the log move the same entries for ever.
+        slack_bytes: segment_bytes * dice.between(6, 20),
+        move_bytes: 1 << 10,
+        ..LogConfig::default()
+    }
+}
+
+async fn run_node(life: Life, seed: u64, truth: Truth) {
+    let opened = SharedLog::open(Arc::new(life.disk.clone()), Arc::new(SimThreads), Path::new("/log"), config(seed));
+    let (log, recovery) = match opened {
+        Ok(opened) => opened,
+        // The power may go while the log opens.
+        Err(error) => return crate::event!(&life.name, "the log does not open: {error}"),
+    };
+    lock(&truth).starts += 1;
+    check_recovery(&recovery, &truth);
+    let mut failed = log.health();
+    for group in 0..GROUPS {
+        let Ok(handle) = log.register(GroupId(group), 1).await else { return };
+        if let Err(what) = adopt(&handle, &mut Dice::new(seed, "read"), group, &truth).await {
+            lock(&truth).violations.push(violation(format!("group {group}: {what}")));
+        }
+        let dice = Dice::new(seed, &format!("group {group} life {}", life.number));
+        spawn(write(handle, group, dice, truth.clone()));
+    }
+    // A log that has failed ends the process.
+    let _ = failed.wait_for(|health| matches!(health, LogHealth::Failed(_))).await;
+}
+
+fn check_recovery(recovery: &Recovery, truth: &Truth) {
+    if recovery.votes_lost || !recovery.damaged.is_empty() || !recovery.tombstoned.is_empty() {
+        lock(truth).violations.push(violation(format!("no byte was damaged, but recovery says {recovery:?}")));
+    }
+}
+
+/// Compares what is there with what must be, and takes it for durable from now on, as Raft does.
+async fn adopt(handle: &GroupLog, dice: &mut Dice, group: u32, truth: &Truth) -> Result<(), String> {
+    let extent = handle.extent();
+    let most = dice.between(1, 2000) as usize;
+    let mut found = Vec::new();
+    let mut next = extent.entries.start;
+    while next < extent.entries.end {
+        let read = handle.read(next..extent.entries.end, most).await.map_err(|error| error.to_string())?;
+        next = read.last().ok_or("an entry that is there cannot be read")?.0 + 1;
+        found.extend(read);
+    }
+    let purged = extent.purged.map(|(index, _)| index);
+    lock(truth).groups[group as usize].adopt(purged, found, handle.vote())
+}
+
+async fn write(handle: GroupLog, group: u32, mut dice: Dice, truth: Truth) {
+    loop {
+        sleep(Duration::from_millis(dice.below(12))).await;
+        let done = match dice.below(20) {
+            0..14 => append(&handle, group, &mut dice, &truth).await,
+            14..16 => vote(&handle, group, &truth).await,
+            16..18 => truncate(&handle, group, &mut dice, &truth).await,
+            _ => purge(&handle, group, &mut dice, &truth).await,
+        };
+        if !done {
+            return;
+        }
+    }
+}
+
+async fn append(handle: &GroupLog, group: u32, dice: &mut Dice, truth: &Truth) -> bool {
+    let entries: Vec<(u64, Bytes)> = {
+        let from = lock(truth).groups[group as usize].next();
+        let mut entry = |index| {
+            let mut bytes = vec![0; dice.between(0, 400) as usize];
+            dice.fill(&mut bytes);
+            (index, Bytes::from(bytes))
+        };
+        (from..from + 1 + u64::from(group)).map(&mut entry).collect()
+    };
+    let attempt = lock(truth).groups[group as usize].appending(&entries);
+    let truth = truth.clone();
+    let on_durable = move |result: std::io::Result<()>| {
+        if result.is_ok() {
+            lock(&truth).groups[group as usize].appended(attempt);
+        }
+    };
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    let wait = dice.per_mille(500);
+    let done = handle
+        .append(entries, move |result| {
+            on_durable(result);
+            let _ = sender.send(());
+        })
+        .await;
+    if wait {
+        let _ = receiver.await;
+    }
+    done.is_ok()
+}
+
+async fn vote(handle: &GroupLog, group: u32, truth: &Truth) -> bool {
+    let number = lock(truth).groups[group as usize].voting();
+    let saved = handle.save_vote(Bytes::copy_from_slice(&number.to_be_bytes())).await.is_ok();
+    if saved {
+        lock(truth).groups[group as usize].voted(number);
+    }
+    saved
+}
+
+async fn truncate(handle: &GroupLog, group: u32, dice: &mut Dice, truth: &Truth) -> bool {
+    let after = lock(truth).groups[group as usize].truncating(dice);
+    match after {
+        Some(after) => handle.truncate_after(Some(after)).await.is_ok(),
+        None => true,
+    }
+}
+
+async fn purge(handle: &GroupLog, group: u32, dice: &mut Dice, truth: &Truth) -> bool {
+    let index = lock(truth).groups[group as usize].purging(dice);
+    match index {
+        Some(index) => handle.purge(index, Bytes::copy_from_slice(&index.to_be_bytes())).await.is_ok(),
+        None => true,
+    }
+}

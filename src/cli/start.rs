@@ -2,9 +2,12 @@
 
 use super::args::StartArgs;
 use super::demo::exit_with_parent;
+use super::signals::stop_signal;
 use crate::clock::SystemThreads;
 use crate::config::{NodeConfig, Options};
-use crate::error::{Code, Error, Result};
+use crate::error::Result;
+use crate::grid::Grid;
+use crate::node::Ended;
 
 /// The configuration that the arguments, the variables and the file give together.
 pub(super) fn configuration(args: StartArgs, variable: &dyn Fn(&str) -> Option<String>) -> Result<NodeConfig> {
@@ -35,7 +38,7 @@ pub(super) async fn run(args: StartArgs) -> Result<()> {
     if with_parent {
         exit_with_parent(&SystemThreads);
     }
-    node_is_not_wired_in_yet(config).await
+    serve(config).await
 }
 
 /// The log goes to standard error; `RUST_LOG` says how much of it, `info` by default.
@@ -46,7 +49,22 @@ fn log_to_stderr() {
     drop(tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init());
 }
 
-/// Stands where the node will be called.
-async fn node_is_not_wired_in_yet(config: NodeConfig) -> Result<()> {
-    Err(Error::new(Code::NotReady, "this build has no node").at(config.name))
+/// Runs a peer until it is told to stop, or cannot go on.
+async fn serve(config: NodeConfig) -> Result<()> {
+    let grid = Grid::builder().config(config).start().await?;
+    println!("listening on {}", grid.address());
+    if let Some(http) = grid.http_address() {
+        println!("http on {http}");
+    }
+    tokio::select! {
+        biased;
+        ended = grid.ended() => match ended {
+            Ended::Stopped => Ok(()),
+            Ended::Failed(error) => Err(error),
+        },
+        _ = stop_signal() => {
+            grid.shutdown().await;
+            Ok(())
+        }
+    }
 }

@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::path::PathBuf;
 use std::sync::Arc;
+use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 /// Describes an embedded peer.
@@ -163,7 +164,7 @@ impl GridBuilder {
             },
             None => None,
         };
-        Ok(Grid { node, ports, http, stop_http, _directory: directory })
+        Ok(Grid { node, ports, http, stop_http, own_client: OnceCell::new(), _directory: directory })
     }
 }
 

@@ -30,6 +30,7 @@ pub(super) use parent::exit_with_parent;
 
 use super::args::DemoArgs;
 use super::output::{json, print};
+use super::signals::stop_signal;
 use crate::client::{Client, ClientConfig};
 use crate::clock::{self, Instant};
 use crate::error::{Code, Error, Result};
@@ -103,21 +104,6 @@ async fn interrupted() -> Error {
         Err(_) => std::future::pending().await,
     };
     Error::new(Code::ShuttingDown, format!("the demo was stopped by {name}")).remedy("run it again")
-}
-
-#[cfg(unix)]
-async fn stop_signal() -> std::io::Result<&'static str> {
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-    tokio::select! {
-        biased;
-        interrupted = tokio::signal::ctrl_c() => interrupted.map(|()| "Ctrl-C"),
-        _ = terminate.recv() => Ok("SIGTERM"),
-    }
-}
-
-#[cfg(not(unix))]
-async fn stop_signal() -> std::io::Result<&'static str> {
-    tokio::signal::ctrl_c().await.map(|()| "Ctrl-C")
 }
 
 async fn run(peers: &Peers, events: &[Event], rate: u64) -> Result<(Drive, Figures)> {

@@ -6,6 +6,7 @@
 use keystead::Grid;
 use keystead::compute::{TaskContext, TaskError};
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 const BALANCES: &str = "balances";
 
@@ -32,14 +33,13 @@ fn transfer(context: &mut TaskContext<'_>, transfer: Transfer) -> Result<i64, Ta
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let grid =
-        Grid::builder().name("n1").listen("127.0.0.1:0").memory().task("transfer", transfer).start().await?;
+    let grid = Grid::builder().name("n1").listen("127.0.0.1:0").memory().task("transfer", transfer).start().await?;
+    grid.wait_ready(Duration::from_secs(10)).await?;
     let balances = grid.map::<str, i64>(BALANCES).await?;
     balances.put("{anna}:current", &1000).await?;
     balances.put("{anna}:savings", &0).await?;
 
-    let request =
-        Transfer { from: "{anna}:current".to_owned(), to: "{anna}:savings".to_owned(), pence: 300 };
+    let request = Transfer { from: "{anna}:current".to_owned(), to: "{anna}:savings".to_owned(), pence: 300 };
     let left: i64 = grid.submit("transfer", "{anna}", &request).await?;
     println!("left: {left}, saved: {:?}", balances.get("{anna}:savings").await?);
 

@@ -5,6 +5,7 @@
 
 use grid_proto::keystead::v1;
 use keystead::Grid;
+use std::time::Duration;
 use v1::cluster_client::ClusterClient;
 use v1::kv_client::KvClient;
 use v1::tasks_client::TasksClient;
@@ -13,6 +14,7 @@ use v1::tasks_client::TasksClient;
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Some peer to talk to; any would do, it passes on what it does not lead.
     let grid = Grid::builder().name("n1").listen("127.0.0.1:0").memory().start().await?;
+    grid.wait_ready(Duration::from_secs(10)).await?;
     let endpoint = format!("http://{}", grid.address());
 
     let mut cluster = ClusterClient::connect(endpoint.clone()).await?;
@@ -31,8 +33,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let mut kv = KvClient::connect(endpoint.clone()).await?;
     let value = v1::Value { codec: v1::ValueCodec::Utf8.into(), schema: 0, data: "open".into() };
-    let put =
-        v1::PutRequest { map: "orders".to_owned(), key: "42".into(), value: Some(value), ..Default::default() };
+    let put = v1::PutRequest { map: "orders".to_owned(), key: "42".into(), value: Some(value), ..Default::default() };
     let reply = kv.put(put).await?.into_inner();
     println!("written at revision {}", reply.revision);
     let get = v1::GetRequest { map: "orders".to_owned(), key: "42".into(), ..Default::default() };

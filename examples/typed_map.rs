@@ -4,6 +4,7 @@
 
 use keystead::Grid;
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Order {
@@ -15,6 +16,7 @@ struct Order {
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Alone it is a grid of one; more peers with the same seeds would share the data.
     let grid = Grid::builder().name("n1").listen("127.0.0.1:0").memory().start().await?;
+    grid.wait_ready(Duration::from_secs(10)).await?;
     println!("listening on {}", grid.address());
 
     let orders = grid.map::<i64, Order>("orders").await?;

@@ -291,8 +291,7 @@ fn the_code_map_names_every_module_and_nothing_else() {
     let mut expected: BTreeSet<String> =
         modules_in("src", &program).into_iter().map(|name| format!("src/{name}")).collect();
     expected.insert("chaos-tests/src".to_owned());
-    let headings: BTreeSet<String> =
-        map.iter().map(|(path, _)| path.trim_end_matches(".rs").to_owned()).collect();
+    let headings: BTreeSet<String> = map.iter().map(|(path, _)| path.trim_end_matches(".rs").to_owned()).collect();
     assert_eq!(headings, expected, "headings of the code map (left) and top modules (right)");
     for (path, names) in &map {
         let modules = modules_in(path, &program);
@@ -306,7 +305,10 @@ fn the_code_map_names_every_module_and_nothing_else() {
 fn paths_named(document: &str) -> Vec<String> {
     let tops = ["src/", "chaos-tests/", "grid-proto/", "docs/", "tests/", "examples/", "benches/", ".ci/"];
     let spans = document.split('`').skip(1).step_by(2);
-    spans.filter(|span| tops.iter().any(|top| span.starts_with(top)) && !span.contains(' ')).map(str::to_owned).collect()
+    spans
+        .filter(|span| tops.iter().any(|top| span.starts_with(top)) && !span.contains(' '))
+        .map(str::to_owned)
+        .collect()
 }
 
 #[test]

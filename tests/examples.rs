@@ -35,13 +35,18 @@ fn typed_map() {
 fn affinity_task() {
     check(
         "affinity_task",
-        &["left: 700, saved: Some(300)", "refused: KS4001: too-little: {anna}:current holds only 700", "saved: Some(300)"],
+        &[
+            "left: 700, saved: Some(300)",
+            "refused: KS4001: too-little: {anna}:current holds only 700",
+            "saved: Some(300)",
+        ],
     );
 }
 
 #[test]
 fn grpc_client() {
-    let lines = ["member n1 at 127.0.0.1:", "written at revision", "order 42 is open", "{\"total\":250}", "refused: KS2001"];
+    let lines =
+        ["member n1 at 127.0.0.1:", "written at revision", "order 42 is open", "{\"total\":250}", "refused: KS2001"];
     check("grpc_client", &lines);
 }
 

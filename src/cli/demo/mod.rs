@@ -79,7 +79,11 @@ pub(super) async fn demo(args: &DemoArgs, out: &mut (dyn Write + Send)) -> Resul
         output.write(&events, &drive.outcomes)?;
     }
     show(args, &drive, &figures, out)?;
-    if figures.agrees { Ok(()) } else { Err(Error::internal(report::sentence(&figures))) }
+    if figures.agrees { Ok(()) } else { Err(disagreement(&figures)) }
+}
+
+fn disagreement(figures: &Figures) -> Error {
+    Error::internal(report::sentence(figures)).remedy("please report this, with the input and the figures")
 }
 
 fn events(args: &DemoArgs) -> Result<Vec<Event>> {
@@ -117,10 +121,11 @@ async fn run(peers: &Peers, events: &[Event], rate: u64) -> Result<(Drive, Figur
     let client = Client::connect(peers.addresses(), config).await?;
     wait_formed(&client).await?;
     create_map(&client).await?;
+    let before = StateReads::sum(peers, StateReads::none()).await;
     let drive = drive(&client, peers, events, rate).await?;
     let last = final_questions(events);
     let answers = ask_finally(&client, &last).await?;
-    let reads = StateReads::sum(peers, drive.kill.reads).await;
+    let reads = StateReads::sum(peers, drive.kill.reads).await.since(before);
     let figures = figures::figures(&drive, last.len(), verdict(events, &drive, &last, &answers), reads);
     Ok((drive, figures))
 }

@@ -1,24 +1,32 @@
-//! Being told to stop: Ctrl-C everywhere, SIGTERM where there is such a thing.
+//! Being told to stop: SIGTERM and Ctrl-C.
 
-/// Waits for the first signal to stop; its name.
-///
-/// # Errors
-/// When signals cannot be listened for.
-#[cfg(unix)]
-pub(super) async fn stop_signal() -> std::io::Result<&'static str> {
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-    tokio::select! {
-        biased;
-        interrupted = tokio::signal::ctrl_c() => interrupted.map(|()| "Ctrl-C"),
-        _ = terminate.recv() => Ok("SIGTERM"),
-    }
+use crate::error::{Code, Error, Result};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// The signals that stop a process.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
 }
 
-/// Waits for the first signal to stop; its name.
-///
-/// # Errors
-/// When signals cannot be listened for.
-#[cfg(not(unix))]
-pub(super) async fn stop_signal() -> std::io::Result<&'static str> {
-    tokio::signal::ctrl_c().await.map(|()| "Ctrl-C")
+impl Signals {
+    /// Listens from now on.
+    ///
+    /// # Errors
+    /// `Internal` when the system does not let it.
+    pub(super) fn new() -> Result<Self> {
+        let listen = |kind| {
+            signal(kind).map_err(|error| Error::new(Code::Internal, format!("no signals can be heard: {error}")))
+        };
+        Ok(Signals { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    /// Waits for one of them; its name.
+    pub(super) async fn wait(&mut self) -> &'static str {
+        tokio::select! {
+            biased;
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "Ctrl-C",
+        }
+    }
 }

@@ -2,12 +2,13 @@
 
 use super::args::StartArgs;
 use super::demo::exit_with_parent;
-use super::signals::stop_signal;
+use super::signals::Signals;
 use crate::clock::SystemThreads;
 use crate::config::{NodeConfig, Options};
 use crate::error::Result;
 use crate::grid::Grid;
-use crate::node::Ended;
+use crate::node::{Ended, GridService};
+use std::time::Duration;
 
 /// The configuration that the arguments, the variables and the file give together.
 pub(super) fn configuration(args: StartArgs, variable: &dyn Fn(&str) -> Option<String>) -> Result<NodeConfig> {
@@ -49,22 +50,47 @@ fn log_to_stderr() {
     drop(tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init());
 }
 
-/// Runs a peer until it is told to stop, or cannot go on.
+/// How long a peer that starts says nothing before it says what it waits for.
+const REPORT_AFTER: Duration = Duration::from_secs(10);
+
+/// Starts the peer and runs it until a signal, or until it fails.
 async fn serve(config: NodeConfig) -> Result<()> {
-    let grid = Grid::builder().config(config).start().await?;
-    println!("listening on {}", grid.address());
-    if let Some(http) = grid.http_address() {
-        println!("http on {http}");
-    }
+    let grid = Grid::builder().config(config.clone()).start().await?;
+    let http = grid.http_address().map_or_else(String::new, |http| format!(", http://{http}"));
+    println!("{} listens on {}{http}, data in {}", config.name, grid.address(), config.data.display());
+    let mut stop = Signals::new()?;
     tokio::select! {
         biased;
-        ended = grid.ended() => match ended {
-            Ended::Stopped => Ok(()),
-            Ended::Failed(error) => Err(error),
-        },
-        _ = stop_signal() => {
-            grid.shutdown().await;
-            Ok(())
+        _ = stop.wait() => {}
+        ended = grid.ended() => return failed(ended),
+        () = report_ready(&grid, &config.name) => {
+            tokio::select! {
+                biased;
+                _ = stop.wait() => {}
+                ended = grid.ended() => return failed(ended),
+            }
         }
+    }
+    println!("{} hands its leaderships over and stops", config.name);
+    grid.shutdown().await;
+    Ok(())
+}
+
+async fn report_ready(grid: &Grid, name: &str) {
+    while let Err(error) = grid.wait_ready(REPORT_AFTER).await {
+        tracing::info!("{name} does not serve yet: {}", error.what);
+    }
+    println!("{name} is ready");
+    let partitions = grid.node().partitions().await.unwrap_or_default();
+    let short = partitions.iter().filter(|partition| partition.under_replicated > 0).count();
+    if short > 0 {
+        println!("{name}: {short} of {} partitions are under-replicated: there are too few peers", partitions.len());
+    }
+}
+
+fn failed(ended: Ended) -> Result<()> {
+    match ended {
+        Ended::Failed(error) => Err(error),
+        Ended::Stopped => Ok(()),
     }
 }

@@ -30,7 +30,7 @@ pub(super) use parent::exit_with_parent;
 
 use super::args::DemoArgs;
 use super::output::{json, print};
-use super::signals::stop_signal;
+use super::signals::Signals;
 use crate::client::{Client, ClientConfig};
 use crate::clock::{self, Instant};
 use crate::error::{Code, Error, Result};
@@ -67,10 +67,11 @@ const FINAL_AT_ONCE: usize = 256;
 pub(super) async fn demo(args: &DemoArgs, out: &mut (dyn Write + Send)) -> Result<()> {
     let events = events(args)?;
     let output = args.output.as_deref().map(Output::create).transpose()?;
+    let mut signals = Signals::new()?;
     let mut peers = Peers::start()?;
     let ran = tokio::select! {
         biased;
-        signal = interrupted() => Err(signal),
+        signal = signals.wait() => Err(stopped_by(signal)),
         ran = run(&peers, &events, args.rate) => ran,
     };
     peers.stop();
@@ -80,6 +81,10 @@ pub(super) async fn demo(args: &DemoArgs, out: &mut (dyn Write + Send)) -> Resul
     }
     show(args, &drive, &figures, out)?;
     if figures.agrees { Ok(()) } else { Err(disagreement(&figures)) }
+}
+
+fn stopped_by(signal: &str) -> Error {
+    Error::new(Code::ShuttingDown, format!("the demo was stopped by {signal}")).remedy("run it again")
 }
 
 fn disagreement(figures: &Figures) -> Error {
@@ -98,16 +103,6 @@ fn events(args: &DemoArgs) -> Result<Vec<Event>> {
             .remedy("name another input"));
     }
     Ok(events)
-}
-
-/// Ends when the process is told to stop.
-async fn interrupted() -> Error {
-    let name = match stop_signal().await {
-        Ok(name) => name,
-        // Without signals the demo can still run to its end.
-        Err(_) => std::future::pending().await,
-    };
-    Error::new(Code::ShuttingDown, format!("the demo was stopped by {name}")).remedy("run it again")
 }
 
 async fn run(peers: &Peers, events: &[Event], rate: u64) -> Result<(Drive, Figures)> {

@@ -1,4 +1,4 @@
-//! `task`.
+//! `task`: runs a task beside its key and prints its answer.
 
 use super::args::TaskArgs;
 use super::output;

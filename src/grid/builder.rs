@@ -14,13 +14,15 @@ use std::sync::Arc;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
+type Adjust = Box<dyn FnOnce(&mut NodeSettings) + Send>;
+
 /// Describes an embedded peer.
 pub struct GridBuilder {
     config: NodeConfig,
     registry: Result<Registry>,
     ports: Option<Ports>,
     temporary: bool,
-    adjust: Option<Box<dyn FnOnce(&mut NodeSettings) + Send>>,
+    adjust: Option<Adjust>,
 }
 
 impl Default for GridBuilder {

@@ -8,11 +8,13 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod compute;
 pub mod config;
 pub mod error;
+pub mod grid;
 pub mod membership;
 pub mod meta;
 pub mod net;
@@ -22,3 +24,5 @@ pub mod raft;
 pub mod ring;
 pub mod storage;
 pub mod types;
+
+pub use grid::{Grid, GridBuilder};

@@ -34,7 +34,9 @@ pub(super) trait Lane: Send + 'static {
     /// The requests of a message, checked.
     fn split(message: Self::In, limits: &Limits) -> Vec<(Self::Tag, Result<Request>)>;
     /// The reply to one request.
-    fn item(tag: Self::Tag, outcome: Result<Reply>) -> Self::Item;
+    fn item(tag: &Self::Tag, outcome: Result<Reply>) -> Self::Item;
+    /// Bytes that a reply takes.
+    fn size(item: &Self::Item) -> usize;
     /// A message of replies.
     fn join(items: Vec<Self::Item>) -> Self::Out;
 }
@@ -46,12 +48,18 @@ pub(super) fn serve<L: Lane>(inbound: Streaming<L::In>, edge: Edge) -> ReceiverS
     ReceiverStream::new(receiver)
 }
 
-async fn execute<L: Lane>(edge: Edge, tag: L::Tag, request: Result<Request>) -> L::Item {
+/// A reply and its size.
+async fn execute<L: Lane>(edge: Edge, tag: L::Tag, request: Result<Request>) -> (L::Item, usize) {
     let outcome = match request {
         Ok(request) => edge.execute(request).await,
         Err(error) => Err(error),
     };
-    L::item(tag, outcome)
+    let item = L::item(&tag, outcome);
+    let bytes = L::size(&item);
+    match edge.check_answer(bytes) {
+        Ok(()) => (item, bytes),
+        Err(error) => (L::item(&tag, Err(error)), 0),
+    }
 }
 
 async fn run<L: Lane>(mut inbound: Streaming<L::In>, edge: Edge, sender: mpsc::Sender<Result<L::Out, Status>>) {
@@ -68,12 +76,14 @@ async fn run<L: Lane>(mut inbound: Streaming<L::In>, edge: Edge, sender: mpsc::S
         tokio::select! {
             biased;
             () = sender.closed() => return,
-            Some(first) = running.next(), if !running.is_empty() => {
+            Some((first, mut bytes)) = running.next(), if !running.is_empty() => {
                 let mut items = vec![first];
                 while items.len() < limits.stream_reply_batch
-                    && let Some(Some(item)) = running.next().now_or_never()
+                    && bytes < limits.stream_reply_bytes
+                    && let Some(Some((item, more))) = running.next().now_or_never()
                 {
                     items.push(item);
+                    bytes += more;
                 }
                 if sender.send(Ok(L::join(items))).await.is_err() {
                     return;

@@ -1,12 +1,13 @@
 //! The `Kv` service.
 
+use super::Edge;
 use super::exchange::{self, Lane};
 use super::wire::{self, Kind};
-use super::Edge;
 use crate::config::Limits;
 use crate::error::Result;
 use crate::types::{Reply, Request};
 use grid_proto::keystead::v1;
+use prost::Message;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status, Streaming};
 use v1::kv_request::Op;
@@ -28,8 +29,12 @@ impl Lane for KvLane {
         message.requests.into_iter().map(one).collect()
     }
 
-    fn item((id, kind): (u64, Kind), outcome: Result<Reply>) -> v1::KvReply {
-        v1::KvReply { id, result: Some(wire::kv_reply_to_wire(kind, outcome)) }
+    fn item((id, kind): &(u64, Kind), outcome: Result<Reply>) -> v1::KvReply {
+        v1::KvReply { id: *id, result: Some(wire::kv_reply_to_wire(*kind, outcome)) }
+    }
+
+    fn size(item: &v1::KvReply) -> usize {
+        item.encoded_len()
     }
 
     fn join(replies: Vec<v1::KvReply>) -> v1::KvBatchReply {
@@ -38,12 +43,16 @@ impl Lane for KvLane {
 }
 
 impl Edge {
-    async fn unary<T>(&self, op: Op, reply: fn(Reply) -> Result<T>) -> Result<Response<T>, Status> {
+    async fn unary<T: Message>(&self, op: Op, reply: fn(Reply) -> Result<T>) -> Result<Response<T>, Status> {
         let outcome = match wire::kv_request_from_wire(Some(op), &self.limits) {
             Ok((_, request)) => self.execute(request).await,
             Err(error) => Err(error),
         };
-        outcome.and_then(reply).map(Response::new).map_err(|error| wire::status(&error))
+        let reply = outcome.and_then(reply).and_then(|reply| {
+            self.check_answer(reply.encoded_len())?;
+            Ok(reply)
+        });
+        reply.map(Response::new).map_err(|error| wire::status(&error))
     }
 }
 

@@ -19,17 +19,23 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
+use crate::clock;
 use crate::config::Limits;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::node::GridService;
 use crate::types::{Reply, Request};
 use authorize::{Action, Principal, authorize};
 use grid_proto::keystead::v1;
 use std::sync::Arc;
+use std::time::Duration;
 use tonic::service::Routes;
 use v1::cluster_server::ClusterServer;
 use v1::kv_server::KvServer;
 use v1::tasks_server::TasksServer;
+
+/// Time after a request's deadline at which the edge answers for a grid that did not: a stream's
+/// place is never lost to a request that hangs.
+const DEADLINE_GRACE: Duration = Duration::from_millis(200);
 
 /// What the services share: the grid behind them, and the bounds.
 #[derive(Clone)]
@@ -44,7 +50,23 @@ impl Edge {
         let resource = request.op.map().unwrap_or_default();
         let action = if request.op.is_read() { Action::Read } else { Action::Write };
         authorize(&Principal::Anonymous, action, resource)?;
-        self.service.execute(request, 0).await
+        let is_read = request.op.is_read();
+        let deadline = Duration::from_millis(request.deadline_ms.into()) + DEADLINE_GRACE;
+        match clock::timeout(deadline, self.service.execute(request, 0)).await {
+            Ok(outcome) => outcome,
+            Err(clock::Elapsed) if is_read => Err(Error::new(Code::DeadlineExceeded, "no answer within the deadline")),
+            Err(clock::Elapsed) => Err(Error::new(Code::OutcomeUnknown, "no answer within the deadline")),
+        }
+    }
+
+    /// Whether an answer of this size may be sent.
+    fn check_answer(&self, bytes: usize) -> Result<()> {
+        if bytes <= self.limits.max_answer_bytes {
+            return Ok(());
+        }
+        let what = format!("the answer has {bytes} bytes; the limit is {}", self.limits.max_answer_bytes);
+        Err(Error::new(Code::TooLarge, what)
+            .remedy("ask for fewer keys at once, or raise max_answer_bytes in the config"))
     }
 }
 

@@ -6,6 +6,7 @@ use crate::config::Limits;
 use crate::error::Result;
 use crate::types::{Reply, Request};
 use grid_proto::keystead::v1;
+use prost::Message;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status, Streaming};
 
@@ -18,13 +19,16 @@ impl Lane for TaskLane {
     type Item = v1::TaskReply;
 
     fn split(message: v1::TaskBatch, limits: &Limits) -> Vec<(u64, Result<Request>)> {
-        let one =
-            |request: v1::TaskRequest| (request.id, wire::task_request_from_wire(request.submit, limits));
+        let one = |request: v1::TaskRequest| (request.id, wire::task_request_from_wire(request.submit, limits));
         message.requests.into_iter().map(one).collect()
     }
 
-    fn item(id: u64, outcome: Result<Reply>) -> v1::TaskReply {
-        v1::TaskReply { id, result: Some(wire::task_reply_to_wire(outcome)) }
+    fn item(id: &u64, outcome: Result<Reply>) -> v1::TaskReply {
+        v1::TaskReply { id: *id, result: Some(wire::task_reply_to_wire(outcome)) }
+    }
+
+    fn size(item: &v1::TaskReply) -> usize {
+        item.encoded_len()
     }
 
     fn join(replies: Vec<v1::TaskReply>) -> v1::TaskBatchReply {

@@ -20,8 +20,7 @@ impl Client {
     {
         let give_up = Instant::now() + self.shared.config.deadline;
         loop {
-            let peers: Vec<Peer> =
-                self.shared.sight.read().map(|sight| sight.peers.clone()).unwrap_or_default();
+            let peers: Vec<Peer> = self.shared.sight.read().map(|sight| sight.peers.clone()).unwrap_or_default();
             let mut last = Error::new(Code::PeerUnreachable, "no peer is known");
             for peer in &peers {
                 match self.shared.peers.cluster(peer, &call).await {
@@ -61,7 +60,12 @@ impl Client {
     /// What the grid answers, or `PeerUnreachable`.
     pub async fn explain(&self, key: impl AsRef<[u8]>, affinity: Option<Bytes>) -> Result<Explanation> {
         let request = v1::ExplainRequest { key: Bytes::copy_from_slice(key.as_ref()), affinity };
-        let reply = self.ask(|mut client| { let request = request.clone(); async move { client.explain(request).await } }).await?;
+        let reply = self
+            .ask(|mut client| {
+                let request = request.clone();
+                async move { client.explain(request).await }
+            })
+            .await?;
         wire::explanation_from_wire(reply)
     }
 
@@ -100,7 +104,12 @@ impl Client {
             value_codec: wire::value_codec_to_wire(value_codec),
             schema,
         };
-        let reply = self.ask(|mut client| { let request = request.clone(); async move { client.create_map(request).await } }).await?;
+        let reply = self
+            .ask(|mut client| {
+                let request = request.clone();
+                async move { client.create_map(request).await }
+            })
+            .await?;
         reply.map.map(wire::map_from_wire).unwrap_or_else(|| Err(Error::internal("a reply without the map")))
     }
 

@@ -21,6 +21,9 @@ pub struct ClientConfig {
     pub max_batch_requests: usize,
     /// Bytes at which a message is sent without waiting for more. Default 64 KiB.
     pub max_batch_bytes: usize,
+    /// The largest request, in bytes: larger ones are refused here, since a peer would end the
+    /// stream. Default 4 MiB.
+    pub max_request_bytes: usize,
     /// How long a message waits for more requests. Default 0: whatever waits when the sender gets
     /// to it travels together.
     pub linger: Duration,
@@ -45,6 +48,7 @@ impl Default for ClientConfig {
             max_outstanding: 4096,
             max_batch_requests: 256,
             max_batch_bytes: 64 << 10,
+            max_request_bytes: 4 << 20,
             linger: Duration::ZERO,
             create_maps: false,
             max_message_bytes: 64 << 20,

@@ -75,8 +75,7 @@ impl Driver {
         inputs: mpsc::UnboundedSender<Input>,
     ) -> Self {
         let (waiters, lanes) = (BTreeMap::new(), BTreeMap::new());
-        let mut driver =
-            Driver { config, core, peers, sight, inputs, waiters, lanes, next_id: 1, flush_at: None };
+        let mut driver = Driver { config, core, peers, sight, inputs, waiters, lanes, next_id: 1, flush_at: None };
         driver.show();
         driver
     }
@@ -219,7 +218,7 @@ async fn until(wakeup: Option<Instant>) {
 }
 
 /// About what an operation takes on the wire.
-fn size_of_op(op: &Op) -> usize {
+pub(super) fn size_of_op(op: &Op) -> usize {
     let of_op = match op {
         Op::Get { key, .. } | Op::Delete { key, .. } | Op::Increment { key, .. } => key.len(),
         Op::Put { key, value, .. } => key.len() + value.data.len(),

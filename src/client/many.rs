@@ -18,7 +18,11 @@ type Group = Vec<usize>;
 /// Groups positions by partition and bounds each group. Positions of one slot stay together, in
 /// order, whatever their size: a request for one slot is atomic and not for the client to cut.
 fn groups(slots: &[Slot], sizes: &[usize], boundaries: &[u16]) -> Vec<Group> {
-    let partition = |slot: Slot| boundaries.partition_point(|first| *first <= slot.0);
+    // While no partition is known, each slot is taken for one of its own.
+    let partition = |slot: Slot| match boundaries {
+        [] => usize::from(slot.0),
+        known => known.partition_point(|first| *first <= slot.0),
+    };
     let mut by_slot: BTreeMap<(usize, Slot), Group> = BTreeMap::new();
     for (at, slot) in slots.iter().enumerate() {
         by_slot.entry((partition(*slot), *slot)).or_default().push(at);

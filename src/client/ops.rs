@@ -90,9 +90,7 @@ impl Client {
         let op = Op::Put { map: map.to_owned(), key, value, condition };
         let reply = self.write(op, Some(codec)).await?;
         match reply.body {
-            ReplyBody::Written { revision } => {
-                Ok(Conditional::Written(Written { revision, served: reply.served }))
-            }
+            ReplyBody::Written { revision } => Ok(Conditional::Written(Written { revision, served: reply.served })),
             ReplyBody::ConditionFailed(present) => Ok(Conditional::Refused { present, served: reply.served }),
             _ => Err(unexpected(&reply)),
         }

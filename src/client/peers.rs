@@ -83,8 +83,7 @@ impl Peers {
     }
 
     pub(super) async fn placement(&self, peer: &Peer) -> Result<PlacementTable> {
-        let ask =
-            |mut client: ClusterClient<Channel>| async move { client.placement(v1::PlacementRequest {}).await };
+        let ask = |mut client: ClusterClient<Channel>| async move { client.placement(v1::PlacementRequest {}).await };
         self.cluster(peer, ask).await.and_then(crate::api::wire::placement_from_wire)
     }
 

@@ -141,6 +141,10 @@ impl TaskRunner for ThreadPoolRunner {
         self.pool.env.registry.names()
     }
 
+    fn state_reads(&self) -> u64 {
+        self.stats().state_reads
+    }
+
     fn stuck_threads(&self) -> usize {
         self.pool.stuck()
     }

@@ -20,6 +20,10 @@ pub struct Limits {
     pub stream_in_flight: usize,
     /// Most replies in one message of a client stream. Default 256.
     pub stream_reply_batch: usize,
+    /// Bytes at which a message of replies is full. Default 1 MiB.
+    pub stream_reply_bytes: usize,
+    /// The largest answer to one request, in bytes; a larger one becomes an error. Default 32 MiB.
+    pub max_answer_bytes: usize,
     /// Time to answer a request that names none, in milliseconds. Default 10 s.
     pub default_deadline_ms: u32,
     /// Longest time to answer that a request may ask for, in milliseconds. Default 60 s.
@@ -36,6 +40,8 @@ impl Default for Limits {
             max_message_bytes: 16 << 20,
             stream_in_flight: 4096,
             stream_reply_batch: 256,
+            stream_reply_bytes: 1 << 20,
+            max_answer_bytes: 32 << 20,
             default_deadline_ms: 10_000,
             max_deadline_ms: 60_000,
         }

@@ -55,7 +55,7 @@ pub struct NodeConfig {
     /// The zone (rack, room, region) that the node stands in.
     pub zone: Option<String>,
     /// The node's share of partitions, relative to the others'. Default 1.
-    pub weight: f64,
+    pub weight: u32,
     /// Allows an address that is open to the network although nothing is encrypted.
     pub insecure: bool,
     /// Bounds.
@@ -66,8 +66,8 @@ pub struct NodeConfig {
 const MAX_PARTITIONS: u32 = 4096;
 /// Raft groups of more voters than this are slower, not safer.
 const MAX_REPLICAS: u32 = 9;
-/// Weights outside 1/this..this are taken for mistakes.
-const MAX_WEIGHT: f64 = 1000.0;
+/// Each unit of weight is so many points on the ring: more would cost more than it says.
+const MAX_WEIGHT: u32 = 100;
 
 fn invalid(option: &str, what: impl Into<String>) -> Error {
     Error::new(Code::InvalidConfig, what).at(format!("option {option}"))
@@ -89,7 +89,7 @@ impl Default for NodeConfig {
             replicas: 3,
             backend: Backend::default(),
             zone: None,
-            weight: 1.0,
+            weight: 1,
             insecure: false,
             limits: Limits::default(),
         }
@@ -151,9 +151,8 @@ impl NodeConfig {
         if !(1..=MAX_REPLICAS).contains(&self.replicas) {
             return Err(invalid("replicas", format!("{} is not within 1 to {MAX_REPLICAS}", self.replicas)));
         }
-        // Written so that NaN fails too.
-        if !(self.weight >= 1.0 / MAX_WEIGHT && self.weight <= MAX_WEIGHT) {
-            return Err(invalid("weight", format!("{} is not within 0.001 to 1000", self.weight)));
+        if !(1..=MAX_WEIGHT).contains(&self.weight) {
+            return Err(invalid("weight", format!("{} is not within 1 to {MAX_WEIGHT}", self.weight)));
         }
         Ok(())
     }

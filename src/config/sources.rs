@@ -34,7 +34,7 @@ pub struct Options {
     /// See [`NodeConfig::zone`](super::NodeConfig).
     pub zone: Option<String>,
     /// See [`NodeConfig::weight`](super::NodeConfig).
-    pub weight: Option<f64>,
+    pub weight: Option<u32>,
     /// See [`NodeConfig::insecure`](super::NodeConfig).
     pub insecure: Option<bool>,
     /// See [`NodeConfig::limits`](super::NodeConfig); only from a file.
@@ -159,11 +159,7 @@ impl Options {
     ///
     /// # Errors
     /// What the sources say.
-    pub fn gather(
-        self,
-        config_file: Option<PathBuf>,
-        variable: &dyn Fn(&str) -> Option<String>,
-    ) -> Result<Self> {
+    pub fn gather(self, config_file: Option<PathBuf>, variable: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
         let named = config_file.or_else(|| variable("KEYSTEAD_CONFIG").map(PathBuf::from));
         let file = named.map_or(Ok(Options::default()), |path| Options::from_file(&path))?;
         Ok(self.or(Options::from_variables(variable)?).or(file))

@@ -123,8 +123,7 @@ impl Hosting {
             parts.network_config.clone(),
         );
         let machine = Arc::new(ReplicaMachine(state.clone()));
-        let started =
-            Group::start(group, replica, &parts.group_config, LogStore::new(log), network, machine).await?;
+        let started = Group::start(group, replica, &parts.group_config, LogStore::new(log), network, machine).await?;
         let executor = Executor::start(ExecutorParts {
             group: started.clone(),
             replica: state.clone(),

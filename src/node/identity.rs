@@ -91,9 +91,11 @@ pub fn fresh(random: &dyn Random) -> Identity {
 }
 
 fn decode(bytes: &[u8]) -> Result<Identity> {
-    let damaged = || Error::new(Code::CorruptLog, "the node's identity file is damaged").remedy(
-        "the replicas of this disk cannot be trusted: start with an empty data directory to join as a new node",
-    );
+    let damaged = || {
+        Error::new(Code::CorruptLog, "the node's identity file is damaged").remedy(
+            "the replicas of this disk cannot be trusted: start with an empty data directory to join as a new node",
+        )
+    };
     match bytes {
         [VERSION, a, b, c, d, json @ ..] if crc32fast::hash(json) == u32::from_le_bytes([*a, *b, *c, *d]) => {
             serde_json::from_slice(json).map_err(|_| damaged())
@@ -142,7 +144,8 @@ mod tests {
         let file = IdentityFile::new(Arc::new(StdDisk), dir.path());
         file.save(&identity).expect("saves");
         let bytes = std::fs::read(dir.path().join(FILE)).expect("reads");
-        let json = r#"{"node":7,"incarnation":2,"record":null,"founded":false,"meta_replica":null,"log_created":false}"#;
+        let json =
+            r#"{"node":7,"incarnation":2,"record":null,"founded":false,"meta_replica":null,"log_created":false}"#;
         assert_eq!(std::str::from_utf8(&bytes[5..]).expect("text"), json);
     }
 }

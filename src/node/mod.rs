@@ -2,12 +2,26 @@
 //! what the edges (gRPC, HTTP, embedded use) see of it.
 
 mod directory;
+mod facts;
+mod founding;
+mod grid_node;
+mod grid_service;
 mod hosting;
+mod housekeeping;
 mod identity;
+mod metrics;
+mod peer_calls;
 mod ports;
+mod reconcile;
+mod router;
 mod service;
+mod settings;
+mod stamper;
+mod status;
 mod wire;
 
+pub use grid_node::{Ended, Node};
+pub use housekeeping::HousekeepingConfig;
 pub use ports::{OpenBackend, Ports};
-
 pub use service::{Explanation, GridService, MemberInfo, MemberState, PartitionInfo, PlacementTable, ReplicaInfo};
+pub use settings::NodeSettings;

@@ -42,10 +42,7 @@ impl Ports {
 
     /// The machine's own, with state checkpoints in sled.
     pub fn with_sled_backend() -> Self {
-        Ports::system(
-            Arc::new(StdDisk),
-            Arc::new(|dir| Ok(Arc::new(SledBackend::open(dir, SledConfig::default())?))),
-        )
+        Ports::system(Arc::new(StdDisk), Arc::new(|dir| Ok(Arc::new(SledBackend::open(dir, SledConfig::default())?))))
     }
 
     fn system(disk: Arc<dyn Disk>, backend: OpenBackend) -> Self {

@@ -3,7 +3,7 @@
 
 use crate::error::{Code, Error, Result};
 use crate::meta::FoundingRecord;
-use crate::types::{GroupId, HybridTime, NodeId, ReplicaId, Reply, Request};
+use crate::types::{GroupId, HybridTime, NodeId, ReplicaId, Request};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 pub mod kind {
     /// A request for the leader of a group.
     pub const FORWARD: u8 = 32;
+    /// A [`FORWARD`] that only reads: a kind of its own, so that the transport counts such reads.
+    pub const FORWARD_READ: u8 = 38;
     /// Who are you, and what were you started with?
     pub const HELLO: u8 = 33;
     /// The founding record, to be persisted and acknowledged.
@@ -20,8 +22,6 @@ pub mod kind {
     pub const JOIN: u8 = 35;
     /// Which groups do you hold, and how do they stand?
     pub const STATUS: u8 = 36;
-    /// How old is your copy of the meta group, at the least?
-    pub const META_INDEX: u8 = 37;
 }
 
 /// A request on its one hop.
@@ -32,9 +32,6 @@ pub struct Forward {
     /// Peers that it has passed, the sender included.
     pub hops: u32,
 }
-
-/// The answer to a [`Forward`].
-pub type Forwarded = Reply;
 
 /// What a founder was started with, and where it stands.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -117,7 +114,8 @@ pub fn encode<T: Serialize>(payload: &T) -> Result<Bytes> {
 /// `ProtocolMismatch`.
 pub fn decode<T: DeserializeOwned>(payload: &[u8]) -> Result<T> {
     let bad = |what: String| Error::new(Code::ProtocolMismatch, what);
-    let body = payload.strip_prefix(&[VERSION]).ok_or_else(|| bad(format!("a message of version {:?}", payload.first())))?;
+    let body =
+        payload.strip_prefix(&[VERSION]).ok_or_else(|| bad(format!("a message of version {:?}", payload.first())))?;
     rmp_serde::from_slice(body).map_err(|error| bad(format!("a message that cannot be read: {error}")))
 }
 
@@ -138,7 +136,8 @@ mod tests {
         };
         let forward = Forward { request: request.clone(), hops: 1 };
         let bytes = encode(&forward).expect("encodes");
-        let expected: &[u8] = b"\x01\x82\xa7request\x86\xa8affinity\xc0\xa2op\x81\xa3Get\x82\xa3map\xa1m\xa3key\xc4\x01k\
+        let expected: &[u8] =
+            b"\x01\x82\xa7request\x86\xa8affinity\xc0\xa2op\x81\xa3Get\x82\xa3map\xa1m\xa3key\xc4\x01k\
             \xa4read\xa5Local\xa3ack\xadMajorityFsync\xa5stamp\xc0\xabdeadline_ms\x05\xa4hops\x01";
         assert_eq!(&bytes[..], expected);
         assert_eq!(decode::<Forward>(&bytes).expect("decodes").request, request);

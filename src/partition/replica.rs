@@ -5,7 +5,7 @@
 use super::entry::PartitionEntry;
 use super::fence::Fence;
 use super::rows;
-use super::snapshot::decode_chunk;
+use super::snapshot::{Holds, decode_chunk};
 use crate::clock::Threads;
 use crate::error::{Code, Error, Result};
 use crate::raft::{Committed, LogId, Outcome, SnapshotMeta, StoredMembership, term_of};
@@ -102,6 +102,8 @@ pub struct ReplicaState {
     checkpoint: Mutex<Option<Position>>,
     /// One checkpoint or installation at a time.
     pub(super) writing: tokio::sync::Mutex<()>,
+    /// Snapshots that are being sent, or were a short while ago: the log from their start is kept.
+    pub(super) holds: Holds,
     applied: watch::Sender<u64>,
 }
 
@@ -169,6 +171,7 @@ impl ReplicaState {
             state: RwLock::new(state),
             checkpoint: Mutex::new(checkpoint),
             writing: tokio::sync::Mutex::new(()),
+            holds: Holds::default(),
             applied,
         }))
     }
@@ -256,6 +259,11 @@ impl ReplicaState {
     pub fn size(&self) -> (usize, usize, u64) {
         let state = self.read();
         (state.rows.len(), state.bytes, state.log_bytes)
+    }
+
+    /// The index from which on the log is kept for replicas that are receiving a snapshot.
+    pub fn held_from(&self) -> Option<u64> {
+        self.holds.lowest()
     }
 
     /// The index up to which the last checkpoint makes the log unnecessary.

@@ -2,11 +2,13 @@
 //! that is sent to a replica that has fallen behind.
 
 use super::replica::{Position, ReplicaState, decode_meta, encode_meta, index_of};
-use crate::clock::{ThreadKind, run_on};
+use crate::clock::{Instant, ThreadKind, run_on};
 use crate::error::{Code, Error, Result};
 use crate::raft::{Chunk, Committed, LogId, Machine, Outcome, SnapshotMeta, SnapshotSource, StoredMembership};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// Rows of a chunk: version (1) | count (4) | per row: row length (4) | row | value length (4) |
 /// value. Little-endian.
@@ -70,7 +72,7 @@ impl Machine for ReplicaMachine {
     fn snapshot(&self) -> Option<(SnapshotMeta, Arc<dyn SnapshotSource>)> {
         let position = self.0.last_checkpoint().clone()?;
         let meta = SnapshotMeta { last_log_id: position.applied, last_membership: position.membership.clone() };
-        Some((meta, Arc::new(Source { state: self.0.clone(), position })))
+        Some((meta, Arc::new(Source { state: self.0.clone(), position, begun: AtomicBool::new(false) })))
     }
 
     async fn install(&self, meta: SnapshotMeta, chunks: Vec<Bytes>, trailer: Bytes) -> Result<()> {
@@ -84,15 +86,58 @@ impl Machine for ReplicaMachine {
     }
 }
 
+/// The log from a snapshot's start is kept until its receiver has passed the scan's end. When that
+/// is so is not seen here: the log is kept for a while after the sending has ended.
+const HOLD_AFTER: Duration = Duration::from_secs(30);
+
+/// The starts of snapshots on their way: (log index, when the sending ended).
+#[derive(Default)]
+pub(super) struct Holds(Mutex<Vec<(u64, Option<Instant>)>>);
+
+impl Holds {
+    fn all(&self) -> std::sync::MutexGuard<'_, Vec<(u64, Option<Instant>)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(&self, index: u64) {
+        self.all().push((index, None));
+    }
+
+    fn end(&self, index: u64) {
+        let mut all = self.all();
+        if let Some(hold) = all.iter_mut().find(|(at, ended)| *at == index && ended.is_none()) {
+            hold.1 = Some(Instant::now());
+        }
+    }
+
+    pub(super) fn lowest(&self) -> Option<u64> {
+        let mut all = self.all();
+        all.retain(|(_, ended)| ended.is_none_or(|ended| ended.elapsed() < HOLD_AFTER));
+        all.iter().map(|(index, _)| *index).min()
+    }
+}
+
 /// Scans the present rows as a snapshot at the last checkpoint's log id: whatever was applied
 /// since is in the log that the receiver gets next.
 struct Source {
     state: Arc<ReplicaState>,
     position: Position,
+    begun: AtomicBool,
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        if self.begun.load(Ordering::Relaxed) {
+            self.state.holds.end(index_of(&self.position.applied));
+        }
+    }
 }
 
 impl SnapshotSource for Source {
     fn chunk(&self, cursor: Option<&[u8]>, max_bytes: usize) -> Chunk {
+        if !self.begun.swap(true, Ordering::Relaxed) {
+            self.state.holds.begin(index_of(&self.position.applied));
+        }
         let (rows, ended) = self.state.scan_from(cursor, usize::MAX, max_bytes);
         let next = if ended { None } else { rows.last().map(|(row, _)| row.clone()) };
         Chunk { rows: encode_chunk(&rows), next }

@@ -72,6 +72,9 @@ pub trait TaskRunner: Send + Sync + 'static {
     /// The registered names, sorted.
     fn names(&self) -> Vec<String>;
 
+    /// Entries that tasks have read since the start, all from local state.
+    fn state_reads(&self) -> u64;
+
     /// How many threads are stuck in user code that overran.
     fn stuck_threads(&self) -> usize;
 }

@@ -155,10 +155,13 @@ mod tests {
         assert_eq!(hex(&normal), "01010200000000000000030000000000000078797a");
         let members = membership(BTreeSet::from([1, 2]), &BTreeSet::from([5]));
         let members = encode_entry(&entry(2, 3, members)).expect("encodes");
-        assert_eq!(hex(&members), concat!(
+        assert_eq!(
+            hex(&members),
+            concat!(
                 "010202000000000000000300000000000000",
                 "82a7636f6e6669677391920102a56e6f646573830181a46e6f6465030281a46e6f6465060581a46e6f64650f"
-            ));
+            )
+        );
         let vote = Vote { leader_id: LeaderId { term: 7, voted_for: 9 }, committed: true };
         assert_eq!(hex(&encode_vote(&vote)), "010700000000000000090000000000000001");
         assert_eq!(hex(&encode_log_id(&LogId::new_term_index(4, 5))), "0104000000000000000500000000000000");
@@ -168,7 +171,8 @@ mod tests {
     fn what_was_not_encoded_here_is_refused() {
         let good = encode_entry(&entry(2, 3, EntryPayload::Blank)).expect("encodes");
         assert!(decode_entry(&good).is_ok());
-        for bad in [&good[..17], &[&good[..], &[0]].concat(), &[&[2], &good[1..]].concat(), &[&[1, 9], &good[2..]].concat()]
+        for bad in
+            [&good[..17], &[&good[..], &[0]].concat(), &[&[2], &good[1..]].concat(), &[&[1, 9], &good[2..]].concat()]
         {
             assert!(decode_entry(&Bytes::copy_from_slice(bad)).is_err());
         }
@@ -180,7 +184,8 @@ mod tests {
         let ids = || proptest::collection::btree_set(0u64..50, 1..6);
         prop_oneof![
             Just(EntryPayload::Blank),
-            proptest::collection::vec(any::<u8>(), 0..300).prop_map(|bytes| EntryPayload::Normal(LogPayload(bytes.into()))),
+            proptest::collection::vec(any::<u8>(), 0..300)
+                .prop_map(|bytes| EntryPayload::Normal(LogPayload(bytes.into()))),
             (ids(), ids()).prop_map(|(voters, learners)| membership(voters, &learners)),
         ]
     }

@@ -104,10 +104,14 @@ fn entries(term: u64, indexes: std::ops::Range<u64>, size: usize) -> Vec<Entry> 
 
 async fn append(store: &mut LogStore, entries: Vec<Entry>) {
     let (sender, receiver) = tokio::sync::oneshot::channel();
-    store.log.append(
-        entries.iter().map(|entry| (entry.index(), encode_entry(entry).expect("encodes"))).collect(),
-        move |result| sender.send(result).expect("waits"),
-    ).await.expect("appends");
+    store
+        .log
+        .append(
+            entries.iter().map(|entry| (entry.index(), encode_entry(entry).expect("encodes"))).collect(),
+            move |result| sender.send(result).expect("waits"),
+        )
+        .await
+        .expect("appends");
     receiver.await.expect("calls back").expect("durable");
 }
 

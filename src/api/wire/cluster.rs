@@ -122,8 +122,11 @@ pub fn explanation_from_wire(reply: v1::ExplainReply) -> Result<Explanation> {
 
 /// A placement, for the wire.
 pub fn placement_to_wire(table: PlacementTable) -> v1::PlacementReply {
-    let range =
-        |(first_slot, leader, term): (u16, String, u64)| v1::LeaderRange { first_slot: first_slot.into(), leader, term };
+    let range = |(first_slot, leader, term): (u16, String, u64)| v1::LeaderRange {
+        first_slot: first_slot.into(),
+        leader,
+        term,
+    };
     v1::PlacementReply {
         grid: table.grid.to_string(),
         version: table.version,

@@ -59,9 +59,7 @@ pub(crate) fn put_reply(reply: Reply) -> Result<v1::PutReply> {
 
 pub(crate) fn delete_reply(reply: Reply) -> Result<v1::DeleteReply> {
     match reply.body {
-        ReplyBody::Deleted { existed } => {
-            Ok(v1::DeleteReply { served: served_to_wire(&reply.served, true), existed })
-        }
+        ReplyBody::Deleted { existed } => Ok(v1::DeleteReply { served: served_to_wire(&reply.served, true), existed }),
         other => Err(unexpected(&other)),
     }
 }
@@ -99,10 +97,9 @@ pub(crate) fn put_many_reply(reply: Reply) -> Result<v1::PutManyReply> {
 
 pub(crate) fn submit_reply(reply: Reply) -> Result<v1::SubmitReply> {
     match reply.body {
-        ReplyBody::Task(answer) => Ok(v1::SubmitReply {
-            served: served_to_wire(&reply.served, true),
-            answer: Some(payload_to_wire(answer)),
-        }),
+        ReplyBody::Task(answer) => {
+            Ok(v1::SubmitReply { served: served_to_wire(&reply.served, true), answer: Some(payload_to_wire(answer)) })
+        }
         other => Err(unexpected(&other)),
     }
 }

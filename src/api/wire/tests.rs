@@ -36,8 +36,12 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         (map(), key()).prop_map(|(map, key)| Op::Get { map, key }),
         (map(), proptest::collection::vec(key(), 1..5)).prop_map(|(map, keys)| Op::GetMany { map, keys }),
-        (map(), key(), value(), condition)
-            .prop_map(|(map, key, value, condition)| Op::Put { map, key, value, condition }),
+        (map(), key(), value(), condition).prop_map(|(map, key, value, condition)| Op::Put {
+            map,
+            key,
+            value,
+            condition
+        }),
         (map(), proptest::collection::vec((key(), value()), 1..5))
             .prop_map(|(map, entries)| Op::PutMany { map, entries }),
         (map(), key()).prop_map(|(map, key)| Op::Delete { map, key }),
@@ -147,7 +151,10 @@ fn bad_input_gives_coded_errors() {
     let options = |options: v1::RequestOptions| put_with(&|p| p.options = Some(options.clone()));
     assert_eq!(options(v1::RequestOptions { read: 7, ..Default::default() }), Code::InvalidRequest);
     assert_eq!(options(v1::RequestOptions { ack: 7, ..Default::default() }), Code::InvalidRequest);
-    assert_eq!(options(v1::RequestOptions { affinity: Some(Bytes::new()), ..Default::default() }), Code::InvalidRequest);
+    assert_eq!(
+        options(v1::RequestOptions { affinity: Some(Bytes::new()), ..Default::default() }),
+        Code::InvalidRequest
+    );
     for (session, number, lowest, previous) in [(0, 1, 1, 0), (1, 0, 0, 0), (1, 2, 3, 0), (1, 2, 0, 0), (1, 2, 1, 2)] {
         let stamp = v1::SessionStamp { session, number, lowest_unanswered: lowest, previous, first_sent: 0 };
         let stamp = v1::RequestOptions { stamp: Some(stamp), ..Default::default() };

@@ -29,6 +29,8 @@ impl Core {
                     // Somebody else leads: worth a look, at most a few times a second.
                     self.routes.want_refresh();
                     self.refresh_if_due(now);
+                } else if reply.served.term > 0 && self.routes.leader(pending.slot).is_none() {
+                    self.routes.set_leader(pending.slot, lane.0.clone());
                 }
                 self.finish(id, Ok(reply), now);
             }
@@ -38,10 +40,10 @@ impl Core {
 
     /// An attempt failed: answers the call, or arranges the next attempt by the code's advice.
     fn failed(&mut self, id: u64, lane: &LaneKey, error: Error, now: Instant) {
-        if error.code == Code::SessionEnded {
-            if let Some(write) = self.pending.get(&id).and_then(|pending| pending.write.as_ref()) {
-                self.sessions.replace(write.session, &*self.random);
-            }
+        if error.code == Code::SessionEnded
+            && let Some(write) = self.pending.get(&id).and_then(|pending| pending.write.as_ref())
+        {
+            self.sessions.replace(write.session, &*self.random);
         }
         if error.code.retry() == Retry::Never {
             self.finish(id, Err(error), now);

@@ -13,6 +13,7 @@ mod server;
 pub use channel::channel;
 pub use gated::GatedIo;
 pub use server::serve;
+pub use tonic::service::Routes;
 
 use crate::clock;
 use std::future::Future;

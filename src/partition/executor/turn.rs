@@ -9,7 +9,7 @@ use super::answers;
 use super::run::{Ended, Flight, Run, Waiting};
 use super::{Job, count};
 use crate::clock::Instant;
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Result, Retry};
 use crate::types::{AckLevel, Op, ReplyBody, SessionId, Slot, StoredValue};
 use bytes::Bytes;
 use futures::StreamExt;
@@ -149,7 +149,11 @@ impl Run {
     /// Notes what a command did: its rows, and its answer for retries. What wrote nothing and
     /// carries no session is a read.
     fn record(&mut self, turn: &mut Turn, job: Job, mut body: Result<ReplyBody>, mut writes: Vec<RowWrite>) {
-        let stamp = job.request.stamp.clone().filter(|_| !job.request.op.is_read());
+        // A refusal that may be repaired elsewhere or later is not the command's answer: a retry
+        // is to run it.
+        let is_answer = body.is_ok()
+            || body.as_ref().is_err_and(|error| error.code.retry() == Retry::Never && error.code != Code::Internal);
+        let stamp = job.request.stamp.clone().filter(|_| is_answer && !job.request.op.is_read());
         let size: usize = writes.iter().map(entry::encoded_len).sum();
         if size > self.config.max_batch_bytes {
             let what = format!("the command writes {size} bytes; a batch holds {}", self.config.max_batch_bytes);

@@ -6,7 +6,8 @@ use std::time::Duration;
 /// Settings of the shared log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogConfig {
-    /// A segment this large is closed and the next one begun. Default 64 MiB.
+    /// A segment this large is closed and the next one begun; later, if the checkpoint at its start
+    /// would be more than a quarter of it. Default 64 MiB.
     pub segment_bytes: u64,
     /// Bytes that may wait to be written; writers wait beyond it. Also the largest write. Default 32 MiB.
     pub queue_bytes: u32,
@@ -16,7 +17,7 @@ pub struct LogConfig {
     pub cache_bytes: u64,
     /// After so long without a write the tail is sealed. Default 100 ms.
     pub seal_after: Duration,
-    /// The files may hold twice the live bytes and this much more. Default 1 GiB.
+    /// The files may hold twice the live bytes and this much more; at least four segments. Default 1 GiB.
     pub slack_bytes: u64,
     /// How many bytes of live entries one clean-up step moves, between two writes. Default 4 MiB.
     pub move_bytes: u64,
@@ -54,6 +55,9 @@ impl LogConfig {
         }
         if self.queue_requests == 0 || self.queue_requests > self.queue_bytes {
             return wrong("the queue must take at least one request, and at most one a byte", "queue_requests");
+        }
+        if self.slack_bytes / 4 < self.segment_bytes {
+            return wrong("the slack must have room for four segments", "slack_bytes");
         }
         if self.move_bytes == 0 || self.seal_after.is_zero() || self.probe_every.is_zero() {
             return wrong("move_bytes, seal_after and probe_every must not be zero", "log");

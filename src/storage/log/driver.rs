@@ -24,7 +24,7 @@ fn step(core: &mut LogCore, taken: Taken) -> bool {
         core.commit(taken);
     }
     if closed {
-        core.seal();
+        core.finish();
         return false;
     }
     core.maintain();

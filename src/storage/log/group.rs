@@ -260,7 +260,8 @@ impl GroupLog {
             let mut total = 0usize;
             for index in range {
                 let Some(slot) = state.slot(index) else { break };
-                let length = slot.bytes.as_ref().map_or(slot.place.map_or(0, |place| place.length as usize), Bytes::len);
+                let length =
+                    slot.bytes.as_ref().map_or(slot.place.map_or(0, |place| place.length as usize), Bytes::len);
                 total = total.saturating_add(length);
                 if total > max_bytes && !wanted.is_empty() {
                     break;

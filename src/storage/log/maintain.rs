@@ -138,11 +138,8 @@ impl LogCore {
         }
         let mut state = cell.lock();
         for ((index, bytes), start) in entries.iter().zip(starts) {
-            let moved = Place {
-                segment: end.segment,
-                offset: (end.offset + start as u64) as u32,
-                length: bytes.len() as u32,
-            };
+            let moved =
+                Place { segment: end.segment, offset: (end.offset + start as u64) as u32, length: bytes.len() as u32 };
             // Another entry may stand there by now; it lies, or will lie, somewhere else.
             if let Some(slot) = state.slot(*index)
                 && slot.place.is_some_and(|place| place.segment == from)

@@ -12,6 +12,7 @@
 //! sync, and knows nothing of Raft's types.
 
 mod cache;
+mod compose;
 mod config;
 mod core;
 mod driver;
@@ -20,6 +21,7 @@ mod group;
 mod image;
 mod maintain;
 mod open;
+mod publish;
 mod queue;
 mod read;
 mod rebuild;

@@ -51,7 +51,7 @@ pub(super) fn open(
     let shared = Arc::new(Shared::new(queue, segments.files(), threads.clone(), roster(&found.rebuild)));
     let mut core = LogCore::new(config, shared.clone(), segments, images, found.rebuild.tombstones);
     core.sealed = found.sealed;
-    settle(&mut core, found.damaged_places > 0)?;
+    settle(&mut core, found.damaged_places > 0 || !recovery.damaged.is_empty())?;
     driver::start(core, &*threads);
     Ok((shared, recovery))
 }

@@ -2,8 +2,8 @@
 //! request costs its bytes and a share for being one. Room is taken before a group is locked, so
 //! that pushing itself never waits and keeps the group's order.
 
-use super::group::GroupCell;
 use super::ReplicaKey;
+use super::group::GroupCell;
 use bytes::Bytes;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -127,6 +127,11 @@ impl Queue {
         taken
     }
 
+    /// Takes the marks that wait for a write.
+    pub(super) fn take_committed(&self) -> Vec<(ReplicaKey, Bytes)> {
+        std::mem::take(&mut self.state().committed).into_iter().collect()
+    }
+
     /// Takes all that waits, or waits for it this long. For the log thread.
     pub(super) fn take_blocking(&self, patience: Option<Duration>) -> Taken {
         let mut state = self.state();
@@ -165,8 +170,11 @@ impl Queue {
 impl State {
     fn take(&mut self) -> (Taken, usize) {
         // Marks wait for a request: they are worth no write of their own, except the last.
-        let committed =
-            if self.ops.is_empty() && !self.closed { Vec::new() } else { std::mem::take(&mut self.committed).into_iter().collect() };
+        let committed = if self.ops.is_empty() && !self.closed {
+            Vec::new()
+        } else {
+            std::mem::take(&mut self.committed).into_iter().collect()
+        };
         let taken = Taken { ops: std::mem::take(&mut self.ops), committed, closed: self.closed };
         (taken, std::mem::take(&mut self.cost))
     }

@@ -127,11 +127,11 @@ fn durable_end(next_bytes: &[u8], next: u64, sequence: u64, newest: bool) -> Opt
 }
 
 impl Found {
-    /// Notes segments that are missing between two.
+    /// Notes that segments are missing between two. Removals reach the disk in any order, so that
+    /// this alone is no damage: the next checkpoint says whether anybody needed them.
     fn gap(&mut self, expected: Option<u64>, sequence: u64) {
-        for missing in expected.unwrap_or(sequence)..sequence {
-            self.rebuild.lost(missing);
-            self.damaged_places += 1;
+        if let Some(expected) = expected.filter(|expected| *expected != sequence) {
+            self.rebuild.lost(expected);
         }
     }
 

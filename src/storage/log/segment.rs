@@ -74,7 +74,8 @@ impl Segments {
         let files = Arc::new(Files::default());
         let mut last = None;
         for (&sequence, &length) in &lengths {
-            let mode = if lengths.range(sequence + 1..).next().is_none() { OpenMode::ReadWrite } else { OpenMode::Read };
+            let mode =
+                if lengths.range(sequence + 1..).next().is_none() { OpenMode::ReadWrite } else { OpenMode::Read };
             let file: Arc<dyn DiskFile> = Arc::from(disk.open(&dir.join(segment_name(sequence)), mode)?);
             files.lock().insert(sequence, file.clone());
             last = Some((sequence, file, length));

@@ -77,15 +77,14 @@ fn images() -> impl Strategy<Value = Image> {
         last: a.max(b),
         bytes,
     });
-    (any::<bool>(), small(), small(), proptest::option::of(any::<u64>()), proptest::collection::vec(run, 0..5)).prop_map(
-        |(damaged, vote, committed, purged, runs)| Image {
+    (any::<bool>(), small(), small(), proptest::option::of(any::<u64>()), proptest::collection::vec(run, 0..5))
+        .prop_map(|(damaged, vote, committed, purged, runs)| Image {
             damaged,
             vote,
             committed,
             purged: purged.map(|index| (index, Bytes::from_static(b"name"))),
             runs,
-        },
-    )
+        })
 }
 
 proptest! {

@@ -1,8 +1,8 @@
 //! What the handles promise while all goes well: group commit, order, restarts, clean-up.
 
+use super::faults::FaultyDisk;
+use super::memory::Inline;
 use super::*;
-use crate::clock::{ThreadKind, Threads};
-use crate::storage::log::tests::faults::FaultyDisk;
 
 #[tokio::test]
 async fn everything_is_there_after_a_restart() {
@@ -71,7 +71,10 @@ async fn votes_and_appends_keep_their_order_on_disk() {
     let hold = disk.hold();
     let first = begin(&one, entries(1..2, "a")).await;
     hold.reached().await;
-    let vote = { let one = one.clone(); crate::clock::spawn(async move { one.save_vote(bytes("V1")).await }) };
+    let vote = {
+        let one = one.clone();
+        crate::clock::spawn(async move { one.save_vote(bytes("V1")).await })
+    };
     tokio::task::yield_now().await;
     let second = begin(&one, entries(2..3, "b")).await;
     assert_eq!(one.vote(), None, "a vote is not answered before it is durable");
@@ -214,24 +217,13 @@ async fn only_the_latest_bytes_stay_in_ram() {
     assert_eq!(one.read(200..201, 0).await.expect("reads").len(), 1);
 }
 
-struct Inline;
-
-impl Threads for Inline {
-    fn run(&self, _: ThreadKind, job: Box<dyn FnOnce() + Send>) {
-        job();
-    }
-
-    fn inline(&self) -> bool {
-        true
-    }
-}
-
 /// As the simulator runs it: one thread, a paused clock; the same each time.
 #[test]
 fn the_log_task_gathers_requests_and_is_deterministic() {
     let run = || {
         let dir = tempfile::tempdir().expect("directory");
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().expect("runs");
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().expect("runs");
         let stats = runtime.block_on(async {
             let (log, _) = SharedLog::open(Arc::new(StdDisk), Arc::new(Inline), dir.path(), small()).expect("opens");
             let tasks: Vec<_> = (0..20u32)
@@ -252,7 +244,8 @@ fn the_log_task_gathers_requests_and_is_deterministic() {
             log.shutdown().await;
             log.stats()
         });
-        let mut files: Vec<_> = std::fs::read_dir(dir.path()).expect("lists").map(|file| file.expect("is").path()).collect();
+        let mut files: Vec<_> =
+            std::fs::read_dir(dir.path()).expect("lists").map(|file| file.expect("is").path()).collect();
         files.sort();
         let bytes: Vec<u8> = files.iter().flat_map(|path| std::fs::read(path).expect("reads")).collect();
         (stats, bytes)

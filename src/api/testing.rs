@@ -1,0 +1,349 @@
+//! A grid in memory for tests: several peers over one state, with sessions as a partition keeps
+//! them, and scripted trouble.
+
+use crate::config::Limits;
+use crate::error::{Code, Error, Result};
+use crate::net::grpc::{self, GrpcConfig};
+use crate::net::{Network, TcpNetwork};
+use crate::node::{Explanation, GridService, MemberInfo, MemberState, PartitionInfo, PlacementTable, ReplicaInfo};
+use crate::types::*;
+use bytes::Bytes;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// What happens to a request instead of the usual.
+#[derive(Clone, Debug)]
+pub(crate) enum Trouble {
+    /// Refused before anything happens.
+    Refuse(Error),
+    /// Executed, but the answer is this error.
+    LoseAnswer(Error),
+    /// Executed, but never answered.
+    Silence,
+}
+
+/// One execution: session, number, slot, operation.
+pub(crate) type Executed = (u64, u64, Slot, Op);
+
+#[derive(Default)]
+struct State {
+    entries: BTreeMap<(String, Bytes), StoredValue>,
+    maps: Vec<MapDescriptor>,
+    revision: u64,
+    sessions: BTreeMap<u64, (u64, BTreeMap<u64, Result<ReplyBody>>)>,
+    executed: Vec<Executed>,
+    leader: String,
+    term: u64,
+}
+
+/// What all peers share.
+#[derive(Default)]
+pub(crate) struct World {
+    state: Mutex<State>,
+}
+
+impl World {
+    pub(crate) fn new() -> Arc<Self> {
+        let world = Arc::new(World::default());
+        world.add_map("m", KeyCodec::Utf8, ValueCodec::Utf8);
+        world
+    }
+
+    pub(crate) fn add_map(&self, name: &str, key_codec: KeyCodec, value_codec: ValueCodec) {
+        let mut state = self.state.lock().expect("lock");
+        let id = MapId(state.maps.len() as u32 + 1);
+        state.maps.push(MapDescriptor { id, name: name.into(), key_codec, value_codec, schema: 0 });
+    }
+
+    pub(crate) fn lead(&self, address: &str) {
+        let mut state = self.state.lock().expect("lock");
+        state.leader = address.to_owned();
+        state.term += 1;
+    }
+
+    pub(crate) fn executed(&self) -> Vec<Executed> {
+        self.state.lock().expect("lock").executed.clone()
+    }
+
+    pub(crate) fn forget_sessions(&self) {
+        for (lowest, answers) in self.state.lock().expect("lock").sessions.values_mut() {
+            *lowest = u64::MAX;
+            answers.clear();
+        }
+    }
+
+    /// As a partition executes: kept answers, order by predecessor, once.
+    pub(crate) fn execute(&self, request: &Request) -> Result<ReplyBody> {
+        let mut state = self.state.lock().expect("lock");
+        let state = &mut *state;
+        let key = request.op.routing_key().cloned().unwrap_or_default();
+        let slot = slot_of(request.affinity.as_deref().unwrap_or(affinity_of(&key)));
+        let Some(stamp) = request.stamp.clone() else { return apply(state, &request.op) };
+        let session = state.sessions.entry(stamp.session.0).or_default();
+        if session.0 == u64::MAX {
+            return Err(Error::new(Code::SessionEnded, "forgotten"));
+        }
+        session.0 = session.0.max(stamp.lowest_unanswered);
+        session.1 = session.1.split_off(&session.0);
+        if let Some(kept) = session.1.get(&stamp.number) {
+            return kept.clone();
+        }
+        if stamp.number < session.0 {
+            return Err(Error::new(Code::SessionEnded, "already given up"));
+        }
+        if let Some(previous) = stamp.previous
+            && previous >= session.0
+            && !session.1.contains_key(&previous)
+        {
+            return Err(Error::new(Code::ResendFrom, format!("resend from {previous}")));
+        }
+        let answer = apply(state, &request.op);
+        state.executed.push((stamp.session.0, stamp.number, slot, request.op.clone()));
+        if let Some(session) = state.sessions.get_mut(&stamp.session.0) {
+            session.1.insert(stamp.number, answer.clone());
+        }
+        answer
+    }
+}
+
+fn apply(state: &mut State, op: &Op) -> Result<ReplyBody> {
+    if let Some(map) = op.map()
+        && !state.maps.iter().any(|known| known.name == map)
+    {
+        return Err(Error::new(Code::NoSuchMap, format!("there is no map \"{map}\"")));
+    }
+    let entry = |state: &State, map: &String, key: &Bytes| state.entries.get(&(map.clone(), key.clone())).cloned();
+    Ok(match op {
+        Op::Get { map, key } => ReplyBody::Entry(entry(state, map, key)),
+        Op::GetMany { map, keys } => ReplyBody::Entries(keys.iter().map(|key| entry(state, map, key)).collect()),
+        Op::Put { map, key, value, condition } => {
+            let present = entry(state, map, key);
+            let holds = match condition {
+                Condition::Always => true,
+                Condition::Absent => present.is_none(),
+                Condition::Value(value) => present.as_ref().is_some_and(|present| present.value == *value),
+                Condition::Revision(at) => present.as_ref().is_some_and(|present| present.revision == *at),
+            };
+            if !holds {
+                return Ok(ReplyBody::ConditionFailed(present));
+            }
+            state.revision += 1;
+            let stored = StoredValue { revision: state.revision, value: value.clone() };
+            state.entries.insert((map.clone(), key.clone()), stored);
+            ReplyBody::Written { revision: state.revision }
+        }
+        Op::PutMany { map, entries } => {
+            state.revision += 1;
+            for (key, value) in entries {
+                let stored = StoredValue { revision: state.revision, value: value.clone() };
+                state.entries.insert((map.clone(), key.clone()), stored);
+            }
+            ReplyBody::Written { revision: state.revision }
+        }
+        Op::Delete { map, key } => {
+            ReplyBody::Deleted { existed: state.entries.remove(&(map.clone(), key.clone())).is_some() }
+        }
+        Op::Increment { map, key, delta } => {
+            let present = entry(state, map, key);
+            let text = present.map_or(Ok("0".to_owned()), |stored| String::from_utf8(stored.value.data.to_vec()));
+            let number: i64 = text
+                .ok()
+                .and_then(|text| text.parse().ok())
+                .ok_or_else(|| Error::new(Code::WrongCodec, "the entry holds no number"))?;
+            state.revision += 1;
+            let value = Value::utf8((number + delta).to_string());
+            state.entries.insert((map.clone(), key.clone()), StoredValue { revision: state.revision, value });
+            ReplyBody::Number { value: number + delta, revision: state.revision }
+        }
+        Op::Task { name, payload, .. } if name == "echo" => ReplyBody::Task(payload.clone()),
+        Op::Task { name, .. } => return Err(Error::new(Code::NoSuchTask, format!("there is no task \"{name}\""))),
+    })
+}
+
+/// A peer of the world.
+pub(crate) struct FakePeer {
+    pub(crate) world: Arc<World>,
+    pub(crate) address: Mutex<String>,
+    /// Trouble for the next requests, one each.
+    pub(crate) script: Mutex<VecDeque<Option<Trouble>>>,
+    /// Why it is not ready, if it is not.
+    pub(crate) not_ready: Mutex<Option<String>>,
+    /// Forwards what it does not lead, instead of naming the leader.
+    pub(crate) forwards: bool,
+    /// Requests that it was asked.
+    pub(crate) asked: AtomicUsize,
+    /// While closed, requests wait.
+    pub(crate) door: tokio::sync::Semaphore,
+    pub(crate) inside: AtomicUsize,
+    pub(crate) inside_max: AtomicUsize,
+    /// Requests as they came.
+    pub(crate) seen: Mutex<Vec<Request>>,
+}
+
+impl FakePeer {
+    pub(crate) fn new(world: &Arc<World>) -> Arc<Self> {
+        Arc::new(FakePeer::with(world, false))
+    }
+
+    pub(crate) fn with(world: &Arc<World>, forwards: bool) -> Self {
+        FakePeer {
+            world: world.clone(),
+            address: Mutex::default(),
+            script: Mutex::default(),
+            not_ready: Mutex::default(),
+            forwards,
+            asked: AtomicUsize::new(0),
+            door: tokio::sync::Semaphore::new(1 << 20),
+            inside: AtomicUsize::new(0),
+            inside_max: AtomicUsize::new(0),
+            seen: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn trouble(&self, troubles: impl IntoIterator<Item = Option<Trouble>>) {
+        self.script.lock().expect("lock").extend(troubles);
+    }
+
+    fn address(&self) -> String {
+        self.address.lock().expect("lock").clone()
+    }
+
+    /// Serves it on a free port; the token stops it at once, connections included.
+    pub(crate) async fn serve(self: &Arc<Self>) -> (String, CancellationToken) {
+        self.serve_with(&Limits::default()).await
+    }
+
+    pub(crate) async fn serve_with(self: &Arc<Self>, limits: &Limits) -> (String, CancellationToken) {
+        let listener = TcpNetwork.listen("127.0.0.1:0").await.expect("listens");
+        let address = listener.local_addr();
+        *self.address.lock().expect("lock") = address.clone();
+        let routes = super::routes(self.clone(), limits).expect("routes");
+        let stop = CancellationToken::new();
+        let stopped = stop.clone().cancelled_owned();
+        let config = GrpcConfig { shutdown_grace: Duration::ZERO, ..GrpcConfig::default() };
+        crate::clock::spawn(grpc::serve(listener, routes, config, stopped));
+        (address, stop)
+    }
+
+    async fn answer(&self, request: Request) -> Result<Reply> {
+        let trouble = self.script.lock().expect("lock").pop_front().flatten();
+        if let Some(Trouble::Refuse(error)) = trouble {
+            return Err(error);
+        }
+        let (leader, term, revision) = {
+            let state = self.world.state.lock().expect("lock");
+            (state.leader.clone(), state.term, state.revision)
+        };
+        let here = leader.is_empty() || leader == self.address();
+        if !here && !self.forwards {
+            return Err(Error::new(Code::NotLeader, "not the leader").leader(leader));
+        }
+        let body = self.world.execute(&request)?;
+        match trouble {
+            Some(Trouble::LoseAnswer(error)) => return Err(error),
+            Some(Trouble::Silence) => std::future::pending().await,
+            _ => {}
+        }
+        let time = HybridTime::from_ms(1_000_000 + revision);
+        let ack = request.ack;
+        Ok(Reply {
+            body,
+            served: Served { node: NodeId(7), term, hops: u32::from(!here), time, applied: revision, ack },
+        })
+    }
+}
+
+#[async_trait::async_trait]
+impl GridService for FakePeer {
+    async fn execute(&self, request: Request, hops: u32) -> Result<Reply> {
+        assert_eq!(hops, 0, "the edge is where a request enters");
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        self.seen.lock().expect("lock").push(request.clone());
+        let inside = self.inside.fetch_add(1, Ordering::SeqCst) + 1;
+        self.inside_max.fetch_max(inside, Ordering::SeqCst);
+        self.door.acquire().await.expect("never closed").forget();
+        let answer = self.answer(request).await;
+        self.door.add_permits(1);
+        self.inside.fetch_sub(1, Ordering::SeqCst);
+        answer
+    }
+
+    async fn ensure_map(&self, name: &str, key: KeyCodec, value: ValueCodec, schema: u32) -> Result<MapDescriptor> {
+        let known = self.maps().into_iter().find(|map| map.name == name);
+        if let Some(map) = known {
+            if (map.key_codec, map.value_codec, map.schema) != (key, value, schema) {
+                return Err(Error::new(Code::MapExists, "it has other codecs"));
+            }
+            return Ok(map);
+        }
+        self.world.add_map(name, key, value);
+        self.maps().pop().ok_or_else(|| Error::internal("no map"))
+    }
+
+    fn maps(&self) -> Vec<MapDescriptor> {
+        self.world.state.lock().expect("lock").maps.clone()
+    }
+
+    async fn members(&self) -> Result<Vec<MemberInfo>> {
+        let (name, address) = ("n1".to_owned(), self.address());
+        let state = MemberState::Alive;
+        Ok(vec![MemberInfo { name, id: NodeId(7), address, zone: None, state, leaders: 2, replicas: 3 }])
+    }
+
+    async fn partitions(&self) -> Result<Vec<PartitionInfo>> {
+        let replica = |node| ReplicaInfo { replica: node, node: NodeId(node), name: format!("n{node}") };
+        let one = |id: u32, first_slot, last_slot| PartitionInfo {
+            id: PartitionId(id),
+            first_slot,
+            last_slot,
+            leader: (id == 0).then(|| "n1".to_owned()),
+            replicas: vec![replica(1), replica(2)],
+            term: 3,
+            applied: 17,
+            rows: 5,
+            under_replicated: id,
+        };
+        Ok(vec![one(0, 0, 8191), one(1, 8192, 16383)])
+    }
+
+    fn placement(&self) -> PlacementTable {
+        let state = self.world.state.lock().expect("lock");
+        let leader = || state.leader.clone();
+        PlacementTable {
+            grid: GridId(1),
+            version: 1,
+            partitions: vec![(0, leader(), state.term), (8192, leader(), state.term)],
+        }
+    }
+
+    async fn explain(&self, key: Bytes, affinity: Option<Bytes>) -> Result<Explanation> {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let affinity = affinity.unwrap_or_else(|| Bytes::copy_from_slice(affinity_of(&key)));
+        let slot = slot_of(&affinity);
+        let partition = self.partitions().await?.remove(usize::from(slot.0 > 8191));
+        Ok(Explanation { key: text(&key), affinity: text(&affinity), slot, partition, why: vec!["Because.".into()] })
+    }
+
+    fn time(&self) -> HybridTime {
+        HybridTime::from_ms(1_000_000)
+    }
+
+    fn tasks(&self) -> Vec<String> {
+        vec!["echo".into()]
+    }
+
+    fn ready(&self) -> std::result::Result<(), String> {
+        self.not_ready.lock().expect("lock").clone().map_or(Ok(()), Err)
+    }
+
+    async fn wait_ready(&self, _at_most: Duration) -> Result<()> {
+        self.ready().map_err(|why| Error::new(Code::NotReady, why))
+    }
+
+    fn metrics(&self) -> String {
+        "keystead_up 1\n".into()
+    }
+}

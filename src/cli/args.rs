@@ -1,0 +1,283 @@
+//! The commands and their options.
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// An embedded data-grid node, and the client for it.
+#[derive(Debug, Parser)]
+#[command(
+    name = "keystead",
+    version,
+    max_term_width = 100,
+    after_help = "\
+Exit status: 0 done, 1 failed, 2 usage, 3 not found.
+
+Example:
+  keystead start &
+  keystead put orders 42 open && keystead get orders 42"
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start a peer
+    Start(Box<StartArgs>),
+    /// Write an entry; the first write to a map creates it with utf8 keys and values
+    Put(PutArgs),
+    /// Print an entry's value
+    Get(KeyArgs),
+    /// Delete an entry
+    Delete(DeleteArgs),
+    /// Add to a number and print the sum
+    Incr(IncrArgs),
+    /// List the grid's members
+    Members(MembersArgs),
+    /// List the partitions: leader, replicas, progress
+    Partitions(PartitionsArgs),
+    /// Tell where a key lives, and why there
+    Explain(ExplainArgs),
+    /// Run a task beside a key and print its answer
+    Task(TaskArgs),
+    /// Measure throughput and latency in a closed loop
+    Bench(BenchArgs),
+    /// Show a grid of three peers that survives the loss of one, on real input
+    Demo(DemoArgs),
+}
+
+/// Where the grid is, and how to print.
+#[derive(Clone, Debug, Args)]
+pub struct Connection {
+    /// Peers to ask, with commas between; the first that answers is enough
+    #[arg(
+        long,
+        env = "KEYSTEAD_ENDPOINT",
+        value_name = "HOST:PORT[,..]",
+        default_value = "127.0.0.1:7401",
+        value_delimiter = ',',
+        value_parser = clap::builder::NonEmptyStringValueParser::new()
+    )]
+    pub endpoint: Vec<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `put`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  keystead put orders 42 open")]
+pub struct PutArgs {
+    /// The map
+    pub map: String,
+    /// The key; what stands in {braces} decides where it lives
+    #[arg(allow_hyphen_values = true)]
+    pub key: String,
+    /// The value, as text; encoded as the map's codec wants it
+    #[arg(allow_hyphen_values = true)]
+    pub value: String,
+    /// Where and how.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// `get`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  keystead get orders 42")]
+pub struct KeyArgs {
+    /// The map
+    pub map: String,
+    /// The key
+    #[arg(allow_hyphen_values = true)]
+    pub key: String,
+    /// Where and how.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// `delete`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  keystead delete orders 42")]
+pub struct DeleteArgs {
+    /// The map
+    pub map: String,
+    /// The key
+    #[arg(allow_hyphen_values = true)]
+    pub key: String,
+    /// Where and how.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// `incr`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  keystead incr visits home 5")]
+pub struct IncrArgs {
+    /// The map
+    pub map: String,
+    /// The key
+    #[arg(allow_hyphen_values = true)]
+    pub key: String,
+    /// What to add
+    #[arg(default_value_t = 1, allow_hyphen_values = true)]
+    pub delta: i64,
+    /// Where and how.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// `members`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  keystead members --json")]
+pub struct MembersArgs {
+    /// Where and how.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// `partitions`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  keystead partitions --json")]
+pub struct PartitionsArgs {
+    /// Where and how.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// `explain`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  keystead explain 'order:{customer-7}:42'")]
+pub struct ExplainArgs {
+    /// The key
+    #[arg(allow_hyphen_values = true)]
+    pub key: String,
+    /// Where and how.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// `task`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  keystead task rolling-total --key customer-7 --payload \\
+    '{\"map\":\"totals\",\"time_s\":1700000000,\"amount\":250,\"bucket_s\":3600,\"buckets\":168}'")]
+pub struct TaskArgs {
+    /// The task's registered name
+    pub name: String,
+    /// The key beside which it runs
+    #[arg(long, allow_hyphen_values = true)]
+    pub key: String,
+    /// What the task is given, as JSON
+    #[arg(long, default_value = "null", allow_hyphen_values = true)]
+    pub payload: String,
+    /// Where and how.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// `bench`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Example:\n  keystead bench --ops 200000 --reads 50 --json")]
+pub struct BenchArgs {
+    /// Operations in all
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub ops: u64,
+    /// Operations in flight at once
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub concurrency: u32,
+    /// Bytes of a value
+    #[arg(long, default_value_t = 100, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(0..=900_000))]
+    pub value_size: u32,
+    /// How many of a hundred operations are linearizable reads
+    #[arg(long, default_value_t = 0, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(0..=100))]
+    pub reads: u32,
+    /// Different keys
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub keys: u64,
+    /// Where and how.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// `demo`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Example:\n  keystead demo --input retail.csv --output totals.csv")]
+pub struct DemoArgs {
+    /// Invoice lines to send; without it card transactions are made up
+    #[arg(long, value_name = "FILE")]
+    pub input: Option<PathBuf>,
+    /// Where to write what the grid answered
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Events per second; 0 is as fast as it can
+    #[arg(long, default_value_t = 2000)]
+    pub rate: u64,
+    /// Seed of the made-up events
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// How many events are made up
+    #[arg(long, default_value_t = 50_000)]
+    pub events: u64,
+}
+
+/// `start`. Every option can also come from a `KEYSTEAD_*` variable or from the file.
+#[derive(Clone, Debug, Default, Args)]
+#[command(after_help = "\
+An option beats a variable (KEYSTEAD_LISTEN and so on) beats the file.
+
+Example, three peers on one machine:
+  S=127.0.0.1:7401,127.0.0.1:7402,127.0.0.1:7403
+  keystead start --name n1 --listen 127.0.0.1:7401 --seeds $S &
+  keystead start --name n2 --listen 127.0.0.1:7402 --seeds $S &
+  keystead start --name n3 --listen 127.0.0.1:7403 --seeds $S &")]
+pub struct StartArgs {
+    /// The peer's name, for people [default: n and the port]
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Where clients and peers are listened for; port 0 takes a free one [default: 127.0.0.1:7401]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub listen: Option<String>,
+    /// Where others reach the peer [default: where it listens]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub advertise: Option<String>,
+    /// Where /healthz, /readyz and /metrics are served [default: nowhere]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub http: Option<String>,
+    /// Addresses to find the grid by; the first three found it [default: none, a grid of one]
+    #[arg(long, value_name = "A,B,C", value_delimiter = ',')]
+    pub seeds: Option<Vec<String>>,
+    /// The data directory [default: the platform's, with keystead/<listen port>]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Partitions of a new grid [default: 64]
+    #[arg(long)]
+    pub partitions: Option<u32>,
+    /// Replicas per partition of a new grid [default: 3]
+    #[arg(long)]
+    pub replicas: Option<u32>,
+    /// Where rows are kept besides RAM: sled or memory [default: sled]
+    #[arg(long)]
+    pub backend: Option<crate::config::Backend>,
+    /// The zone that the peer stands in
+    #[arg(long)]
+    pub zone: Option<String>,
+    /// The peer's share of partitions, relative to the others' [default: 1]
+    #[arg(long)]
+    pub weight: Option<f64>,
+    /// Allow an address that is open to the network although nothing is encrypted
+    #[arg(long)]
+    pub insecure: bool,
+    /// Stop when standard input ends; for programs that start peers
+    #[arg(long, hide = true)]
+    pub exit_with_parent: bool,
+    /// A TOML file with these options [default: none]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}

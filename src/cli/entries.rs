@@ -1,0 +1,109 @@
+//! `put`, `get`, `delete`, `incr`.
+
+use super::args::{DeleteArgs, IncrArgs, KeyArgs, PutArgs};
+use super::output;
+use crate::client::{CallOptions, Client};
+use crate::error::{Code, Error, Result};
+use crate::types::{KeyCodec, MapDescriptor, Op, ReplyBody, Value, ValueCodec};
+use bytes::Bytes;
+use serde_json::json;
+use std::io::Write;
+
+async fn descriptor(client: &Client, map: &str) -> Result<Option<MapDescriptor>> {
+    Ok(client.maps().await?.into_iter().find(|known| known.name == map))
+}
+
+/// A key's text as the map wants it; without a map, as text.
+fn key_bytes(text: &str, map: Option<&MapDescriptor>) -> Result<Bytes> {
+    match map.map(|map| map.key_codec) {
+        Some(KeyCodec::I64) => {
+            let number: i64 = text.parse().map_err(|_| not_of_codec("key", text, "a whole number"))?;
+            // Big-endian with the sign bit flipped, so that byte order is number order.
+            Ok(Bytes::copy_from_slice(&((number as u64) ^ (1 << 63)).to_be_bytes()))
+        }
+        Some(KeyCodec::Bytes | KeyCodec::Utf8) | None => Ok(Bytes::copy_from_slice(text.as_bytes())),
+    }
+}
+
+fn not_of_codec(what: &str, text: &str, wanted: &str) -> Error {
+    let shown: String = text.chars().take(40).collect();
+    Error::new(Code::WrongCodec, format!("the {what} \"{shown}\" is not {wanted}, which the map holds"))
+        .remedy("give what the map holds, or use another map")
+}
+
+/// A value's text as the map wants it; without a map, as text.
+fn value_of(text: &str, map: Option<&MapDescriptor>) -> Result<Value> {
+    let Some(map) = map else { return Ok(Value::utf8(text)) };
+    let parsed = || serde_json::from_str::<serde_json::Value>(text).map_err(|_| not_of_codec("value", text, "JSON"));
+    let mut value = match map.value_codec {
+        ValueCodec::Utf8 => Value::utf8(text),
+        ValueCodec::Bytes => Value::bytes(text.as_bytes().to_vec()),
+        ValueCodec::I64 => Value::i64(text.parse().map_err(|_| not_of_codec("value", text, "a whole number"))?),
+        ValueCodec::Json => {
+            parsed()?;
+            Value { codec: ValueCodec::Json, schema: 0, data: Bytes::copy_from_slice(text.as_bytes()) }
+        }
+        ValueCodec::Msgpack => {
+            let data = rmp_serde::to_vec_named(&parsed()?)
+                .map_err(|error| Error::internal(format!("the value cannot be encoded: {error}")))?;
+            Value { codec: ValueCodec::Msgpack, schema: 0, data: data.into() }
+        }
+    };
+    value.schema = map.schema;
+    Ok(value)
+}
+
+fn no_such_key(map: &str, key: &str) -> Error {
+    Error::new(Code::NoSuchKey, format!("there is no key \"{key}\"")).at(format!("map {map}"))
+}
+
+pub(super) async fn put(client: &Client, args: &PutArgs, out: &mut (dyn Write + Send)) -> Result<()> {
+    let map = descriptor(client, &args.map).await?;
+    let key = key_bytes(&args.key, map.as_ref())?;
+    let written = client.put(&args.map, key, value_of(&args.value, map.as_ref())?).await?;
+    if args.connection.json {
+        let fields = json!({ "map": args.map, "key": args.key, "revision": written.revision });
+        return output::json(out, &output::with(fields, output::served(&written.served, true)));
+    }
+    let level = crate::api::wire::ack_level_name(written.served.ack);
+    output::line(out, &format!("revision {} ({level})", written.revision))
+}
+
+pub(super) async fn get(client: &Client, args: &KeyArgs, out: &mut (dyn Write + Send)) -> Result<()> {
+    let map = descriptor(client, &args.map).await?;
+    let op = Op::Get { map: args.map.clone(), key: key_bytes(&args.key, map.as_ref())? };
+    let reply = client.execute(op, CallOptions::default()).await?;
+    let ReplyBody::Entry(entry) = reply.body else { return Err(Error::internal("a reply of another kind")) };
+    let found = entry.ok_or_else(|| no_such_key(&args.map, &args.key))?;
+    if args.connection.json {
+        let fields = output::with(json!({ "map": args.map, "key": args.key }), output::served(&reply.served, false));
+        return match output::entry(Some(&found)) {
+            serde_json::Value::Object(entry) => output::json(out, &output::with(fields, entry)),
+            _ => output::json(out, &fields),
+        };
+    }
+    output::print(out, &output::raw(&found.value))
+}
+
+pub(super) async fn delete(client: &Client, args: &DeleteArgs, out: &mut (dyn Write + Send)) -> Result<()> {
+    let map = descriptor(client, &args.map).await?;
+    let deleted = client.delete(&args.map, key_bytes(&args.key, map.as_ref())?).await?;
+    if !deleted.existed {
+        return Err(no_such_key(&args.map, &args.key));
+    }
+    if args.connection.json {
+        let fields = json!({ "map": args.map, "key": args.key, "existed": true });
+        return output::json(out, &output::with(fields, output::served(&deleted.served, true)));
+    }
+    output::line(out, &format!("deleted ({})", crate::api::wire::ack_level_name(deleted.served.ack)))
+}
+
+pub(super) async fn incr(client: &Client, args: &IncrArgs, out: &mut (dyn Write + Send)) -> Result<()> {
+    let map = descriptor(client, &args.map).await?;
+    let number = client.increment(&args.map, key_bytes(&args.key, map.as_ref())?, args.delta).await?;
+    if args.connection.json {
+        let fields = json!({ "map": args.map, "key": args.key, "value": number.value, "revision": number.revision });
+        return output::json(out, &output::with(fields, output::served(&number.served, true)));
+    }
+    output::line(out, &number.value.to_string())
+}

@@ -1,0 +1,179 @@
+//! Parsing, output and exit statuses of the commands, against a grid in memory.
+
+use super::args::{Cli, Command};
+use super::*;
+use crate::api::testing::{FakePeer, World};
+use crate::types::{KeyCodec, ValueCodec};
+use clap::CommandFactory;
+
+fn parse(arguments: &[&str]) -> Command {
+    let all = std::iter::once("keystead").chain(arguments.iter().copied());
+    Cli::try_parse_from(all).unwrap_or_else(|error| panic!("{arguments:?}: {error}")).command
+}
+
+async fn run_at(address: &str, arguments: &[&str]) -> Result<String> {
+    let mut all = arguments.to_vec();
+    all.extend(["--endpoint", address]);
+    let mut out = Vec::new();
+    execute(parse(&all), &mut out).await?;
+    Ok(String::from_utf8(out).expect("text"))
+}
+
+fn json(text: &str) -> serde_json::Value {
+    serde_json::from_str(text).expect("JSON")
+}
+
+#[test]
+fn the_commands_are_well_formed_and_each_help_has_an_example() {
+    let mut command = Cli::command();
+    command.build();
+    command.clone().debug_assert();
+    for sub in command.get_subcommands_mut().filter(|sub| sub.get_name() != "help") {
+        let help = sub.render_long_help().to_string();
+        assert!(help.contains("Example") && help.contains(&format!("keystead {}", sub.get_name())), "{help}");
+        let client_command = !["start", "demo"].contains(&sub.get_name());
+        assert_eq!(help.contains("--endpoint"), client_command, "{help}");
+        assert_eq!(help.contains("--json"), sub.get_name() != "start", "{help}");
+    }
+}
+
+#[test]
+fn wrong_usage_is_status_2_and_help_is_0() {
+    let status =
+        |arguments: &[&str]| run(std::iter::once("keystead").chain(arguments.iter().copied()).map(OsString::from));
+    assert_eq!(status(&["put", "m"]), 2);
+    assert_eq!(status(&["fly"]), 2);
+    assert_eq!(status(&["bench", "--reads", "101"]), 2);
+    assert_eq!(status(&["put", "--help"]), 0);
+    assert_eq!(status(&["start", "--listen", "0.0.0.0:1", "--data", "/nowhere"]), 2);
+}
+
+#[test]
+fn values_may_start_with_a_hyphen_and_endpoints_are_a_list() {
+    let Command::Put(put) = parse(&["put", "m", "-k", "-5", "--endpoint", "a:1,b:2"]) else { panic!("put") };
+    assert_eq!((put.key.as_str(), put.value.as_str()), ("-k", "-5"));
+    assert_eq!(put.connection.endpoint, ["a:1", "b:2"]);
+    let Command::Incr(incr) = parse(&["incr", "m", "k", "-5"]) else { panic!("incr") };
+    assert_eq!(incr.delta, -5);
+    let Command::Demo(demo) = parse(&["demo"]) else { panic!("demo") };
+    assert_eq!((demo.rate, demo.events), (2000, 50_000));
+}
+
+#[test]
+fn start_gathers_its_configuration() {
+    let Command::Start(start) = parse(&[
+        "start",
+        "--name",
+        "n1",
+        "--listen",
+        "127.0.0.1:7500",
+        "--seeds",
+        "127.0.0.1:7500,127.0.0.1:7501",
+        "--data",
+        "/d",
+        "--partitions",
+        "16",
+        "--backend",
+        "memory",
+        "--zone",
+        "z1",
+        "--weight",
+        "2",
+        "--http",
+        "127.0.0.1:7481",
+    ]) else {
+        panic!("start")
+    };
+    let variable = |name: &str| (name == "KEYSTEAD_REPLICAS").then(|| "5".to_owned());
+    let config = start::configuration(*start, &variable).expect("good");
+    assert_eq!((config.partitions, config.replicas, config.seeds.len()), (16, 5, 2));
+    assert_eq!(config.backend, crate::config::Backend::Memory);
+    assert!(!config.insecure);
+}
+
+#[tokio::test]
+async fn put_get_delete_and_incr() {
+    let (address, _stop) = FakePeer::new(&World::new()).serve().await;
+    let at = |arguments: &'static [&'static str]| run_at(&address, arguments);
+    assert_eq!(at(&["put", "orders", "42", "open"]).await.expect("creates the map"), "revision 1 (majority-fsync)\n");
+    assert_eq!(at(&["get", "orders", "42"]).await.expect("there"), "open\n");
+    let shown = json(&at(&["get", "orders", "42", "--json"]).await.expect("there"));
+    assert_eq!((&shown["value"], &shown["codec"], &shown["revision"]), (&"open".into(), &"utf8".into(), &1.into()));
+    let shown = json(&at(&["put", "orders", "42", "shut", "--json"]).await.expect("put"));
+    assert_eq!((&shown["ack"], &shown["revision"]), (&"majority-fsync".into(), &2.into()));
+    assert_eq!(at(&["incr", "visits", "home"]).await.expect("incr"), "1\n");
+    assert_eq!(at(&["incr", "visits", "home", "41"]).await.expect("incr"), "42\n");
+    assert_eq!(at(&["delete", "orders", "42"]).await.expect("delete"), "deleted (majority-fsync)\n");
+    for missing in [&["get", "orders", "42"], &["delete", "orders", "42"], &["get", "nowhere", "42"]] {
+        let error = run_at(&address, missing).await.expect_err("not there");
+        assert_eq!(error.code.exit_status(), 3, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn values_are_encoded_as_the_map_wants_them() {
+    let world = World::new();
+    for (name, codec) in
+        [("j", ValueCodec::Json), ("p", ValueCodec::Msgpack), ("n", ValueCodec::I64), ("b", ValueCodec::Bytes)]
+    {
+        world.add_map(name, if name == "n" { KeyCodec::I64 } else { KeyCodec::Utf8 }, codec);
+    }
+    let (address, _stop) = FakePeer::new(&world).serve().await;
+    for map in ["j", "p"] {
+        run_at(&address, &["put", map, "k", "{\"a\":1}"]).await.expect("put");
+        let shown = json(&run_at(&address, &["get", map, "k", "--json"]).await.expect("get"));
+        assert_eq!(shown["value"]["a"], 1);
+        let error = run_at(&address, &["put", map, "k", "{"]).await.expect_err("not JSON");
+        assert_eq!(error.code.exit_status(), 1);
+    }
+    run_at(&address, &["put", "n", "-7", "-12"]).await.expect("put");
+    assert_eq!(run_at(&address, &["get", "n", "-7"]).await.expect("get"), "-12\n");
+    assert!(run_at(&address, &["put", "n", "seven", "1"]).await.is_err());
+    run_at(&address, &["put", "b", "k", "raw"]).await.expect("put");
+    assert_eq!(run_at(&address, &["get", "b", "k"]).await.expect("get"), "raw");
+}
+
+#[tokio::test]
+async fn members_partitions_and_explain() {
+    let (address, _stop) = FakePeer::new(&World::new()).serve().await;
+    let members = json(&run_at(&address, &["members", "--json"]).await.expect("members"));
+    for field in ["name", "id", "address", "zone", "state", "leaders", "replicas"] {
+        assert!(members[0].get(field).is_some(), "{field} in {members}");
+    }
+    let partitions = json(&run_at(&address, &["partitions", "--json"]).await.expect("partitions"));
+    for field in ["id", "first_slot", "last_slot", "leader", "replicas", "term", "applied", "rows"] {
+        assert!(partitions[1].get(field).is_some(), "{field} in {partitions}");
+    }
+    let table = run_at(&address, &["partitions"]).await.expect("partitions");
+    let lines: Vec<&str> = table.lines().collect();
+    assert_eq!(lines.len(), 3);
+    assert_eq!(lines[0].find("LEADER"), lines[1].find("n1"), "aligned:\n{table}");
+    let explained = run_at(&address, &["explain", "a{b}c"]).await.expect("explain");
+    assert!(explained.contains("affinity   b\n") && explained.contains("Because."), "{explained}");
+    let explained = json(&run_at(&address, &["explain", "a{b}c", "--json"]).await.expect("explain"));
+    assert_eq!(explained["slot"], u64::from(crate::types::slot_of(b"b").0));
+}
+
+#[tokio::test]
+async fn tasks_take_and_give_json() {
+    let (address, _stop) = FakePeer::new(&World::new()).serve().await;
+    let run = |arguments: &'static [&'static str]| run_at(&address, arguments);
+    assert_eq!(run(&["task", "echo", "--key", "k", "--payload", "[1,2]"]).await.expect("echo"), "[1,2]\n");
+    let shown = json(&run(&["task", "echo", "--key", "k", "--payload", "7", "--json"]).await.expect("echo"));
+    assert_eq!((&shown["answer"], &shown["ack"]), (&7.into(), &"majority-fsync".into()));
+    let usage = run(&["task", "echo", "--key", "k", "--payload", "{"]).await.expect_err("not JSON");
+    assert_eq!(usage.code.exit_status(), 2);
+    let missing = run(&["task", "no", "--key", "k"]).await.expect_err("no task");
+    assert_eq!(missing.code.exit_status(), 3);
+}
+
+#[tokio::test]
+async fn bench_counts_what_it_did() {
+    let (address, _stop) = FakePeer::new(&World::new()).serve().await;
+    let arguments = ["bench", "--ops", "500", "--concurrency", "16", "--reads", "50", "--keys", "20", "--json"];
+    let shown = json(&run_at(&address, &arguments).await.expect("bench"));
+    assert_eq!((&shown["ops"], &shown["errors"]), (&500.into(), &0.into()));
+    let number = |name: &str| shown[name].as_f64().unwrap_or_else(|| panic!("{name} in {shown}"));
+    assert!(number("ops_per_second") > 0.0);
+    assert!(number("p50_us") <= number("p99_us") && number("p99_us") <= number("p999_us"));
+}

@@ -1,0 +1,183 @@
+//! Describes an embedded peer and starts it.
+
+use super::Grid;
+use crate::api;
+use crate::clock;
+use crate::compute::{Registry, RunnerConfig, TaskContext, TaskError, ThreadPoolRunner};
+use crate::config::{Backend, NodeConfig};
+use crate::error::{Code, Error, Result};
+use crate::node::{Node, NodeSettings, Ports};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// Describes an embedded peer.
+pub struct GridBuilder {
+    config: NodeConfig,
+    registry: Result<Registry>,
+    ports: Option<Ports>,
+    temporary: bool,
+    adjust: Option<Box<dyn FnOnce(&mut NodeSettings) + Send>>,
+}
+
+impl Default for GridBuilder {
+    fn default() -> Self {
+        GridBuilder {
+            config: NodeConfig::default(),
+            registry: Registry::with_builtins(),
+            ports: None,
+            temporary: false,
+            adjust: None,
+        }
+    }
+}
+
+impl GridBuilder {
+    /// Takes a whole configuration.
+    #[must_use]
+    pub fn config(mut self, config: NodeConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// The peer's name.
+    #[must_use]
+    pub fn name(mut self, name: &str) -> Self {
+        self.config.name = name.to_owned();
+        self
+    }
+
+    /// Where to listen; port 0 picks a free one for a grid of one.
+    #[must_use]
+    pub fn listen(mut self, address: &str) -> Self {
+        self.config.listen = address.to_owned();
+        self
+    }
+
+    /// Addresses to find the grid by; the first up to three found it.
+    #[must_use]
+    pub fn seeds<S: Into<String>>(mut self, seeds: impl IntoIterator<Item = S>) -> Self {
+        self.config.seeds = seeds.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// The data directory.
+    #[must_use]
+    pub fn data(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.config.data = dir.into();
+        self
+    }
+
+    /// Partitions of a new grid.
+    #[must_use]
+    pub fn partitions(mut self, partitions: u32) -> Self {
+        self.config.partitions = partitions;
+        self
+    }
+
+    /// Replicas per partition of a new grid.
+    #[must_use]
+    pub fn replicas(mut self, replicas: u32) -> Self {
+        self.config.replicas = replicas;
+        self
+    }
+
+    /// Keeps state in RAM with checkpoints in snapshot files, in a temporary directory that goes
+    /// with the peer: for tests and caches.
+    #[must_use]
+    pub fn memory(mut self) -> Self {
+        self.config.backend = Backend::Memory;
+        self.temporary = true;
+        self
+    }
+
+    /// Registers a task: a function beside its key, typed by serde.
+    #[must_use]
+    pub fn task<In, Out, F>(mut self, name: &str, handler: F) -> Self
+    where
+        In: DeserializeOwned,
+        Out: Serialize,
+        F: Fn(&mut TaskContext<'_>, In) -> std::result::Result<Out, TaskError> + Send + Sync + 'static,
+        In: 'static,
+        Out: 'static,
+    {
+        if let Ok(registry) = &mut self.registry
+            && let Err(error) = registry.register(name, handler)
+        {
+            self.registry = Err(error);
+        }
+        self
+    }
+
+    /// Uses other ports than the machine's: the simulator's.
+    #[must_use]
+    pub fn ports(mut self, ports: Ports) -> Self {
+        self.ports = Some(ports);
+        self
+    }
+
+    /// Adjusts timing and bounds of the parts before the start.
+    #[must_use]
+    pub fn adjust(mut self, adjust: impl FnOnce(&mut NodeSettings) + Send + 'static) -> Self {
+        self.adjust = Some(Box::new(adjust));
+        self
+    }
+
+    /// Starts the peer. It serves when this returns; whether its grid does, `wait_ready` tells.
+    ///
+    /// # Errors
+    /// A configuration that cannot be used, an address that is taken, a data directory in use.
+    pub async fn start(mut self) -> Result<Grid> {
+        let registry = Arc::new(self.registry?);
+        let directory = match self.temporary {
+            true => Some(tempfile::tempdir().map_err(|error| {
+                Error::new(Code::DiskFailed, format!("no temporary directory could be made: {error}"))
+            })?),
+            false => None,
+        };
+        if let Some(directory) = &directory {
+            self.config.data = directory.path().to_owned();
+        }
+        self.config.check()?;
+        let ports = self.ports.unwrap_or_else(|| match self.config.backend {
+            Backend::Memory => Ports::with_memory_backend(),
+            Backend::Sled => Ports::with_sled_backend(),
+        });
+        let mut settings = NodeSettings::from(&self.config);
+        if let Some(adjust) = self.adjust {
+            adjust(&mut settings);
+        }
+        let tasks = Arc::new(ThreadPoolRunner::new(registry, ports.threads.clone(), RunnerConfig::default()));
+        let limits = self.config.limits.clone();
+        let node = Node::start(settings, ports.clone(), tasks, |node| api::routes(node, &limits)).await?;
+        let stop_http = CancellationToken::new();
+        let http = match &self.config.http {
+            Some(address) => match serve_http(&ports, address, node.clone(), stop_http.clone()).await {
+                Ok(address) => Some(address),
+                Err(error) => {
+                    node.shutdown().await;
+                    return Err(error);
+                }
+            },
+            None => None,
+        };
+        Ok(Grid { node, ports, http, stop_http, _directory: directory })
+    }
+}
+
+async fn serve_http(ports: &Ports, address: &str, node: Arc<Node>, stop: CancellationToken) -> Result<String> {
+    let listener = ports.network.listen(address).await.map_err(|error| {
+        Error::new(Code::InvalidConfig, format!("cannot listen for HTTP: {error}"))
+            .at(address)
+            .remedy("choose another --http address, or stop the process that uses it")
+    })?;
+    let bound = listener.local_addr();
+    clock::spawn(async move {
+        if let Err(error) = api::http::serve(listener, node, stop.cancelled_owned()).await {
+            tracing::error!(%error, "the HTTP endpoints have stopped");
+        }
+    });
+    Ok(bound)
+}

@@ -1,0 +1,107 @@
+//! [`GridService`] for a running node: what the edges see.
+
+use super::directory::META_MAP;
+use super::grid_node::Node;
+use super::metrics;
+use super::service::{Explanation, GridService, MemberInfo, PartitionInfo, PlacementTable};
+use crate::clock::{self, Instant};
+use crate::error::{Code, Error, Result};
+use crate::meta;
+use crate::types::{GroupId, HybridTime, KeyCodec, MapDescriptor, Reply, Request, ValueCodec};
+use bytes::Bytes;
+use std::time::Duration;
+
+#[async_trait::async_trait]
+impl GridService for Node {
+    async fn execute(&self, request: Request, hops: u32) -> Result<Reply> {
+        self.router.execute(request, hops).await.map_err(|error| self.router.with_address(error))
+    }
+
+    async fn ensure_map(
+        &self,
+        name: &str,
+        key_codec: KeyCodec,
+        value_codec: ValueCodec,
+        schema: u32,
+    ) -> Result<MapDescriptor> {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
+        if name == META_MAP || !(1..=128).contains(&name.len()) || !name.chars().all(allowed) {
+            return Err(Error::new(Code::InvalidName, format!("{name:?} cannot be a map's name")));
+        }
+        if self.directory.view().map(name).is_none() {
+            // It may have been created a moment ago, through another peer.
+            self.facts.refresh().await;
+        }
+        let plan = |view: &meta::MetaView| {
+            let map = meta::new_map(view, name, key_codec, value_codec, schema)?;
+            Ok((map.descriptor, map.changes))
+        };
+        self.facts.change(plan).await
+    }
+
+    fn maps(&self) -> Vec<MapDescriptor> {
+        self.directory.view().maps.values().map(|map| map.row.descriptor.clone()).collect()
+    }
+
+    async fn members(&self) -> Result<Vec<MemberInfo>> {
+        Ok(self.status.members().await)
+    }
+
+    async fn partitions(&self) -> Result<Vec<PartitionInfo>> {
+        self.status.partitions().await
+    }
+
+    fn placement(&self) -> PlacementTable {
+        self.status.placement()
+    }
+
+    async fn explain(&self, key: Bytes, affinity: Option<Bytes>) -> Result<Explanation> {
+        self.status.explain(key, affinity).await
+    }
+
+    fn time(&self) -> HybridTime {
+        self.router.time()
+    }
+
+    fn tasks(&self) -> Vec<String> {
+        self.hosting.parts.tasks.names()
+    }
+
+    fn ready(&self) -> std::result::Result<(), String> {
+        let view = self.directory.view();
+        if view.grid.is_none() {
+            return Err("no grid has been founded or joined yet".to_owned());
+        }
+        for (group, replica) in view.held_by(self.id()) {
+            let Some(hosted) = self.hosting.get(group) else {
+                return Err(format!("replica {replica} of group {group} has not started"));
+            };
+            let leadership = hosted.leadership();
+            if leadership.leader.is_none() {
+                return Err(format!("group {group} has no leader at the moment"));
+            }
+            if leadership.is_me && !*hosted.executor.leads().borrow() {
+                return Err(format!("group {group} begins a run"));
+            }
+        }
+        match view.held_by(self.id()).any(|(group, _)| group == GroupId::META) {
+            true => Ok(()),
+            false => Err("this peer has no place in the meta group yet".to_owned()),
+        }
+    }
+
+    async fn wait_ready(&self, at_most: Duration) -> Result<()> {
+        let until = Instant::now() + at_most;
+        loop {
+            match self.ready() {
+                Ok(()) => return Ok(()),
+                Err(why) if Instant::now() >= until => return Err(Error::new(Code::NotReady, why)),
+                Err(_) => clock::sleep(Duration::from_millis(10)).await,
+            }
+        }
+    }
+
+    fn metrics(&self) -> String {
+        metrics::text(self)
+    }
+}

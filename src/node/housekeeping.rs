@@ -1,0 +1,162 @@
+//! What a node does from time to time: checkpoints and purges of its groups, spreading leaders,
+//! watching the disk and the threads of user code.
+
+use super::directory::Directory;
+use super::hosting::{Hosted, Hosting};
+use crate::clock::{self, Instant};
+use crate::storage::log::LogHealth;
+use crate::types::{GroupId, ReplicaId};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Timing and bounds of housekeeping.
+#[derive(Clone, Debug)]
+pub struct HousekeepingConfig {
+    /// Between two rounds.
+    pub period: Duration,
+    /// A group is checkpointed when so many log bytes were applied since the last time.
+    pub checkpoint_bytes: u64,
+    /// Entries that stay in the log behind a checkpoint, for replicas that lag a little.
+    pub keep_entries: u64,
+    /// The log is kept for a lagging replica up to so many entries; beyond it gets a snapshot.
+    pub max_lag_entries: u64,
+    /// A leader hands over to the preferred one when it has led for so long.
+    pub settle: Duration,
+}
+
+impl Default for HousekeepingConfig {
+    fn default() -> Self {
+        HousekeepingConfig {
+            period: Duration::from_millis(500),
+            checkpoint_bytes: 16 << 20,
+            keep_entries: 1_000,
+            max_lag_entries: 100_000,
+            settle: Duration::from_secs(3),
+        }
+    }
+}
+
+/// Keeps the node's house.
+pub struct Housekeeper {
+    /// What the node knows of the grid.
+    pub directory: Arc<Directory>,
+    /// The node's replicas.
+    pub hosting: Arc<Hosting>,
+    /// Timing and bounds.
+    pub config: HousekeepingConfig,
+}
+
+impl Housekeeper {
+    /// Works until it is dropped, or until the log has failed for good; gives the reason.
+    pub async fn work(&self) -> String {
+        let mut tick = clock::interval(self.config.period);
+        let mut health = self.hosting.parts.log.health();
+        let mut led_since: BTreeMap<GroupId, Instant> = BTreeMap::new();
+        loop {
+            let now = health.borrow_and_update().clone();
+            let unfit = match now {
+                LogHealth::Failed(error) => return error.to_string(),
+                LogHealth::DiskFull => Some("the disk is full"),
+                LogHealth::Ok if self.hosting.parts.tasks.stuck_threads() >= MAX_STUCK => {
+                    Some("too many threads are stuck in user code")
+                }
+                LogHealth::Ok => None,
+            };
+            let pinning = self.hosting.parts.log.pinning();
+            for (group, hosted) in self.hosting.all() {
+                let pinned = pinning.contains(&(group, hosted.group.replica()));
+                self.checkpoint(group, &hosted, pinned).await;
+                if !hosted.leadership().is_me {
+                    led_since.remove(&group);
+                    continue;
+                }
+                let since = *led_since.entry(group).or_insert_with(Instant::now);
+                if let Some(why) = unfit {
+                    tracing::warn!(%group, why, "giving up a leadership");
+                    self.hand_over(&hosted, None).await;
+                } else if since.elapsed() >= self.config.settle {
+                    self.prefer(group, &hosted).await;
+                }
+            }
+            tokio::select! {
+                biased;
+                () = tick.tick() => {}
+                changed = health.changed() => if changed.is_err() { return "the log has ended".to_owned() },
+            }
+        }
+    }
+
+    /// Checkpoints a group whose log has grown, and lets the log forget what is not needed.
+    async fn checkpoint(&self, group: GroupId, hosted: &Hosted, pinned: bool) {
+        let (_, _, log_bytes) = hosted.state.size();
+        let status = hosted.group.status();
+        let behind = status.applied > hosted.state.checkpoint_index().unwrap_or(0);
+        if log_bytes >= self.config.checkpoint_bytes || (pinned && behind) {
+            let _ = hosted.group.checkpoint().await;
+        }
+        let Some(checkpoint) = hosted.state.checkpoint_index() else { return };
+        let keep = if pinned { 0 } else { self.config.keep_entries };
+        let mut upto = checkpoint.saturating_sub(keep);
+        // For replicas that lag, and for those that are receiving a snapshot, the log is kept.
+        let lagging = status.matched.values().copied().filter(|at| at + self.config.max_lag_entries > status.last_log);
+        upto = upto.min(lagging.min().unwrap_or(upto));
+        if let Some(held) = hosted.state.held_from() {
+            upto = upto.min(held);
+        }
+        if upto > status.purged && (upto - status.purged >= keep.max(1) / 2 || pinned) {
+            tracing::debug!(%group, upto, "the log forgets");
+            let _ = hosted.group.purge(upto).await;
+        }
+    }
+
+    /// Hands leadership to the preferred replica if that is another, alive and up to date.
+    async fn prefer(&self, group: GroupId, hosted: &Hosted) {
+        let view = self.directory.view();
+        let Some((preferred, node)) = view.replicas(group).first().copied() else { return };
+        if preferred != hosted.group.replica() && self.directory.is_alive(node) && self.is_fit(hosted, preferred) {
+            tracing::debug!(%group, %preferred, "handing over to the preferred leader");
+            let _ = hosted.group.transfer_leadership(preferred).await;
+        }
+    }
+
+    fn is_fit(&self, hosted: &Hosted, replica: ReplicaId) -> bool {
+        let status = hosted.group.status();
+        status.voters.contains_key(&replica)
+            && status.matched.get(&replica).is_some_and(|at| at + 64 >= status.last_log)
+    }
+
+    /// Hands leadership to the most up-to-date living voter; none if there is no other.
+    pub async fn hand_over(&self, hosted: &Hosted, not_to: Option<ReplicaId>) -> bool {
+        let status = hosted.group.status();
+        let me = hosted.group.replica();
+        let others = status
+            .voters
+            .iter()
+            .filter(|(id, node)| **id != me && Some(**id) != not_to && self.directory.is_alive(**node));
+        let best = others.max_by_key(|(id, _)| status.matched.get(id).copied().unwrap_or(0));
+        match best {
+            Some((id, _)) => hosted.group.transfer_leadership(*id).await.is_ok(),
+            None => false,
+        }
+    }
+
+    /// Hands over all leaderships, and waits until they are gone or the time is over.
+    pub async fn hand_over_all(&self, at_most: Duration) {
+        let until = Instant::now() + at_most;
+        loop {
+            let led: Vec<_> = self.hosting.all().into_iter().filter(|(_, hosted)| hosted.leadership().is_me).collect();
+            let mut asked = false;
+            for (_, hosted) in &led {
+                asked |= self.hand_over(hosted, None).await;
+            }
+            if !asked || Instant::now() >= until {
+                return;
+            }
+            clock::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+/// Stuck threads at which a peer gives up its leaderships.
+const MAX_STUCK: usize = 8;

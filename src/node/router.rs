@@ -1,0 +1,379 @@
+//! Routing: from a request to the executor of its group's leader, here or one hop away, with
+//! retries until the request's time is over.
+
+use super::directory::{Directory, META_MAP, meta_map};
+use super::hosting::{Hosted, Hosting};
+use super::stamper::Stamper;
+use super::wire::{self, Forward, kind};
+use crate::clock::{self, Instant};
+use crate::error::{Code, Error, Result, Retry};
+use crate::net::peer::{AddressBook, Lane};
+use crate::partition::executor::Job;
+use crate::partition::{View, check_key, slot_in};
+use crate::types::{
+    AckLevel, GroupId, HybridTime, MapDescriptor, NodeId, Op, ReadLevel, Reply, ReplyBody, Request, Served,
+};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// One attempt at one peer takes no longer than this, so that a stuck connection costs a retry
+/// and not the whole deadline.
+const ATTEMPT: Duration = Duration::from_secs(3);
+/// How long a map that is not known here is waited for: the local copy may lag.
+const MAP_WAIT: Duration = Duration::from_millis(500);
+/// Requests of several partitions are split into at most so many at once.
+const MAX_SPLIT: usize = 4096;
+
+/// Routes requests.
+pub struct Router {
+    hosting: Arc<Hosting>,
+    directory: Arc<Directory>,
+    stamper: Stamper,
+    /// Last known leaders of groups that are not held here.
+    leaders: Mutex<BTreeMap<GroupId, NodeId>>,
+    /// Requests that were sent on to another peer.
+    pub forwarded: AtomicU64,
+}
+
+enum Route {
+    Here(Arc<Hosted>),
+    There(NodeId),
+    Nowhere,
+}
+
+impl Router {
+    /// Routes to what `hosting` holds, and elsewhere.
+    pub fn new(hosting: Arc<Hosting>, directory: Arc<Directory>) -> Self {
+        let stamper = Stamper::new(&*hosting.parts.ports.random);
+        Router { hosting, directory, stamper, leaders: Mutex::default(), forwarded: AtomicU64::new(0) }
+    }
+
+    /// The grid's time, as far as this node knows it.
+    pub fn time(&self) -> HybridTime {
+        HybridTime::from_ms(self.hosting.parts.ports.clock.unix_ms())
+    }
+
+    fn leaders(&self) -> std::sync::MutexGuard<'_, BTreeMap<GroupId, NodeId>> {
+        self.leaders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes who leads a group that is not held here.
+    pub fn note_leader(&self, group: GroupId, leader: NodeId) {
+        self.leaders().insert(group, leader);
+    }
+
+    /// The node that leads a group, as far as known.
+    pub fn leader_of(&self, group: GroupId) -> Option<NodeId> {
+        match self.hosting.get(group) {
+            Some(hosted) => hosted.leadership().leader.map(|(_, node)| node),
+            None => self.leaders().get(&group).copied(),
+        }
+    }
+
+    /// Executes a request wherever its slots' partitions are led.
+    ///
+    /// # Errors
+    /// Coded; see the table in `error`.
+    pub async fn execute(&self, request: Request, hops: u32) -> Result<Reply> {
+        if request.op.map() == Some(META_MAP) {
+            return Err(Error::new(Code::InvalidName, "the grid's own map is not for requests"));
+        }
+        let expires = Instant::now() + Duration::from_millis(u64::from(request.deadline_ms));
+        let map = self.map_of(&request).await?;
+        let mut groups = self.groups_of(&request)?;
+        match (groups.len(), groups.pop_first()) {
+            (0, _) | (_, None) => Err(Error::new(Code::InvalidRequest, "the request names no key")),
+            (1, Some((group, _))) => self.execute_in(group, request, map, hops, expires).await,
+            (_, Some(first)) => {
+                groups.insert(first.0, first.1);
+                self.execute_split(request, map, hops, expires, groups).await
+            }
+        }
+    }
+
+    async fn map_of(&self, request: &Request) -> Result<Option<MapDescriptor>> {
+        let Some(name) = request.op.map() else { return Ok(None) };
+        let mut view = self.directory.watch_view();
+        let known = clock::timeout(MAP_WAIT, view.wait_for(|view| view.map(name).is_some())).await;
+        let map = match known {
+            Ok(Ok(view)) => view.map(name).cloned(),
+            _ => None,
+        };
+        let map = map.ok_or_else(|| Error::new(Code::NoSuchMap, format!("there is no map {name:?}")))?;
+        let keys: Vec<&Bytes> = match &request.op {
+            Op::GetMany { keys, .. } => keys.iter().collect(),
+            op => op.routing_key().into_iter().collect(),
+        };
+        keys.into_iter().try_for_each(|key| check_key(&map, key))?;
+        Ok(Some(map))
+    }
+
+    /// The groups of a request's keys, each with the keys' places in the request.
+    fn groups_of(&self, request: &Request) -> Result<BTreeMap<GroupId, Vec<usize>>> {
+        let view = self.directory.view();
+        let group_of = |key: &Bytes| {
+            let partition = view.partition_of(slot_in(request, key));
+            partition.map(|partition| partition.group()).ok_or_else(not_ready)
+        };
+        let keys: Vec<&Bytes> = match &request.op {
+            Op::GetMany { keys, .. } => keys.iter().collect(),
+            Op::PutMany { entries, .. } => entries.iter().map(|(key, _)| key).collect(),
+            Op::Transact { checks, writes, .. } => {
+                checks.iter().map(|(key, _)| key).chain(writes.iter().map(|(key, _)| key)).collect()
+            }
+            op => op.routing_key().into_iter().collect(),
+        };
+        let mut groups: BTreeMap<GroupId, Vec<usize>> = BTreeMap::new();
+        for (place, key) in keys.into_iter().enumerate() {
+            groups.entry(group_of(key)?).or_default().push(place);
+        }
+        Ok(groups)
+    }
+
+    /// One request per partition, all at once; the answers merged. Atomic within each partition.
+    async fn execute_split(
+        &self,
+        request: Request,
+        map: Option<MapDescriptor>,
+        hops: u32,
+        expires: Instant,
+        groups: BTreeMap<GroupId, Vec<usize>>,
+    ) -> Result<Reply> {
+        if request.stamp.is_some() || hops > 0 || groups.len() > MAX_SPLIT {
+            let what = "the keys lie in several partitions, which one stamped request cannot reach";
+            return Err(Error::new(Code::CrossSlot, what));
+        }
+        let mut parts = Vec::new();
+        for (group, places) in groups {
+            let op = match &request.op {
+                Op::GetMany { map, keys } => {
+                    let keys = places.iter().filter_map(|place| keys.get(*place).cloned()).collect();
+                    Op::GetMany { map: map.clone(), keys }
+                }
+                Op::PutMany { map, entries } => {
+                    let entries = places.iter().filter_map(|place| entries.get(*place).cloned()).collect();
+                    Op::PutMany { map: map.clone(), entries }
+                }
+                _ => return Err(Error::new(Code::CrossSlot, "the keys of the request lie in several slots")),
+            };
+            let part = Request { op, ..request.clone() };
+            let answer = self.execute_in(group, part, map.clone(), hops, expires);
+            parts.push(async move { answer.await.map(|reply| (places, reply)) });
+        }
+        let answers = futures::future::try_join_all(parts).await?;
+        merge(answers)
+    }
+
+    /// Executes a request at the leader of its group.
+    ///
+    /// # Errors
+    /// Coded.
+    pub async fn execute_in(
+        &self,
+        group: GroupId,
+        mut request: Request,
+        map: Option<MapDescriptor>,
+        hops: u32,
+        expires: Instant,
+    ) -> Result<Reply> {
+        if request.op.is_read()
+            && request.read == ReadLevel::Local
+            && let Some(reply) = self.read_here(group, &request, map.as_ref(), hops)
+        {
+            return reply;
+        }
+        let simple = request.stamp.is_none() && !request.op.is_read() && group != GroupId::META;
+        let stamped = simple.then(|| self.stamper.stamp(self.time()));
+        if let Some(stamped) = &stamped {
+            request.stamp = Some(stamped.stamp());
+        }
+        let repeatable = request.op.is_read() || request.stamp.is_some();
+        let mut pause = Duration::from_millis(5);
+        let mut asked = 0;
+        loop {
+            let left = expires.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Error::new(Code::DeadlineExceeded, "the request's time is over").at(place(group)));
+            }
+            let error = match self.attempt(group, &request, map.as_ref(), hops, left, asked).await {
+                Ok(reply) => return Ok(reply),
+                Err(error) => error,
+            };
+            if hops > 0 || error.code.retry() == Retry::Never {
+                return Err(error);
+            }
+            if !repeatable && matches!(error.code, Code::OutcomeUnknown | Code::DeadlineExceeded) {
+                return Err(error);
+            }
+            asked += 1;
+            self.leaders().remove(&group);
+            let known = error.leader.as_deref().and_then(|leader| leader.parse().ok());
+            if let Some(leader) = known {
+                self.note_leader(group, leader);
+            }
+            if known.is_none() || asked > 1 {
+                self.pause(group, pause.min(left)).await;
+                pause = (pause * 2).min(Duration::from_millis(100));
+            }
+        }
+    }
+
+    /// Waits a while, or until the leadership of a group that is held here changes.
+    async fn pause(&self, group: GroupId, pause: Duration) {
+        let Some(hosted) = self.hosting.get(group) else { return clock::sleep(pause).await };
+        let mut leadership = hosted.group.leadership();
+        leadership.borrow_and_update();
+        let _ = clock::timeout(pause, leadership.changed()).await;
+    }
+
+    fn route(&self, group: GroupId, asked: usize) -> Route {
+        if let Some(hosted) = self.hosting.get(group) {
+            let leadership = hosted.leadership();
+            return match leadership.leader {
+                _ if leadership.is_me => Route::Here(hosted),
+                Some((_, node)) => Route::There(node),
+                None => Route::Nowhere,
+            };
+        }
+        if let Some(node) = self.leaders().get(&group) {
+            return Route::There(*node);
+        }
+        let view = self.directory.view();
+        let replicas = view.replicas(group);
+        let alive: Vec<NodeId> =
+            replicas.iter().map(|(_, node)| *node).filter(|node| self.directory.is_alive(*node)).collect();
+        match alive.len() {
+            0 => Route::Nowhere,
+            some => Route::There(alive[asked % some]),
+        }
+    }
+
+    async fn attempt(
+        &self,
+        group: GroupId,
+        request: &Request,
+        map: Option<&MapDescriptor>,
+        hops: u32,
+        left: Duration,
+        asked: usize,
+    ) -> Result<Reply> {
+        let time = left.min(ATTEMPT);
+        match self.route(group, asked) {
+            Route::Here(hosted) => self.execute_here(&hosted, request, map, hops, time).await,
+            Route::There(node) if hops == 0 => self.forward(node, group, request, time).await,
+            Route::There(node) => {
+                let error = Error::new(Code::NotLeader, "this peer does not lead the partition").at(place(group));
+                Err(error.leader(node.to_string()))
+            }
+            Route::Nowhere => Err(Error::new(Code::NoLeader, "no leader is known at the moment").at(place(group))),
+        }
+    }
+
+    async fn execute_here(
+        &self,
+        hosted: &Hosted,
+        request: &Request,
+        map: Option<&MapDescriptor>,
+        hops: u32,
+        time: Duration,
+    ) -> Result<Reply> {
+        let (reply, answer) = oneshot::channel();
+        let expires = Instant::now() + time;
+        hosted.executor.submit(Job { request: request.clone(), map: map.cloned(), hops, expires, reply })?;
+        match clock::timeout_at(expires, answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(Error::new(Code::OutcomeUnknown, "the partition stopped before it answered")),
+            Err(_) => Err(Error::new(Code::DeadlineExceeded, "the partition did not answer in time")),
+        }
+    }
+
+    async fn forward(&self, node: NodeId, group: GroupId, request: &Request, time: Duration) -> Result<Reply> {
+        self.forwarded.fetch_add(1, Ordering::Relaxed);
+        let mut request = request.clone();
+        request.deadline_ms = time.as_millis() as u32;
+        let kind = if request.op.is_read() && group != GroupId::META { kind::FORWARD_READ } else { kind::FORWARD };
+        let payload = wire::encode(&Forward { request, hops: 1 })?;
+        let transport = &self.hosting.parts.transport;
+        let answer = transport.call(node, Lane::Request, group, kind, payload, time).await?;
+        wire::decode(&answer)
+    }
+
+    /// A read at level `local`, from the applied state of a replica here. `None` if there is none
+    /// that may serve.
+    fn read_here(
+        &self,
+        group: GroupId,
+        request: &Request,
+        map: Option<&MapDescriptor>,
+        hops: u32,
+    ) -> Option<Result<Reply>> {
+        let hosted = self.hosting.get(group)?;
+        let map = map?;
+        if !hosted.state.may_serve() {
+            return None;
+        }
+        let applied = *hosted.state.applied_index().borrow();
+        let view = View::new(hosted.state.clone(), self.directory.clone());
+        let entry = |key: &Bytes| view.entry(slot_in(request, key), map.id, key);
+        let body = match &request.op {
+            Op::Get { key, .. } => entry(key).map(ReplyBody::Entry),
+            Op::GetMany { keys, .. } => keys.iter().map(entry).collect::<Result<Vec<_>>>().map(ReplyBody::Entries),
+            _ => return None,
+        };
+        let served =
+            Served { node: self.directory.me(), term: 0, hops, time: self.time(), applied, ack: AckLevel::default() };
+        Some(body.map(|body| Reply { body, served }))
+    }
+
+    /// Answers a request that another peer has sent on. A leader is named by its address.
+    ///
+    /// # Errors
+    /// Coded.
+    pub async fn execute_forwarded(&self, group: GroupId, forward: Forward) -> Result<Reply> {
+        let expires = Instant::now() + Duration::from_millis(u64::from(forward.request.deadline_ms));
+        let map = if group == GroupId::META { Some(meta_map()) } else { self.map_of(&forward.request).await? };
+        self.execute_in(group, forward.request, map, forward.hops, expires).await
+    }
+
+    /// Puts the leader's address into an error that names its id: what clients understand.
+    pub fn with_address(&self, mut error: Error) -> Error {
+        let node = error.leader.as_deref().and_then(|leader| leader.parse::<NodeId>().ok());
+        if let Some(node) = node {
+            error.leader = self.directory.address_of(node);
+        }
+        error
+    }
+}
+
+fn not_ready() -> Error {
+    Error::new(Code::NotReady, "this peer does not know its grid's partitions yet")
+}
+
+fn place(group: GroupId) -> String {
+    group.partition().map_or_else(|| "meta group".to_owned(), |partition| format!("partition {partition}"))
+}
+
+/// Puts the answers of a split request together again, in the order of the keys.
+fn merge(answers: Vec<(Vec<usize>, Reply)>) -> Result<Reply> {
+    let mut entries: BTreeMap<usize, _> = BTreeMap::new();
+    let mut newest = 0;
+    let mut served = None;
+    for (places, reply) in answers {
+        match reply.body {
+            ReplyBody::Entries(some) => entries.extend(places.into_iter().zip(some)),
+            ReplyBody::Written { revision } => newest = newest.max(revision),
+            _ => return Err(Error::internal("a split request got an answer of another kind")),
+        }
+        served = Some(reply.served);
+    }
+    let served = served.ok_or_else(|| Error::internal("a split request got no answer"))?;
+    let body = match entries.is_empty() {
+        true => ReplyBody::Written { revision: newest },
+        false => ReplyBody::Entries(entries.into_values().collect()),
+    };
+    Ok(Reply { body, served })
+}

@@ -1,0 +1,67 @@
+//! What a node is built with: the checked configuration, and the parts' own bounds.
+
+use super::housekeeping::HousekeepingConfig;
+use crate::config::NodeConfig;
+use crate::net::peer::PeerConfig;
+use crate::partition::executor::ExecutorConfig;
+use crate::raft::GroupConfig;
+use crate::raft::network::RaftNetworkConfig;
+use crate::storage::log::LogConfig;
+use std::path::PathBuf;
+
+/// Everything that a node is built with, besides its ports.
+#[derive(Clone, Debug)]
+pub struct NodeSettings {
+    /// The node's name.
+    pub name: String,
+    /// TCP address to listen on; gossip takes UDP on the same number.
+    pub listen: String,
+    /// Where others reach it, if not as listened on.
+    pub advertise: Option<String>,
+    /// Addresses to find the grid by.
+    pub seeds: Vec<String>,
+    /// The data directory.
+    pub data: PathBuf,
+    /// Partitions of a new grid.
+    pub partitions: u32,
+    /// Replicas per partition of a new grid.
+    pub replicas: usize,
+    /// The zone.
+    pub zone: Option<String>,
+    /// The weight.
+    pub weight: u32,
+    /// Bounds of connections to peers, and gRPC's.
+    pub peer: PeerConfig,
+    /// Timing of Raft.
+    pub group: GroupConfig,
+    /// Bounds of Raft's messages.
+    pub raft_network: RaftNetworkConfig,
+    /// Bounds of the executors.
+    pub executor: ExecutorConfig,
+    /// Bounds of the log.
+    pub log: LogConfig,
+    /// Timing of housekeeping.
+    pub housekeeping: HousekeepingConfig,
+}
+
+impl From<&NodeConfig> for NodeSettings {
+    fn from(config: &NodeConfig) -> Self {
+        NodeSettings {
+            name: config.name.clone(),
+            listen: config.listen.clone(),
+            advertise: config.advertise.clone(),
+            seeds: config.seeds.clone(),
+            data: config.data.clone(),
+            partitions: config.partitions,
+            replicas: config.replicas as usize,
+            zone: config.zone.clone(),
+            weight: config.weight,
+            peer: PeerConfig::default(),
+            group: GroupConfig::default(),
+            raft_network: RaftNetworkConfig::default(),
+            executor: ExecutorConfig::default(),
+            log: LogConfig::default(),
+            housekeeping: HousekeepingConfig::default(),
+        }
+    }
+}

@@ -270,7 +270,7 @@ pub struct StartArgs {
     pub zone: Option<String>,
     /// The peer's share of partitions, relative to the others' [default: 1]
     #[arg(long)]
-    pub weight: Option<f64>,
+    pub weight: Option<u32>,
     /// Allow an address that is open to the network although nothing is encrypted
     #[arg(long)]
     pub insecure: bool,

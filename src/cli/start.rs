@@ -5,6 +5,10 @@ use super::demo::exit_with_parent;
 use crate::clock::SystemThreads;
 use crate::config::{NodeConfig, Options};
 use crate::error::{Code, Error, Result};
+use crate::grid::Grid;
+use crate::node::{Ended, GridService};
+use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// The configuration that the arguments, the variables and the file give together.
 pub(super) fn configuration(args: StartArgs, variable: &dyn Fn(&str) -> Option<String>) -> Result<NodeConfig> {
@@ -35,7 +39,7 @@ pub(super) async fn run(args: StartArgs) -> Result<()> {
     if with_parent {
         exit_with_parent(&SystemThreads);
     }
-    node_is_not_wired_in_yet(config).await
+    serve(config).await
 }
 
 /// The log goes to standard error; `RUST_LOG` says how much of it, `info` by default.
@@ -46,7 +50,70 @@ fn log_to_stderr() {
     drop(tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init());
 }
 
-/// Stands where the node will be called.
-async fn node_is_not_wired_in_yet(config: NodeConfig) -> Result<()> {
-    Err(Error::new(Code::NotReady, "this build has no node").at(config.name))
+/// How long a peer that starts says nothing before it says what it waits for.
+const REPORT_AFTER: Duration = Duration::from_secs(10);
+
+/// Starts the peer and runs it until a signal, or until it fails.
+async fn serve(config: NodeConfig) -> Result<()> {
+    let grid = Grid::builder().config(config.clone()).start().await?;
+    let http = grid.http_address().map_or_else(String::new, |http| format!(", http://{http}"));
+    println!("{} listens on {}{http}, data in {}", config.name, grid.address(), config.data.display());
+    let mut stop = Signals::new()?;
+    tokio::select! {
+        biased;
+        () = stop.wait() => {}
+        ended = grid.ended() => return failed(ended),
+        () = report_ready(&grid, &config.name) => {
+            tokio::select! {
+                biased;
+                () = stop.wait() => {}
+                ended = grid.ended() => return failed(ended),
+            }
+        }
+    }
+    println!("{} hands its leaderships over and stops", config.name);
+    grid.shutdown().await;
+    Ok(())
+}
+
+async fn report_ready(grid: &Grid, name: &str) {
+    while let Err(error) = grid.wait_ready(REPORT_AFTER).await {
+        tracing::info!("{name} does not serve yet: {}", error.what);
+    }
+    println!("{name} is ready");
+    let partitions = grid.node().partitions().await.unwrap_or_default();
+    let short = partitions.iter().filter(|partition| partition.under_replicated > 0).count();
+    if short > 0 {
+        println!("{name}: {short} of {} partitions are under-replicated: there are too few peers", partitions.len());
+    }
+}
+
+fn failed(ended: Ended) -> Result<()> {
+    match ended {
+        Ended::Failed(error) => Err(error),
+        Ended::Stopped => Ok(()),
+    }
+}
+
+/// The signals that stop a peer.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self> {
+        let listen = |kind| {
+            signal(kind).map_err(|error| Error::new(Code::Internal, format!("no signals can be heard: {error}")))
+        };
+        Ok(Signals { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            biased;
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }

@@ -12,7 +12,9 @@ mod snapshot;
 mod types;
 
 pub use group::{Group, GroupConfig, GroupStatus, LeaderObserver, Leadership, RaftHandle, Verdict, VerdictReceiver};
-pub use log_codec::{decode_entry, decode_entry_id, decode_log_id, decode_vote, encode_entry, encode_log_id, encode_vote};
+pub use log_codec::{
+    decode_entry, decode_entry_id, decode_log_id, decode_vote, encode_entry, encode_log_id, encode_vote,
+};
 pub use log_store::LogStore;
 pub use machine::{Committed, Machine, MachineAdapter, term_of};
 pub use snapshot::{Chunk, SnapshotData, SnapshotSource};

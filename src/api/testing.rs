@@ -159,6 +159,7 @@ fn apply(state: &mut State, op: &Op) -> Result<ReplyBody> {
             state.entries.insert((map.clone(), key.clone()), StoredValue { revision: state.revision, value });
             ReplyBody::Number { value: number + delta, revision: state.revision }
         }
+        Op::Transact { .. } => return Err(Error::new(Code::InvalidRequest, "clients send no such operation")),
         Op::Task { name, payload, .. } if name == "echo" => ReplyBody::Task(payload.clone()),
         Op::Task { name, .. } => return Err(Error::new(Code::NoSuchTask, format!("there is no task \"{name}\""))),
     })

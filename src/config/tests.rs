@@ -58,7 +58,7 @@ fn every_option_can_come_from_the_file_and_from_a_variable() {
         ("KEYSTEAD_REPLICAS", "5"),
         ("KEYSTEAD_BACKEND", "memory"),
         ("KEYSTEAD_ZONE", "z"),
-        ("KEYSTEAD_WEIGHT", "2.5"),
+        ("KEYSTEAD_WEIGHT", "2"),
         ("KEYSTEAD_INSECURE", "1"),
     ]);
     let from_variables =

@@ -341,3 +341,30 @@ proptest! {
         prop_assert!(ran > 100, "only {ran} writes");
     }
 }
+
+#[tokio::test]
+async fn the_leader_that_is_named_is_asked_even_before_any_placement_is_known() {
+    let now = start();
+    let nothing = PlacementTable::default();
+    let routes = Routes::new(vec![Peer::from("a"), Peer::from("b")], nothing);
+    let time = GridTime::new(HybridTime::from_ms(1000), now);
+    let mut core = Core::new(timing(), Arc::new(Dice(AtomicU64::new(1))), routes, time);
+    core.submit(1, call(put("k", 1), now + Duration::from_secs(10)), now);
+    let (lane, wire_id, _) = sends(&mut core).remove(0);
+    core.on_reply(&lane, wire_id, Err(Error::new(Code::NotLeader, "no").leader("c")), now);
+    assert_eq!(&*sends(&mut core).remove(0).0.0, "c");
+}
+
+#[tokio::test]
+async fn a_late_reply_of_an_earlier_attempt_changes_nothing() {
+    let now = start();
+    let mut core = core(Arc::new(Dice(AtomicU64::new(1))), now);
+    core.submit(1, call(put("k", 1), now + Duration::from_secs(10)), now);
+    let (lane, first, _) = sends(&mut core).remove(0);
+    core.on_reply(&lane, first, Err(Error::new(Code::NotLeader, "no").leader("b")), now);
+    let (lane, second, _) = sends(&mut core).remove(0);
+    core.on_reply(&lane, first, Err(Error::new(Code::WrongCodec, "late")), now);
+    assert!(core.take_effects().is_empty());
+    core.on_reply(&lane, second, Ok(written()), now);
+    assert!(matches!(&core.take_effects()[..], [Effect::Answer { outcome: Ok(_), .. }]));
+}

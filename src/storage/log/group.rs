@@ -256,7 +256,7 @@ impl GroupLog {
         let wanted = {
             let mut state = self.lock()?;
             let range = range.start.max(state.first)..range.end.min(state.end());
-            let mut wanted = Vec::with_capacity(range.end.saturating_sub(range.start) as usize);
+            let mut wanted = Vec::with_capacity(range.end.saturating_sub(range.start).min(1024) as usize);
             let mut total = 0usize;
             for index in range {
                 let Some(slot) = state.slot(index) else { break };

@@ -15,6 +15,7 @@ impl LogCore {
     pub(super) fn settle(&mut self, ops: Vec<Op>, verdicts: Vec<Verdict>) {
         let base = self.segments.end().offset - self.last_batch_bytes();
         let mut callbacks = Vec::with_capacity(ops.len());
+        let (mut entries, mut entry_bytes) = (0, 0);
         for (op, verdict) in ops.into_iter().zip(verdicts) {
             let result = match verdict {
                 Verdict::Refused(error) => {
@@ -22,7 +23,9 @@ impl LogCore {
                     Err(to_io(&error))
                 }
                 Verdict::Put(at) => {
-                    self.publish(&op, base + at as u64);
+                    let (count, bytes) = self.publish(&op, base + at as u64);
+                    entries += count;
+                    entry_bytes += bytes;
                     Ok(())
                 }
             };
@@ -34,6 +37,11 @@ impl LogCore {
                 callbacks.push((done, result));
             }
         }
+        {
+            let mut stats = self.shared.stats();
+            stats.entries += entries;
+            stats.entry_bytes += entry_bytes;
+        }
         for (done, result) in callbacks {
             done(result);
         }
@@ -43,10 +51,10 @@ impl LogCore {
         if self.writer.is_empty() { 0 } else { self.writer.len() as u64 }
     }
 
-    /// Shows a durable request to the handles.
-    fn publish(&mut self, op: &Op, at: u64) {
+    /// Shows a durable request to the handles; answers how many entries and bytes of them it had.
+    fn publish(&mut self, op: &Op, at: u64) -> (u64, u64) {
         match op {
-            Op::Append { cell, epoch, entries, .. } => self.publish_entries(cell, *epoch, entries, at),
+            Op::Append { cell, epoch, entries, .. } => return self.publish_entries(cell, *epoch, entries, at),
             Op::Vote { cell, vote, .. } => cell.lock().vote = Some(vote.clone()),
             Op::Truncate { .. } | Op::Purge { .. } => {}
             Op::Register { key, .. } => {
@@ -65,9 +73,10 @@ impl LogCore {
                 }
             }
         }
+        (0, 0)
     }
 
-    fn publish_entries(&mut self, cell: &Arc<GroupCell>, epoch: u32, entries: &[(u64, Bytes)], at: u64) {
+    fn publish_entries(&mut self, cell: &Arc<GroupCell>, epoch: u32, entries: &[(u64, Bytes)], at: u64) -> (u64, u64) {
         let segment = self.segments.current();
         let (mut offset, mut total) = (at as u32, 0);
         let mut state = cell.lock();
@@ -80,10 +89,9 @@ impl LogCore {
             total += u64::from(length);
         }
         drop(state);
-        let (Some((first, _)), Some((last, _))) = (entries.first(), entries.last()) else { return };
-        self.cache.written(cell.clone(), *first..*last + 1, total);
-        let mut stats = self.shared.stats();
-        stats.entries += entries.len() as u64;
-        stats.entry_bytes += total;
+        if let (Some((first, _)), Some((last, _))) = (entries.first(), entries.last()) {
+            self.cache.written(cell.clone(), *first..*last + 1, total);
+        }
+        (entries.len() as u64, total)
     }
 }

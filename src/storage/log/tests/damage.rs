@@ -297,3 +297,30 @@ fn a_damaged_segment_header_is_written_again_and_another_version_refused() {
         assert_eq!(disk.files(), files);
     });
 }
+
+/// Where a replica's later entries are lost, the earlier ones at the same indexes do not pass for them.
+#[test]
+fn entries_that_were_replaced_do_not_come_back_when_the_new_ones_are_lost() {
+    simulate(async {
+        let config = LogConfig { segment_bytes: 1500, ..small() };
+        let disk = MemoryDisk::of(&Files::new());
+        let (log, _) = open_memory(&disk, config.clone());
+        let (one, filler) = (group(&log, 1).await, group(&log, 2).await);
+        append(&one, entries(1..10, "old")).await.expect("durable");
+        append(&filler, entries(1..40, "x")).await.expect("durable");
+        append(&filler, entries(40..80, "x")).await.expect("durable");
+        one.truncate_after(Some(4)).await.expect("is taken");
+        append(&one, entries(5..10, "new")).await.expect("durable");
+        append(&filler, entries(80..120, "x")).await.expect("durable");
+        append(&filler, entries(120..125, "x")).await.expect("durable");
+        log.shutdown().await;
+        let mut files = disk.files();
+        assert_eq!(files.len(), 4);
+        for (lost, tag) in [("0000000000000002.log", &b"x-40-"[..]), ("0000000000000003.log", b"new-5-")] {
+            let bytes = files.remove(lost).expect("is there");
+            assert!(bytes.windows(tag.len()).any(|window| window == tag), "the test has lost its sense");
+        }
+        let (_, recovery) = open_memory(&MemoryDisk::of(&files), config);
+        assert_eq!((recovery.damaged, recovery.votes_lost), (keys(&[1, 2]), false));
+    });
+}

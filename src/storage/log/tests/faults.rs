@@ -31,7 +31,7 @@ struct FaultyFile {
     reached: watch::Sender<u64>,
 }
 
-/// While it lives, syncs wait.
+/// While it lives, syncs wait, and so does the news that the disk is full.
 pub(super) struct Hold {
     faults: Arc<Faults>,
     reached: watch::Receiver<u64>,
@@ -75,6 +75,14 @@ impl FaultyDisk {
     }
 }
 
+impl FaultyFile {
+    fn wait_while_held(&self) {
+        self.reached.send_modify(|reached| *reached += 1);
+        let held = self.faults.held.lock().expect("lock");
+        drop(self.faults.released.wait_while(held, |held| *held).expect("lock"));
+    }
+}
+
 impl DiskFile for FaultyFile {
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         self.file.read_exact_at(buffer, offset)
@@ -89,6 +97,8 @@ impl DiskFile for FaultyFile {
             if (*left as usize) < bytes.len() {
                 self.file.write_all_at(&bytes[..*left as usize], offset)?;
                 *left = 0;
+                drop(room);
+                self.wait_while_held();
                 return Err(io::ErrorKind::StorageFull.into());
             }
             *left -= bytes.len() as u64;
@@ -97,9 +107,7 @@ impl DiskFile for FaultyFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.reached.send_modify(|reached| *reached += 1);
-        let held = self.faults.held.lock().expect("lock");
-        drop(self.faults.released.wait_while(held, |held| *held).expect("lock"));
+        self.wait_while_held();
         if self.faults.fail_sync.load(Ordering::SeqCst) {
             return Err(io::Error::other("the sync failed"));
         }
@@ -192,10 +200,8 @@ async fn a_full_disk_loses_nothing_and_recovers() {
     let mut health = log.health();
 
     disk.room(Some(100));
-    let hold = disk.hold();
     let failed = append(&one, entries(20..25, "b")).await.expect_err("there was no room");
     assert!(is_disk_full(&failed), "{failed}");
-    drop(hold);
     assert_eq!(*health.borrow_and_update(), LogHealth::DiskFull);
     assert_eq!(all(&one).await, entries(1..20, "a"), "what was not written is still there");
     one.truncate_after(Some(15)).await.expect("is taken");
@@ -242,6 +248,20 @@ async fn entries_on_top_of_unwritten_ones_fail_with_them() {
     assert_eq!(all(&one).await, entries(1..2, "a"));
     disk.room(None);
     append(&one, entries(2..3, "d")).await.expect("durable");
+
+    // The same when there is room again for the entry on top, which alone would leave a hole.
+    disk.room(Some(60));
+    let hold = disk.hold();
+    let below = begin(&one, entries(3..4, "e")).await;
+    hold.reached().await;
+    let on_top = begin(&one, entries(4..5, "f")).await;
+    disk.room(None);
+    drop(hold);
+    for receiver in [below, on_top] {
+        assert!(is_disk_full(&receiver.await.expect("answered").expect_err("was written without what is below")));
+    }
+    assert_eq!(all(&one).await, [entries(1..2, "a"), entries(2..3, "d")].concat());
+    append(&one, entries(3..4, "g")).await.expect("durable");
 }
 
 #[tokio::test]

@@ -65,6 +65,12 @@ pub struct Life {
 }
 
 impl Life {
+    /// Whether the machine's power went under this process: then its disk's errors are no fault
+    /// of its own.
+    pub fn lost_power(&self) -> bool {
+        self.disk.has_lost_power()
+    }
+
     /// A transport for gossip.
     pub fn transport(&self) -> SimTransport {
         SimTransport::new(&self.name, self.gate.clone(), self.loss.clone(), self.transport_dice.clone())

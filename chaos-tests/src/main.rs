@@ -36,7 +36,7 @@ enum Task {
         #[arg(long)]
         twice: bool,
         /// Which scenario.
-        #[arg(long, default_value = "gossip")]
+        #[arg(long, default_value = "grid")]
         scenario: String,
         /// Seconds of real time after which a seed counts as hung.
         #[arg(long, default_value_t = 120)]
@@ -63,8 +63,9 @@ fn parse_seeds(text: &str) -> Result<Range<u64>, String> {
 fn named(scenario: &str) -> anyhow::Result<Scenario> {
     match scenario {
         "gossip" => Ok(scenario::gossip),
+        "grid" => Ok(scenario::grid),
         "log" => Ok(scenario::log),
-        other => bail!("there is no scenario {other:?}; there are: gossip, log"),
+        other => bail!("there is no scenario {other:?}; there are: grid, gossip, log"),
     }
 }
 

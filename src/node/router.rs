@@ -229,7 +229,10 @@ impl Router {
         let Some(hosted) = self.hosting.get(group) else { return clock::sleep(pause).await };
         let mut leadership = hosted.group.leadership();
         leadership.borrow_and_update();
-        let _ = clock::timeout(pause, leadership.changed()).await;
+        if let Ok(Err(_)) = clock::timeout(pause, leadership.changed()).await {
+            // The group has stopped: nothing will change any more.
+            clock::sleep(pause).await;
+        }
     }
 
     fn route(&self, group: GroupId, asked: usize) -> Route {

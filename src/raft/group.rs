@@ -29,6 +29,18 @@ pub struct GroupConfig {
     pub election: (Duration, Duration),
     /// Entries in one AppendEntries; bytes are bounded by the network adapter.
     pub max_append_entries: u64,
+    /// Is told whenever a replica here finds itself leader. Only the simulator sets it.
+    pub on_leader: Option<LeaderObserver>,
+}
+
+/// Told of each leadership: group, term, replica.
+#[derive(Clone)]
+pub struct LeaderObserver(pub Arc<dyn Fn(GroupId, u64, ReplicaId) + Send + Sync>);
+
+impl std::fmt::Debug for LeaderObserver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("LeaderObserver")
+    }
 }
 
 impl Default for GroupConfig {
@@ -37,6 +49,7 @@ impl Default for GroupConfig {
             heartbeat: Duration::from_millis(100),
             election: (Duration::from_millis(300), Duration::from_millis(500)),
             max_append_entries: 256,
+            on_leader: None,
         }
     }
 }
@@ -152,6 +165,7 @@ impl Group {
             .map_err(|error| fatal(group, error))?;
         let (sender, leadership) = watch::channel(Leadership::default());
         let mut metrics = raft.server_metrics();
+        let observer = config.on_leader.clone();
         let watcher = clock::spawn(async move {
             loop {
                 let now = {
@@ -164,6 +178,9 @@ impl Group {
                         is_me: metrics.state == ServerState::Leader && metrics.current_leader == Some(replica),
                     }
                 };
+                if let Some(LeaderObserver(told)) = observer.as_ref().filter(|_| now.is_me) {
+                    told(group, now.term, replica);
+                }
                 sender.send_if_modified(|known| std::mem::replace(known, now) != now);
                 if metrics.changed().await.is_err() {
                     sender.send_replace(Leadership::default());

@@ -11,7 +11,7 @@ mod runtime;
 mod snapshot;
 mod types;
 
-pub use group::{Group, GroupConfig, GroupStatus, Leadership, RaftHandle, Verdict, VerdictReceiver};
+pub use group::{Group, GroupConfig, GroupStatus, LeaderObserver, Leadership, RaftHandle, Verdict, VerdictReceiver};
 pub use log_codec::{
     decode_entry, decode_entry_id, decode_log_id, decode_vote, encode_entry, encode_log_id, encode_vote,
 };

@@ -19,6 +19,11 @@ impl Mount {
         Mount { disk, generation }
     }
 
+    /// Whether the power went at a change.
+    pub(crate) fn has_lost_power(&self) -> bool {
+        self.disk.has_lost_power()
+    }
+
     /// Runs a change that happens as a whole or, when the power goes, not at all.
     fn change<T>(&self, change: impl FnOnce(&mut State) -> io::Result<T>) -> io::Result<T> {
         let mut state = self.disk.state();

@@ -68,14 +68,14 @@ fn violation(what: String) -> Violation {
 
 fn config(seed: u64) -> LogConfig {
     let mut dice = Dice::new(seed, "log settings");
-    let segment_bytes = dice.between(2, 16) << 10;
+    // In smaller ones each segment's checkpoint would take most of the room.
+    let segment_bytes = dice.between(12, 32) << 10;
     LogConfig {
         segment_bytes,
         cache_bytes: 1 << 10,
         seal_after: Duration::from_millis(dice.between(5, 60)),
-        // Less than some segments would have the log move the same entries for ever.
-        slack_bytes: segment_bytes * dice.between(6, 20),
-        move_bytes: 1 << 10,
+        slack_bytes: segment_bytes * dice.between(3, 8),
+        move_bytes: 4 << 10,
         ..LogConfig::default()
     }
 }

@@ -72,6 +72,8 @@ async fn serve_connection(io: GatedIo, routes: Routes, config: GrpcConfig, stopp
     let mut builder = Builder::new(NodeExecutor).http2_only();
     builder
         .http2()
+        // The machine's clock would be read behind the port, and gRPC has no use for the header.
+        .auto_date_header(false)
         .initial_stream_window_size(config.stream_window_bytes)
         .initial_connection_window_size(config.connection_window_bytes)
         .max_concurrent_streams(config.max_streams);

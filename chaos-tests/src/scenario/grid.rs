@@ -1,0 +1,91 @@
+//! Whole peers and real clients under faults: the promises of a grid, checked.
+//!
+//! In: a seed. Out: violations of: no acknowledged write lost, linearizability per key, each
+//! request once, one leader per term, the level of each acknowledgement, and that all finish once
+//! everything is mended.
+
+mod clients;
+mod peer;
+mod shape;
+mod workload;
+
+use crate::checks::{self, Finals, LeaderLog, Violation};
+use crate::dice::Dice;
+use crate::history::History;
+use crate::nemesis::{Plan, Profile};
+use crate::simulation::Simulation;
+use shape::Shape;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// When the faults begin: the grid has been founded by then, or has to manage under faults.
+const CALM_UNTIL: Duration = Duration::from_millis(2500);
+/// When everything is mended.
+const QUIET_FROM: Duration = Duration::from_secs(14);
+/// When everything must be over.
+const AT_MOST: Duration = Duration::from_secs(60);
+
+/// What the clients of a run recorded together. They all run on the simulation's thread.
+#[derive(Clone, Default)]
+struct Records {
+    history: History,
+    marks: Rc<RefCell<workload::Marks>>,
+    finals: Rc<RefCell<Finals>>,
+    working: Rc<RefCell<u32>>,
+    violations: Rc<RefCell<Vec<Violation>>>,
+}
+
+/// Runs the scenario.
+pub fn grid(seed: u64) -> Vec<Violation> {
+    let shape = Shape::draw(seed);
+    crate::event!("grid", "{shape:?}");
+    let mut simulation = Simulation::new(seed, AT_MOST);
+    let (records, leaders) = (Records::default(), LeaderLog::default());
+    let seeds: Vec<String> = shape.names().iter().map(|name| shape::address(&simulation, name)).collect();
+    for name in shape.names() {
+        let (shape, leaders, records, seeds) = (shape.clone(), leaders.clone(), records.clone(), seeds.clone());
+        let run = move |life| peer::run(life, shape.clone(), seeds.clone(), leaders.clone(), records.clone());
+        simulation.machine(&name, run);
+    }
+    *records.working.borrow_mut() = shape.clients;
+    for number in 0..shape.clients {
+        let (records, seeds) = (records.clone(), seeds.clone());
+        simulation.client(&format!("c{number}"), move |life| clients::work(life, seed, number, seeds, records));
+    }
+    let (judge, endpoints) = (records.clone(), seeds);
+    simulation.client("judge", move |life| clients::read_all(life, endpoints, judge));
+    let profile = Profile {
+        nodes: shape.peers,
+        calm_until: CALM_UNTIL,
+        quiet_from: QUIET_FROM,
+        pause_max: Duration::from_millis(1800),
+        fault_max: Duration::from_secs(3),
+    };
+    let plan = Plan::draw(&mut Dice::new(seed, "nemesis"), &profile);
+    let ended = simulation.run(plan);
+    judge_run(ended, &records, &leaders)
+}
+
+fn judge_run(ended: Result<Duration, String>, records: &Records, leaders: &LeaderLog) -> Vec<Violation> {
+    let finished = ended.is_ok();
+    let mut violations: Vec<Violation> =
+        ended.err().map(|what| Violation { check: "all finish", what }).into_iter().collect();
+    let operations = records.history.operations();
+    let answered = operations.iter().filter(|operation| operation.answer().is_some()).count();
+    crate::event!("grid", "{answered} of {} operations answered", operations.len());
+    violations.extend(checks::linearizable(&operations));
+    violations.extend(checks::levels(&operations));
+    violations.extend(leaders.violations());
+    violations.append(&mut records.violations.borrow_mut());
+    if finished {
+        let finals = records.finals.borrow();
+        violations.extend(checks::kept(&operations, &finals));
+        violations.extend(checks::once_in_counters(&operations, &finals));
+        violations.extend(records.marks.borrow().check());
+        if answered < 50 || leaders.leaderships() < 2 {
+            violations.push(Violation { check: "scenario", what: "hardly anything happened".to_owned() });
+        }
+    }
+    violations
+}

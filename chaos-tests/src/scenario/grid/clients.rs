@@ -1,0 +1,189 @@
+//! Clients at work, through the real client and its network.
+
+use super::peer::{KEEP, LISTS};
+use super::workload::{self, MAP, Step, Steps};
+use super::{QUIET_FROM, Records};
+use crate::checks::Violation;
+use crate::history::{Action, Answer};
+use crate::machine::Life;
+use keystead::client::{Client, ClientConfig, Conditional};
+use keystead::clock::{Instant, sleep};
+use keystead::error::{Class, Code, Error, Result};
+use keystead::types::{AckLevel, KeyCodec, StoredValue, Value, ValueCodec};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Time for one call. Longer than an election, shorter than the longest fault.
+const DEADLINE: Duration = Duration::from_secs(2);
+
+/// Time for one attempt.
+const ATTEMPT: Duration = Duration::from_millis(700);
+
+async fn connect(life: &Life, endpoints: &[String]) -> Client {
+    let config = ClientConfig {
+        deadline: DEADLINE,
+        attempt_timeout: ATTEMPT,
+        connect_deadline: Duration::from_secs(2),
+        keepalive: None,
+        ..ClientConfig::default()
+    };
+    loop {
+        let builder = Client::builder().config(config.clone()).network(Arc::new(life.network.clone()));
+        match builder.random(life.random.clone()).connect(endpoints.to_vec()).await {
+            Ok(client) => return client,
+            Err(_) => sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+async fn create_maps(client: &Client) {
+    for (map, codec) in [(MAP, ValueCodec::I64), (LISTS, ValueCodec::Msgpack)] {
+        while client.create_map(map, KeyCodec::Utf8, codec, 0).await.is_err() {
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+/// One client's work, until everything is mended.
+pub(super) async fn work(life: Life, seed: u64, number: u32, mut endpoints: Vec<String>, records: Records) {
+    let start = Instant::now();
+    let shift = number as usize % endpoints.len();
+    endpoints.rotate_left(shift);
+    let client = connect(&life, &endpoints).await;
+    create_maps(&client).await;
+    crate::event!(&life.name, "begins");
+    let mut steps = Steps::new(seed, number);
+    while start.elapsed() < QUIET_FROM {
+        sleep(Duration::from_millis(steps.pause_ms())).await;
+        match steps.draw() {
+            Step::Operate(key, action) => operate(&client, number, key, action, &mut steps, &records).await,
+            Step::Task(key, mark, how) => submit(&client, key, mark, how, &records).await,
+        }
+    }
+    *records.working.borrow_mut() -= 1;
+}
+
+/// Whether the error leaves open what happened; of every other error the client says that
+/// nothing did.
+fn is_unknown(error: &Error) -> bool {
+    error.code.facts().0 == Class::OutcomeUnknown
+}
+
+async fn operate(
+    client: &Client,
+    number: u32,
+    key: &'static str,
+    action: Action,
+    steps: &mut Steps,
+    records: &Records,
+) {
+    let history = &records.history;
+    let operation = history.invoke(number, key, action, AckLevel::MajorityFsync);
+    match perform(client, key, action).await {
+        Ok((answer, level)) => {
+            if let Answer::Value(value) | Answer::Refused(value) = answer {
+                steps.saw(key, value);
+            }
+            history.answered(operation, answer, level);
+        }
+        Err(error) if is_unknown(&error) => history.unknown(operation),
+        Err(error) => {
+            check_error(&error, records);
+            history.refused(operation);
+        }
+    }
+}
+
+/// Errors that no fault of this simulation excuses.
+fn check_error(error: &Error, records: &Records) {
+    let excused = matches!(error.code.facts().0, Class::Unavailable | Class::DeadlineExceeded | Class::Exhausted);
+    if !excused {
+        records.violations.borrow_mut().push(Violation { check: "errors", what: error.to_string() });
+    }
+}
+
+fn number(stored: Option<StoredValue>) -> Result<Option<i64>> {
+    let decode = |stored: StoredValue| {
+        let bytes = stored.value.data.as_ref().try_into();
+        bytes.map(i64::from_le_bytes).map_err(|_| Error::internal("a number of another length"))
+    };
+    stored.map(decode).transpose()
+}
+
+async fn perform(client: &Client, key: &str, action: Action) -> Result<(Answer, Option<AckLevel>)> {
+    let conditional = |outcome: Conditional| match outcome {
+        Conditional::Written(written) => Ok((Answer::Written, Some(written.served.ack))),
+        Conditional::Refused { present, served } => Ok((Answer::Refused(number(present)?), Some(served.ack))),
+    };
+    match action {
+        Action::Get => Ok((Answer::Value(number(client.get(MAP, key).await?)?), None)),
+        Action::Put(new) => {
+            let written = client.put(MAP, key, Value::i64(new)).await?;
+            Ok((Answer::Written, Some(written.served.ack)))
+        }
+        Action::PutIfAbsent(new) => conditional(client.put_if_absent(MAP, key, Value::i64(new)).await?),
+        Action::CompareAndSet { expected, new } => {
+            let expected = Value::i64(expected.unwrap_or_default());
+            conditional(client.compare_and_set(MAP, key, expected, Value::i64(new)).await?)
+        }
+        Action::Delete => {
+            let deleted = client.delete(MAP, key).await?;
+            Ok((Answer::Deleted(deleted.existed), Some(deleted.served.ack)))
+        }
+        Action::Increment(delta) => {
+            let number = client.increment(MAP, key, delta).await?;
+            Ok((Answer::Number(number.value), Some(number.served.ack)))
+        }
+    }
+}
+
+async fn submit(client: &Client, key: &'static str, mark: u64, how: u8, records: &Records) {
+    crate::event!("task", "{key} {mark} {how}");
+    let answer: Result<u64> = client.submit("append", key, &(mark, how)).await;
+    crate::event!("task", "{mark} -> {:?}", answer.as_ref().map_err(|error| error.code));
+    let mut marks = records.marks.borrow_mut();
+    match answer {
+        Ok(_) => marks.acknowledged(key, mark),
+        Err(error) if is_unknown(&error) && how == KEEP => marks.unknown(key, mark),
+        // Its writes are undone: the mark must not be there.
+        Err(error) if matches!(error.code, Code::TaskPanicked | Code::TaskFailed) && how != KEEP => {}
+        Err(error) if is_unknown(&error) => {}
+        Err(error) => check_error(&error, records),
+    }
+}
+
+/// Reads everything once the others have finished: all of it must be answered.
+pub(super) async fn read_all(life: Life, endpoints: Vec<String>, records: Records) {
+    while *records.working.borrow() > 0 {
+        sleep(Duration::from_millis(50)).await;
+    }
+    let client = connect(&life, &endpoints).await;
+    for key in workload::keys() {
+        let operation = records.history.invoke(99, key, Action::Get, AckLevel::MajorityFsync);
+        let answer = until_answered(|| perform(&client, key, Action::Get)).await;
+        records.history.answered(operation, answer.0, answer.1);
+        if let Answer::Value(value) = answer.0 {
+            records.finals.borrow_mut().insert(key.to_owned(), value);
+        }
+    }
+    for key in workload::lists() {
+        let stored = until_answered(|| client.get(LISTS, key)).await;
+        let list = stored.map(|stored| decode_list(&stored.value.data)).unwrap_or_default();
+        records.marks.borrow_mut().found(key, list);
+    }
+}
+
+/// The task's list, as it wrote it.
+fn decode_list(bytes: &[u8]) -> Vec<u64> {
+    rmp_serde::from_slice(bytes).unwrap_or_else(|_| vec![u64::MAX])
+}
+
+async fn until_answered<T, F: Future<Output = Result<T>>>(mut ask: impl FnMut() -> F) -> T {
+    loop {
+        match ask().await {
+            Ok(answer) => return answer,
+            Err(error) => crate::event!("judge", "no answer yet: {error}"),
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+}

@@ -1,0 +1,120 @@
+//! One life of a peer.
+
+use super::Records;
+use super::shape::Shape;
+use crate::backend::SimBackend;
+use crate::checks::{LeaderLog, Violation};
+use crate::machine::Life;
+use crate::ports::SimThreads;
+use crate::runner::PLANNED_PANIC;
+use keystead::Grid;
+use keystead::compute::{TaskContext, TaskError};
+use keystead::config::NodeConfig;
+use keystead::membership::{ChitchatMembership, ChitchatOptions};
+use keystead::node::{Ended, NodeSettings, OpenBackend, Ports};
+use keystead::raft::LeaderObserver;
+use keystead::storage::backend::MemoryBackend;
+use keystead::storage::disk::Disk;
+use keystead::storage::log::LogConfig;
+use std::sync::Arc;
+
+/// The map that tasks keep their lists in.
+pub(super) const LISTS: &str = "lists";
+
+/// What a task is asked to do with its mark.
+pub(super) const KEEP: u8 = 0;
+/// The handler panics after it has written.
+pub(super) const PANIC: u8 = 1;
+/// The handler fails after it has written.
+pub(super) const FAIL: u8 = 2;
+
+/// Runs a peer until its end.
+pub(super) async fn run(life: Life, shape: Shape, seeds: Vec<String>, leaders: LeaderLog, records: Records) {
+    let listen = seeds[index_of(&life.name)].clone();
+    // Without another peer it is a grid of one, which has no seeds.
+    let seeds = if shape.peers == 1 { Vec::new() } else { seeds };
+    let config = NodeConfig {
+        name: life.name.clone(),
+        listen,
+        seeds,
+        data: "/data".into(),
+        partitions: shape.partitions,
+        insecure: true,
+        ..NodeConfig::default()
+    };
+    let observer = observe(&life, leaders);
+    let started = Grid::builder()
+        .config(config)
+        .ports(ports(&life, &shape))
+        .task("append", append)
+        .adjust(move |settings| adjust(settings, &shape, observer))
+        .start()
+        .await;
+    let failed = match started {
+        Ok(grid) => match grid.ended().await {
+            Ended::Stopped => "it stopped, and nobody asked".to_owned(),
+            Ended::Failed(error) => error.to_string(),
+        },
+        Err(error) => error.to_string(),
+    };
+    crate::event!(&life.name, "the peer has ended: {failed}");
+    if !life.lost_power() {
+        let what = format!("{} gave up: {failed}", life.name);
+        records.violations.borrow_mut().push(Violation { check: "a peer goes on", what });
+    }
+}
+
+fn index_of(name: &str) -> usize {
+    name.trim_start_matches('n').parse::<usize>().map_or(0, |number| number - 1)
+}
+
+fn observe(life: &Life, leaders: LeaderLog) -> LeaderObserver {
+    let node = life.name.clone();
+    LeaderObserver(Arc::new(move |group, term, _| leaders.leader_observed(group.0, term, &node)))
+}
+
+fn ports(life: &Life, shape: &Shape) -> Ports {
+    let disk: Arc<dyn Disk> = Arc::new(life.disk.clone());
+    let (mount, on) = (life.disk.clone(), disk.clone());
+    let backend: OpenBackend = match shape.sled {
+        true => Arc::new(move |_| Ok(Arc::new(SimBackend::open(mount.clone())?))),
+        false => Arc::new(move |dir| Ok(Arc::new(MemoryBackend::open(on.clone(), dir)?))),
+    };
+    Ports {
+        clock: life.clock.clone(),
+        random: life.random.clone(),
+        threads: Arc::new(SimThreads),
+        disk,
+        network: Arc::new(life.network.clone()),
+        membership: Arc::new(ChitchatMembership::new(Arc::new(life.transport()), ChitchatOptions::default())),
+        backend,
+    }
+}
+
+fn adjust(settings: &mut NodeSettings, shape: &Shape, observer: LeaderObserver) {
+    settings.group.on_leader = Some(observer);
+    settings.peer.grpc.keepalive = None;
+    settings.housekeeping.checkpoint_bytes = shape.checkpoint_bytes;
+    settings.housekeeping.keep_entries = 5;
+    settings.housekeeping.max_lag_entries = shape.max_lag_entries;
+    settings.log = LogConfig {
+        segment_bytes: shape.segment_bytes,
+        cache_bytes: 64 << 10,
+        slack_bytes: shape.segment_bytes * 6,
+        move_bytes: 16 << 10,
+        ..LogConfig::default()
+    };
+}
+
+/// Appends a mark to the key's list; answers the list's length.
+fn append(context: &mut TaskContext<'_>, (mark, how): (u64, u8)) -> Result<u64, TaskError> {
+    let key = context.key().to_vec();
+    let mut list: Vec<u64> = context.get(LISTS, &key)?.unwrap_or_default();
+    list.push(mark);
+    context.put(LISTS, &key, &list)?;
+    match how {
+        PANIC => panic!("{PLANNED_PANIC}"),
+        FAIL => Err(TaskError::new("planned", "a planned failure")),
+        _ => Ok(list.len() as u64),
+    }
+}

@@ -1,0 +1,58 @@
+//! What kind of grid a seed makes.
+
+use crate::dice::Dice;
+use crate::simulation::Simulation;
+
+const PORT: u16 = 7401;
+
+/// A grid's size and settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Shape {
+    /// Peers.
+    pub(super) peers: usize,
+    /// Clients at work.
+    pub(super) clients: u32,
+    /// Partitions.
+    pub(super) partitions: u32,
+    /// Whether state is kept by the model of sled.
+    pub(super) sled: bool,
+    /// Bytes of log after which a group is checkpointed: few, so that it happens.
+    pub(super) checkpoint_bytes: u64,
+    /// Entries behind which a replica gets a snapshot.
+    pub(super) max_lag_entries: u64,
+    /// Bytes of a log segment.
+    pub(super) segment_bytes: u64,
+}
+
+impl Shape {
+    /// Draws a shape.
+    pub(super) fn draw(seed: u64) -> Self {
+        let mut dice = Dice::new(seed, "shape");
+        let peers = match dice.below(10) {
+            0 => 1,
+            1 => 2,
+            2 => 4,
+            3 => 5,
+            _ => 3,
+        };
+        Shape {
+            peers,
+            clients: dice.between(2, 4) as u32,
+            partitions: dice.between(1, 4) as u32,
+            sled: dice.per_mille(500),
+            checkpoint_bytes: dice.between(2, 64) << 10,
+            max_lag_entries: dice.between(5, 200),
+            segment_bytes: dice.between(32, 256) << 10,
+        }
+    }
+
+    /// The peers' host names.
+    pub(super) fn names(&self) -> Vec<String> {
+        (1..=self.peers).map(|number| format!("n{number}")).collect()
+    }
+}
+
+/// Where a peer listens. Gossip resolves no names, so that it is an address.
+pub(super) fn address(simulation: &Simulation, name: &str) -> String {
+    format!("{}:{PORT}", simulation.address(name))
+}

@@ -117,6 +117,7 @@ fn apply(state: &mut State, op: &Op) -> Result<ReplyBody> {
     }
     let entry = |state: &State, map: &String, key: &Bytes| state.entries.get(&(map.clone(), key.clone())).cloned();
     Ok(match op {
+        Op::Transact { .. } => return Err(Error::new(Code::InvalidRequest, "clients send no such operation")),
         Op::Get { map, key } => ReplyBody::Entry(entry(state, map, key)),
         Op::GetMany { map, keys } => ReplyBody::Entries(keys.iter().map(|key| entry(state, map, key)).collect()),
         Op::Put { map, key, value, condition } => {

@@ -52,6 +52,8 @@ impl Facts {
             while let Some(state) = state.upgrade() {
                 applied.borrow_and_update();
                 match read_view(&state) {
+                    // The rows are of different moments until the scan's end is passed.
+                    _ if !state.may_serve() => {}
                     // A replica that starts anew has less than was known: that is no news.
                     Ok(view) if view.version >= self.directory.view().version && view != *self.directory.view() => {
                         self.directory.set_view(view);

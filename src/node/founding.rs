@@ -9,8 +9,9 @@ use crate::clock::{self, Random, ThreadKind, Threads, WallClock, run_on};
 use crate::error::{Code, Error, Result};
 use crate::meta::{Founder, FoundingRecord, founder_list};
 use crate::net::peer::{Lane, PeerTransport};
-use crate::types::{GridId, GroupId, ReplicaId};
+use crate::types::{GridId, GroupId, NodeId, ReplicaId};
 use bytes::Bytes;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -176,6 +177,11 @@ impl Founding {
                 Ok(hello) => hellos.push(hello),
                 Err(error) => return Ok(format!("founder {seed} does not answer ({})", error.what)),
             }
+        }
+        let nodes: BTreeSet<NodeId> = hellos.iter().map(|hello| hello.node).collect();
+        if nodes.len() < hellos.len() {
+            let what = format!("two of the first seeds are the same peer: {}", founders.join(", "));
+            return Err(Error::new(Code::FoundingMismatch, what).remedy("name each peer once in --seeds"));
         }
         self.found(hellos).await
     }

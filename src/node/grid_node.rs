@@ -1,20 +1,19 @@
 //! A peer: built from its ports, supervised, shut down in order.
 
+use super::clock_watch::ClockWatch;
 use super::directory::Directory;
 use super::facts::Facts;
 use super::founding::{Founding, FoundingSettings};
 use super::hosting::{Hosting, HostingParts};
 use super::housekeeping::{Housekeeper, HousekeepingConfig};
-use super::identity::IdentityFile;
+use super::opening::{listen, open_backend, open_identity, open_log, prepare_dir};
 use super::peer_calls::PeerCalls;
 use super::ports::Ports;
-use super::reconcile::Reconciler;
 use super::router::Router;
 use super::settings::NodeSettings;
 use super::status::Status;
 use crate::clock::{self, ThreadKind, run_on};
-use crate::error::{Code, Error, Result};
-use crate::membership::{GossipConfig, PeerGossip};
+use crate::error::{Error, Result};
 use crate::net::Listener;
 use crate::net::grpc::{self, Routes};
 use crate::net::peer::PeerTransport;
@@ -22,15 +21,12 @@ use crate::partition::TaskRunner;
 use crate::raft::network::{ReceptionConfig, Receptions};
 use crate::storage::disk::DirLock;
 use crate::storage::log::{Recovery, SharedLog};
-use crate::types::{GroupId, NodeId};
-use std::path::Path;
+use crate::types::{GroupId, NodeId, ReplicaId};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// With port 0: how often another port is tried when its UDP twin is taken.
-const PORT_ATTEMPTS: usize = 16;
 /// How long leaderships may take to be handed over at a shutdown.
 const HAND_OVER: Duration = Duration::from_secs(3);
 
@@ -51,12 +47,13 @@ pub struct Node {
     pub(super) facts: Arc<Facts>,
     pub(super) status: Arc<Status>,
     pub(super) settings: NodeSettings,
-    founding: Arc<Founding>,
-    housekeeper: Arc<Housekeeper>,
+    pub(super) founding: Arc<Founding>,
+    pub(super) housekeeper: Arc<Housekeeper>,
+    pub(super) clock_watch: Arc<ClockWatch>,
     transport: Arc<PeerTransport>,
-    log: SharedLog,
+    pub(super) log: SharedLog,
     address: String,
-    recovery: Recovery,
+    pub(super) recovery: Recovery,
     stop: CancellationToken,
     ended: watch::Sender<Option<Ended>>,
     tasks: Mutex<Vec<clock::JoinHandle<()>>>,
@@ -131,9 +128,11 @@ impl Node {
             clock: ports.clock.clone(),
             changing: tokio::sync::Mutex::new(()),
         });
+        let clock_watch = Arc::new(ClockWatch::new(status.clone()));
         let housekeeper = Arc::new(Housekeeper {
             directory: directory.clone(),
             hosting: hosting.clone(),
+            clock: clock_watch.clone(),
             config: settings.housekeeping.clone(),
         });
         let node = Arc::new(Node {
@@ -145,6 +144,7 @@ impl Node {
             settings,
             founding,
             housekeeper,
+            clock_watch,
             transport,
             log,
             address,
@@ -160,7 +160,7 @@ impl Node {
         Ok(node)
     }
 
-    fn keep(&self, task: clock::JoinHandle<()>) {
+    pub(super) fn keep(&self, task: clock::JoinHandle<()>) {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).push(task);
     }
 
@@ -196,7 +196,7 @@ impl Node {
         }
     }
 
-    fn fail(&self, error: Error) {
+    pub(super) fn fail(&self, error: Error) {
         tracing::error!(%error, "the peer cannot go on");
         self.ended.send_if_modified(|ended| {
             let first = ended.is_none();
@@ -206,157 +206,6 @@ impl Node {
             first
         });
         self.stop.cancel();
-    }
-
-    /// A grid first; then everything else until the end.
-    async fn live(self: Arc<Self>) {
-        if let Err(error) = self.enter_grid().await {
-            return self.fail(error);
-        }
-        let (facts, reconciler) = (self.facts.clone(), self.reconciler());
-        let (housekeeper, hosting, starter) = (self.housekeeper.clone(), self.clone(), self.clone());
-        let (member, seeds) = (self.clone(), self.founding.clone());
-        let housekeeping = self.clone();
-        self.keep(clock::spawn(async move { facts.follow().await }));
-        self.keep(clock::spawn(async move { hosting.start_replicas().await }));
-        self.keep(clock::spawn(async move { reconciler.work().await }));
-        self.keep(clock::spawn(async move { member.report_in().await }));
-        self.keep(clock::spawn(async move { starter.replace_damaged().await }));
-        self.keep(clock::spawn(async move {
-            let why = housekeeper.work().await;
-            housekeeping.fail(Error::new(Code::DiskFailed, why));
-        }));
-        let status = self.status.clone();
-        self.keep(clock::spawn(async move { status.follow_leaders().await }));
-        let checked = self.clone();
-        self.keep(clock::spawn(async move {
-            if let Err(error) = seeds.check_seeds().await {
-                checked.fail(error);
-            }
-        }));
-    }
-
-    fn reconciler(&self) -> Reconciler {
-        Reconciler { directory: self.directory.clone(), hosting: self.hosting.clone(), facts: self.facts.clone() }
-    }
-
-    /// Gets a grid and starts the meta group's replica.
-    async fn enter_grid(&self) -> Result<()> {
-        let record = self.founding.find_grid().await?;
-        if let Some(gossip) = self.directory.gossip() {
-            gossip.announce(Some(record.grid), 0).await;
-        }
-        let identity = self.directory.identity();
-        let place = record.founders.iter().position(|founder| founder.node == identity.node);
-        // The founders' replicas of the meta group are numbered in the record's order.
-        let founding_replica = place.map(|place| place as u64 + 1);
-        let Some(mut replica) = identity.meta_replica.or(founding_replica) else {
-            return Err(Error::internal("a member that neither founded nor joined"));
-        };
-        let lost = |replica| {
-            let key = (GroupId::META, replica);
-            self.recovery.damaged.contains(&key) || self.recovery.tombstoned.contains(&key)
-        };
-        if lost(replica) {
-            tracing::warn!(replica, "the log of this peer's replica of the meta group is damaged; it is replaced");
-            self.hosting.give_up(GroupId::META, replica).await?;
-            self.founding.replace_meta_replica(replica).await?;
-            let replaced = self.directory.identity().meta_replica;
-            replica = replaced.ok_or_else(|| Error::internal("a replacement without an id"))?;
-        }
-        let meta = self.hosting.ensure(GroupId::META, replica).await?;
-        if place == Some(0) && identity.meta_replica.is_none() {
-            let founders = record.founders.iter().map(|founder| founder.node);
-            meta.group.initialize((1..).zip(founders).collect()).await?;
-        }
-        Ok(())
-    }
-
-    /// Starts the replicas that the placement gives this node, as it changes.
-    async fn start_replicas(&self) {
-        let mut view = self.directory.watch_view();
-        loop {
-            let now = view.borrow_and_update().clone();
-            for (group, replica) in now.held_by(self.id()) {
-                if group == GroupId::META || self.recovery.damaged.contains(&(group, replica)) {
-                    continue;
-                }
-                let running = self.hosting.get(group).map(|hosted| hosted.group.replica());
-                if running == Some(replica) {
-                    continue;
-                }
-                match self.hosting.ensure(group, replica).await {
-                    Ok(hosted) => {
-                        let placed = now.placement_of(group);
-                        let first = placed.and_then(|row| row.replicas.first()).map(|(id, _)| *id);
-                        if first == Some(replica) && placed.is_some_and(|row| !row.formed) {
-                            let members = now.replicas(group).iter().copied().collect();
-                            if let Err(error) = hosted.group.initialize(members).await {
-                                tracing::error!(%group, %error, "a partition could not be formed");
-                            }
-                        }
-                    }
-                    Err(error) => tracing::error!(%group, replica, %error, "a replica could not be started"),
-                }
-            }
-            if view.changed().await.is_err() {
-                return;
-            }
-        }
-    }
-
-    /// Keeps the own member row true: name, address, zone, weight, incarnation.
-    async fn report_in(&self) {
-        let settings = &self.founding.settings;
-        let mut view = self.directory.watch_view();
-        if view.wait_for(|view| view.grid.is_some()).await.is_err() {
-            return;
-        }
-        let row = crate::meta::MemberRow {
-            node: self.id(),
-            name: settings.name.clone(),
-            address: settings.address.clone(),
-            zone: settings.zone.clone(),
-            weight: settings.weight,
-            incarnation: self.directory.identity().incarnation,
-            since: self.router.time().ms(),
-            extra: Default::default(),
-        };
-        while let Err(error) =
-            self.facts.change(|view| Ok(((), crate::meta::member_change(view, &row)?.into_iter().collect()))).await
-        {
-            tracing::debug!(%error, "the own member row could not be written; trying again");
-            clock::sleep(Duration::from_millis(500)).await;
-        }
-    }
-
-    /// Replicas whose log is damaged give up their ids; others are issued in their place.
-    async fn replace_damaged(&self) {
-        let mut view = self.directory.watch_view();
-        if view.wait_for(|view| view.grid.is_some()).await.is_err() {
-            return;
-        }
-        // Ids that were given up in an earlier life may still wait for their replacement.
-        let given_up = self.log.tombstones();
-        let waiting: Vec<_> = self.directory.view().held_by(self.id()).filter(|key| given_up.contains(key)).collect();
-        let lost: std::collections::BTreeSet<_> = self.recovery.damaged.iter().copied().chain(waiting).collect();
-        for (group, replica) in lost.into_iter().filter(|(group, _)| *group != GroupId::META) {
-            tracing::warn!(%group, replica, "a replica's log is damaged; it is replaced under a new id");
-            loop {
-                let given_up = self.hosting.give_up(group, replica).await;
-                let replaced = self.facts.change(|view| {
-                    let replacement = crate::meta::replacement(view, group, replica)?;
-                    Ok(((), replacement.map(|replacement| replacement.changes).unwrap_or_default()))
-                });
-                match given_up.and(replaced.await) {
-                    Ok(()) => break,
-                    Err(error) => {
-                        tracing::warn!(%group, %error, "a damaged replica could not be replaced yet");
-                        clock::sleep(Duration::from_secs(1)).await;
-                    }
-                }
-            }
-        }
     }
 
     /// Hands leaderships over, tells the others, and stops cleanly.
@@ -386,7 +235,7 @@ impl Node {
     }
 
     /// The replicas that vote in a group, as the replica here knows; empty without one.
-    pub fn votes_in(&self, group: GroupId) -> Vec<crate::types::ReplicaId> {
+    pub fn votes_in(&self, group: GroupId) -> Vec<ReplicaId> {
         let hosted = self.hosting.get(group);
         hosted.map(|hosted| hosted.group.status().voters.keys().copied().collect()).unwrap_or_default()
     }
@@ -412,99 +261,4 @@ impl Node {
     pub fn log_stats(&self) -> crate::storage::log::LogStats {
         self.log.stats()
     }
-}
-
-async fn prepare_dir(ports: &Ports, data: &Path) -> Result<Box<dyn DirLock>> {
-    let (disk, dir) = (ports.disk.clone(), data.to_owned());
-    let lock = run_on(&ports.threads, ThreadKind::Backend, move || {
-        disk.create_dir_all(&dir)?;
-        disk.lock(&dir)
-    });
-    lock.await?.map_err(|error| {
-        let busy = error.kind() == std::io::ErrorKind::WouldBlock;
-        let (code, what) = match busy {
-            true => (Code::DataDirBusy, "the data directory is in use by another process".to_owned()),
-            false => (Code::DiskFailed, format!("the data directory cannot be used: {error}")),
-        };
-        Error::new(code, what).at(data.display().to_string())
-    })
-}
-
-async fn open_identity(ports: &Ports, data: &Path) -> Result<(Arc<IdentityFile>, super::identity::Identity)> {
-    let file = Arc::new(IdentityFile::new(ports.disk.clone(), data));
-    let (opened, random) = (file.clone(), ports.random.clone());
-    let identity = run_on(&ports.threads, ThreadKind::Backend, move || opened.begin_life(&*random)).await??;
-    Ok((file, identity))
-}
-
-async fn open_backend(ports: &Ports, data: &Path) -> Result<Arc<dyn crate::storage::backend::StateBackend>> {
-    let (open, dir) = (ports.backend.clone(), data.join("state"));
-    run_on(&ports.threads, ThreadKind::Backend, move || open(&dir)).await?
-}
-
-async fn open_log(
-    ports: &Ports,
-    settings: &NodeSettings,
-    identity: &super::identity::Identity,
-) -> Result<(SharedLog, Recovery)> {
-    let (disk, threads, dir) = (ports.disk.clone(), ports.threads.clone(), settings.data.join("log"));
-    if identity.log_created && disk.list(&dir).map_or(0, |names| names.len()) == 0 {
-        let what = "the data directory has an identity and no log: part of it was removed";
-        let remedy = "start with an empty data directory: the peer joins as a new node";
-        return Err(Error::new(Code::CorruptLog, what).at(dir.display().to_string()).remedy(remedy));
-    }
-    let config = settings.log.clone();
-    let open = {
-        let (threads, dir) = (threads.clone(), dir.clone());
-        move || SharedLog::open(disk, threads, &dir, config)
-    };
-    let (log, recovery) = run_on(&threads, ThreadKind::Backend, open).await??;
-    if recovery.votes_lost {
-        let what = "the log is damaged where votes may have been: none of its replicas may vote again";
-        let remedy = "start with an empty data directory: the peer joins as a new node";
-        return Err(Error::new(Code::CorruptLog, what).at(dir.display().to_string()).remedy(remedy));
-    }
-    if recovery.torn_tail_bytes > 0 {
-        tracing::info!(bytes = recovery.torn_tail_bytes, "a torn write at the log's end was cut off");
-    }
-    Ok((log, recovery))
-}
-
-/// Listens on TCP, and gossips on UDP on the same number.
-async fn listen(
-    settings: &NodeSettings,
-    ports: &Ports,
-    directory: &Arc<Directory>,
-) -> Result<(Box<dyn Listener>, String)> {
-    let mut last = Error::internal("no attempt was made to listen");
-    for _ in 0..PORT_ATTEMPTS {
-        let listener = ports.network.listen(&settings.listen).await.map_err(|error| {
-            Error::new(Code::InvalidConfig, format!("cannot listen: {error}"))
-                .at(settings.listen.clone())
-                .remedy("choose another --listen address, or stop the process that uses it")
-        })?;
-        let bound = listener.local_addr();
-        let address = settings.advertise.clone().unwrap_or_else(|| bound.clone());
-        let identity = directory.identity();
-        let me = PeerGossip {
-            node: identity.node,
-            incarnation: identity.incarnation,
-            name: settings.name.clone(),
-            address: address.clone(),
-            zone: settings.zone.clone(),
-            grid: identity.record.filter(|_| identity.founded).map(|record| record.grid),
-            placement_version: 0,
-        };
-        let seeds = settings.seeds.iter().filter(|seed| **seed != address).cloned().collect();
-        let config = GossipConfig { me, listen: bound, advertise: address.clone(), seeds };
-        match ports.membership.start(config).await {
-            Ok(gossip) => {
-                directory.set_gossip(gossip);
-                return Ok((listener, address));
-            }
-            Err(error) if settings.listen.ends_with(":0") => last = error,
-            Err(error) => return Err(error),
-        }
-    }
-    Err(last)
 }

@@ -11,7 +11,7 @@ use crate::partition::{ReplicaMachine, ReplicaState, TaskRunner};
 use crate::raft::network::{GroupNetwork, RaftNetworkConfig, Receptions};
 use crate::raft::{Group, GroupConfig, Leadership, LogStore};
 use crate::storage::backend::{ReplicaKey, StateBackend};
-use crate::storage::log::SharedLog;
+use crate::storage::log::{GroupLog, SharedLog};
 use crate::types::{GroupId, ReplicaId};
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -115,6 +115,7 @@ impl Hosting {
         let threads = parts.ports.threads.clone();
         let load = move || ReplicaState::load(key, backend, threads);
         let state = run_on(&parts.ports.threads, ThreadKind::Backend, load).await??;
+        check_whole(&log, &state)?;
         let network = GroupNetwork::new(
             group,
             replica,
@@ -178,4 +179,16 @@ impl Hosting {
             self.stop(group).await;
         }
     }
+}
+
+/// The log forgets only what a checkpoint has made durable: a state that is older than what the
+/// log still has was lost.
+fn check_whole(log: &GroupLog, state: &ReplicaState) -> Result<()> {
+    let Some((forgotten, _)) = log.extent().purged else { return Ok(()) };
+    let applied = state.checkpoint_index().unwrap_or(0);
+    if state.checkpoint_index().is_some_and(|index| forgotten <= index) {
+        return Ok(());
+    }
+    let what = format!("the replica's state ends at {applied}, its log begins after {forgotten}: the state was lost");
+    Err(Error::new(Code::CorruptLog, what))
 }

@@ -1,6 +1,7 @@
 //! What a node does from time to time: checkpoints and purges of its groups, spreading leaders,
 //! watching the disk and the threads of user code.
 
+use super::clock_watch::ClockWatch;
 use super::directory::Directory;
 use super::hosting::{Hosted, Hosting};
 use crate::clock::{self, Instant};
@@ -43,6 +44,8 @@ pub struct Housekeeper {
     pub directory: Arc<Directory>,
     /// The node's replicas.
     pub hosting: Arc<Hosting>,
+    /// Compares the clock with the others'.
+    pub clock: Arc<ClockWatch>,
     /// Timing and bounds.
     pub config: HousekeepingConfig,
 }
@@ -58,6 +61,7 @@ impl Housekeeper {
             let unfit = match now {
                 LogHealth::Failed(error) => return error.to_string(),
                 LogHealth::DiskFull => Some("the disk is full"),
+                LogHealth::Ok if self.clock.is_unfit() => Some("the clock is too far off"),
                 LogHealth::Ok if self.hosting.parts.tasks.stuck_threads() >= MAX_STUCK => {
                     Some("too many threads are stuck in user code")
                 }

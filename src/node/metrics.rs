@@ -96,6 +96,12 @@ fn readings(node: &Node) -> Vec<Reading> {
         ("task_state_reads_local", "Entries that tasks read from local state", tasks.state_reads(), true),
         ("task_state_reads_remote", "Entries that tasks read over the network", node.remote_state_reads(), true),
         ("requests_forwarded", "Requests sent on to another peer", node.router.forwarded.load(Relaxed), true),
+        (
+            "clock_offset_ms",
+            "How far this clock differs from the members' median",
+            node.clock_watch.offset_ms().unsigned_abs(),
+            false,
+        ),
         ("log_ok", "1 when the log can be written", u64::from(healthy), false),
         ("log_disk_bytes", "Bytes of the log's segments", log.disk_bytes, false),
         ("log_live_bytes", "Bytes of entries still needed", log.live_bytes, false),

@@ -1,6 +1,7 @@
 //! The composition root: builds a peer, supervises it, shuts it down in order. [`GridService`] is
 //! what the edges (gRPC, HTTP, embedded use) see of it.
 
+mod clock_watch;
 mod directory;
 mod facts;
 mod founding;
@@ -9,7 +10,9 @@ mod grid_service;
 mod hosting;
 mod housekeeping;
 mod identity;
+mod life;
 mod metrics;
+mod opening;
 mod peer_calls;
 mod ports;
 mod reconcile;

@@ -95,7 +95,7 @@ impl PeerCalls {
         let mut view = directory.watch_view();
         let placed = |view: &Arc<meta::MetaView>| {
             let held = view.held_by(node).find(|(group, _)| *group == GroupId::META);
-            held.map(|(_, replica)| replica)
+            held.map(|(_, replica)| replica).filter(|replica| Some(*replica) != join.lost)
         };
         let found = clock::timeout(JOIN_TIME, view.wait_for(|view| placed(view).is_some())).await;
         let meta_replica = match found {

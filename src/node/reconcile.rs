@@ -17,6 +17,8 @@ use std::time::Duration;
 
 /// Between two looks.
 const PERIOD: Duration = Duration::from_millis(250);
+/// How long one step may take before the next group has its turn.
+const STEP: Duration = Duration::from_secs(5);
 /// A learner may vote when it lacks at most so many entries.
 const CAUGHT_UP: u64 = 64;
 
@@ -40,12 +42,17 @@ impl Reconciler {
                 if !*hosted.executor.leads().borrow() {
                     continue;
                 }
-                let step = match group {
-                    GroupId::META => self.meta(&hosted).await,
-                    _ => self.partition(group, &hosted).await,
+                let step = async {
+                    match group {
+                        GroupId::META => self.meta(&hosted).await,
+                        _ => self.partition(group, &hosted).await,
+                    }
                 };
-                if let Err(error) = step {
-                    tracing::debug!(%group, %error, "a step towards the placement did not succeed; it is tried again");
+                // A group without a majority must not hold up the others.
+                match clock::timeout(STEP, step).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => tracing::debug!(%group, %error, "a step did not succeed; it is tried again"),
+                    Err(_) => tracing::debug!(%group, "a step takes too long; it is tried again"),
                 }
             }
             tokio::select! {
@@ -100,7 +107,12 @@ impl Reconciler {
         if let Some((id, node)) = wanted.iter().find(|(id, _)| missing(id)) {
             return hosted.group.add_learner(*id, *node).await;
         }
-        self.voters(hosted, &status, wanted.iter().map(|(id, _)| *id).collect()).await
+        let wanted: BTreeSet<ReplicaId> = wanted.iter().map(|(id, _)| *id).collect();
+        let gone: BTreeSet<ReplicaId> = status.learners.keys().copied().filter(|id| !wanted.contains(id)).collect();
+        if !wanted.is_empty() && !gone.is_empty() {
+            return hosted.group.remove_learners(gone).await;
+        }
+        self.voters(hosted, &status, wanted).await
     }
 
     /// Replaces the voters by the wanted ones, in one joint change, once those have caught up.

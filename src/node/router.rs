@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 
 /// One attempt at one peer takes no longer than this, so that a stuck connection costs a retry
 /// and not the whole deadline.
-const ATTEMPT: Duration = Duration::from_secs(3);
+const ATTEMPT: Duration = Duration::from_secs(1);
 /// How long a map that is not known here is waited for: the local copy may lag.
 const MAP_WAIT: Duration = Duration::from_millis(500);
 /// Requests of several partitions are split into at most so many at once.
@@ -269,12 +269,31 @@ impl Router {
         let time = left.min(ATTEMPT);
         match self.route(group, asked) {
             Route::Here(hosted) => self.execute_here(&hosted, request, map, hops, time).await,
-            Route::There(node) if hops == 0 => self.forward(node, group, request, time).await,
+            Route::There(node) if hops == 0 => {
+                tokio::select! {
+                    biased;
+                    answer = self.forward(node, group, request, time) => answer,
+                    () = self.leads_no_more(group, node) => {
+                        Err(Error::new(Code::OutcomeUnknown, "the leadership changed meanwhile").at(place(group)))
+                    }
+                }
+            }
             Route::There(node) => {
                 let error = Error::new(Code::NotLeader, "this peer does not lead the partition").at(place(group));
                 Err(error.leader(node.to_string()))
             }
             Route::Nowhere => Err(Error::new(Code::NoLeader, "no leader is known at the moment").at(place(group))),
+        }
+    }
+
+    /// Waits until the replica here knows that another node than this leads; for ever without one.
+    async fn leads_no_more(&self, group: GroupId, node: NodeId) {
+        let Some(hosted) = self.hosting.get(group) else { return std::future::pending().await };
+        let mut leadership = hosted.group.leadership();
+        drop(hosted);
+        let other = leadership.wait_for(|now| now.leader.map(|(_, leader)| leader) != Some(node)).await.is_ok();
+        if !other {
+            std::future::pending::<()>().await;
         }
     }
 
@@ -331,7 +350,8 @@ impl Router {
         };
         let served =
             Served { node: self.directory.me(), term: 0, hops, time: self.time(), applied, ack: AckLevel::default() };
-        Some(body.map(|body| Reply { body, served }))
+        // A snapshot may have been installed while the rows were read.
+        hosted.state.may_serve().then(|| body.map(|body| Reply { body, served }))
     }
 
     /// Answers a request that another peer has sent on. A leader is named by its address.

@@ -69,6 +69,23 @@ impl Status {
         reports
     }
 
+    /// How far each other living member's clock is ahead of this node's, in milliseconds. The
+    /// answer is taken to have been given half-way through the question's time.
+    pub async fn clock_offsets(&self) -> Vec<i64> {
+        let view = self.directory.view();
+        let me = self.directory.me();
+        let others = view.members.keys().copied().filter(|node| *node != me && self.directory.is_alive(*node));
+        let asked = others.map(|node| async move {
+            let before = self.router.time().ms() as i64;
+            let call = self.transport.call(node, Lane::Request, GroupId::META, kind::STATUS, Bytes::new(), ASK);
+            let report: StatusReport = wire::decode(&call.await.ok()?).ok()?;
+            let after = self.router.time().ms() as i64;
+            Some(report.time.ms() as i64 - (before + after) / 2)
+        });
+        let answers = futures::future::join_all(asked.collect::<Vec<_>>()).await;
+        answers.into_iter().flatten().collect()
+    }
+
     /// Asks the others from time to time who leads the groups that are not held here, so that the
     /// placement table and routing know.
     pub async fn follow_leaders(&self) {

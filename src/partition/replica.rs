@@ -50,7 +50,7 @@ impl State {
         true
     }
 
-    fn apply(&mut self, log_id: &LogId, entry: PartitionEntry, length: usize, track: bool) -> bool {
+    fn apply(&mut self, log_id: &LogId, entry: PartitionEntry, track: bool) -> bool {
         let batch = match entry {
             PartitionEntry::Marker(marker) => return self.position.fence.admit_marker(term_of(log_id), &marker),
             PartitionEntry::Batch(batch) => batch,
@@ -58,7 +58,6 @@ impl State {
         if !self.position.fence.admit_batch(term_of(log_id), &batch) {
             return false;
         }
-        self.log_bytes += length as u64;
         for write in batch.writes {
             if track {
                 self.dirty.insert(write.row.clone());
@@ -246,7 +245,8 @@ impl ReplicaState {
             Committed::Payload(payload) => {
                 let entry = PartitionEntry::decode(payload)?;
                 let mut state = self.write();
-                let took_effect = state.apply(&log_id, entry, payload.len(), self.backend.takes_changes());
+                let took_effect = state.apply(&log_id, entry, self.backend.takes_changes());
+                state.log_bytes += payload.len() as u64;
                 state.advance(log_id);
                 took_effect
             }

@@ -175,8 +175,8 @@ impl Actor {
             self.leading.send_replace(true);
             let ended = run.drive(&mut self.jobs, &mut self.backlog, &mut leadership).await;
             self.leading.send_replace(false);
-            let again = run.into_backlog();
-            self.backlog.extend(again);
+            let later = std::mem::replace(&mut self.backlog, run.into_backlog().into());
+            self.backlog.extend(later);
             if ended == Ended::Closed {
                 return;
             }

@@ -54,7 +54,10 @@ impl Run {
             }
             let is_task = matches!(job.request.op, Op::Task { .. });
             if !group.jobs.is_empty() && (!is_task || group.repeats(&job)) {
+                // The next command waits with the rest, should the run end meanwhile.
+                jobs.push_front(job);
                 self.run_tasks(&mut turn, &mut group, &mut jobs).await?;
+                continue;
             }
             let Some(job) = self.admit(&mut turn, &group, job) else { continue };
             if is_task { group.add(job) } else { self.execute(&mut turn, job) }
@@ -233,7 +236,9 @@ impl Run {
             affinity: job.request.affinity.clone(),
             key: key.clone(),
             payload: payload.clone(),
-            deadline: self.config.task_deadline.min(job.expires.saturating_duration_since(Instant::now())),
+            // The time that is left of this attempt decides only whether the task is begun: an
+            // overrun is the task's answer for good, and must not depend on how long it waited.
+            deadline: self.config.task_deadline,
             now_ms: self.time.ms(),
         })
     }

@@ -63,6 +63,8 @@ pub struct Recovery {
     pub damaged: Vec<ReplicaKey>,
     /// Damage that cannot be charged to replicas: any of them may have voted without a trace.
     pub votes_lost: bool,
+    /// There was no log: it has been created. A node that had one before must not go on.
+    pub fresh: bool,
     /// Bytes of a torn write at the end, cut off.
     pub torn_tail_bytes: u64,
     /// Places with damage in what had been durable, whether or not it still mattered.

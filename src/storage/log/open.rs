@@ -33,7 +33,7 @@ pub(super) fn open(
     let mut found = recovery::recover(&*disk, dir)?;
     // Where nothing was ever acknowledged there is nothing to lose.
     let fresh = found.segments.is_empty() && found.damaged_places == 0;
-    let recovery = report(&found, !fresh && found.rebuild.votes_lost());
+    let recovery = report(&found, fresh, !fresh && found.rebuild.votes_lost());
     let queue = Queue::new(config.queue_bytes, config.queue_requests, threads.inline());
     if recovery.votes_lost {
         return Ok((refusing(queue, threads), recovery));
@@ -96,10 +96,11 @@ fn rewrite_headers(disk: &dyn Disk, dir: &Path, found: &Found) -> io::Result<()>
     Ok(())
 }
 
-fn report(found: &Found, votes_lost: bool) -> Recovery {
+fn report(found: &Found, fresh: bool, votes_lost: bool) -> Recovery {
     let (damaged, sound): (Vec<_>, Vec<_>) = found.rebuild.replicas.iter().partition(|(_, rebuilt)| rebuilt.damaged());
     let keys = |replicas: Vec<(&ReplicaKey, &Rebuilt)>| replicas.into_iter().map(|(key, _)| *key).collect();
     Recovery {
+        fresh,
         replicas: keys(sound),
         tombstoned: found.rebuild.tombstones.iter().copied().collect(),
         damaged: keys(damaged),

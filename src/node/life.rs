@@ -1,0 +1,186 @@
+//! A node's life: it gets a grid, starts the replicas that the placement gives it, replaces what is
+//! damaged, and keeps its own member row true.
+
+use super::grid_node::Node;
+use super::reconcile::Reconciler;
+use crate::clock;
+use crate::error::{Code, Error, Result};
+use crate::meta::{self, MemberRow};
+use crate::types::{GroupId, ReplicaId};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+impl Node {
+    /// A grid first; then everything else until the end.
+    pub(super) async fn live(self: Arc<Self>) {
+        if let Err(error) = self.enter_grid().await {
+            return self.fail(error);
+        }
+        let (facts, reconciler) = (self.facts.clone(), self.reconciler());
+        let (housekeeper, hosting, starter) = (self.housekeeper.clone(), self.clone(), self.clone());
+        let (member, seeds) = (self.clone(), self.founding.clone());
+        let housekeeping = self.clone();
+        self.keep(clock::spawn(async move { facts.follow().await }));
+        self.keep(clock::spawn(async move { hosting.start_replicas().await }));
+        self.keep(clock::spawn(async move { reconciler.work().await }));
+        self.keep(clock::spawn(async move { member.report_in().await }));
+        self.keep(clock::spawn(async move { starter.replace_damaged().await }));
+        self.keep(clock::spawn(async move {
+            let why = housekeeper.work().await;
+            housekeeping.fail(Error::new(Code::DiskFailed, why));
+        }));
+        let watch = self.clock_watch.clone();
+        self.keep(clock::spawn(async move { watch.work().await }));
+        let status = self.status.clone();
+        self.keep(clock::spawn(async move { status.follow_leaders().await }));
+        let checked = self.clone();
+        self.keep(clock::spawn(async move {
+            if let Err(error) = seeds.check_seeds().await {
+                checked.fail(error);
+            }
+        }));
+    }
+
+    fn reconciler(&self) -> Reconciler {
+        Reconciler { directory: self.directory.clone(), hosting: self.hosting.clone(), facts: self.facts.clone() }
+    }
+
+    /// Gets a grid and starts the meta group's replica.
+    async fn enter_grid(&self) -> Result<()> {
+        let record = self.founding.find_grid().await?;
+        if let Some(gossip) = self.directory.gossip() {
+            gossip.announce(Some(record.grid), 0).await;
+        }
+        let identity = self.directory.identity();
+        let place = record.founders.iter().position(|founder| founder.node == identity.node);
+        // The founders' replicas of the meta group are numbered in the record's order.
+        let founding_replica = place.map(|place| place as u64 + 1);
+        let Some(mut replica) = identity.meta_replica.or(founding_replica) else {
+            return Err(Error::internal("a member that neither founded nor joined"));
+        };
+        let key = (GroupId::META, replica);
+        let gone = self.recovery.damaged.contains(&key) || self.recovery.tombstoned.contains(&key);
+        let started = match gone {
+            true => Err(Error::new(Code::CorruptLog, "the log of the meta group's replica is damaged")),
+            false => self.hosting.ensure(GroupId::META, replica).await,
+        };
+        let meta = match started {
+            Err(error) if matches!(error.code, Code::CorruptLog | Code::CorruptRow) => {
+                tracing::warn!(replica, %error, "this peer's replica of the meta group is replaced under a new id");
+                self.hosting.give_up(GroupId::META, replica).await?;
+                self.founding.replace_meta_replica(replica).await?;
+                let new = self.directory.identity().meta_replica;
+                replica = new.ok_or_else(|| Error::internal("a replacement without an id"))?;
+                self.hosting.ensure(GroupId::META, replica).await?
+            }
+            started => started?,
+        };
+        if place == Some(0) && identity.meta_replica.is_none() {
+            let founders = record.founders.iter().map(|founder| founder.node);
+            meta.group.initialize((1..).zip(founders).collect()).await?;
+        }
+        Ok(())
+    }
+
+    /// Starts the replicas that the placement gives this node, as it changes.
+    async fn start_replicas(&self) {
+        let mut view = self.directory.watch_view();
+        loop {
+            let now = view.borrow_and_update().clone();
+            for (group, replica) in now.held_by(self.id()) {
+                if self.recovery.damaged.contains(&(group, replica)) {
+                    continue;
+                }
+                let running = self.hosting.get(group).map(|hosted| hosted.group.replica());
+                if running == Some(replica) {
+                    continue;
+                }
+                match self.hosting.ensure(group, replica).await {
+                    Ok(hosted) => {
+                        let placed = now.placement_of(group);
+                        let first = placed.and_then(|row| row.replicas.first()).map(|(id, _)| *id);
+                        // Only the first placement of all: a replica that was replaced forms nothing.
+                        let is_first = placed.is_some_and(|row| !row.formed && row.version == 1);
+                        if group != GroupId::META && first == Some(replica) && is_first {
+                            let members = now.replicas(group).iter().copied().collect();
+                            if let Err(error) = hosted.group.initialize(members).await {
+                                tracing::error!(%group, %error, "a partition could not be formed");
+                            }
+                        }
+                    }
+                    Err(error) if matches!(error.code, Code::CorruptLog | Code::CorruptRow) => {
+                        tracing::warn!(%group, replica, %error, "a replica is damaged; it is replaced under a new id");
+                        self.replace(group, replica).await;
+                    }
+                    Err(error) => tracing::error!(%group, replica, %error, "a replica could not be started"),
+                }
+            }
+            // What could not be started is tried again before long.
+            let wanted = now.held_by(self.id()).all(|(group, _)| self.hosting.get(group).is_some());
+            let pause = if wanted { Duration::from_secs(3600) } else { Duration::from_secs(1) };
+            if let Ok(Err(_)) = clock::timeout(pause, view.changed()).await {
+                return;
+            }
+        }
+    }
+
+    /// Keeps the own member row true: name, address, zone, weight, incarnation.
+    async fn report_in(&self) {
+        let settings = &self.founding.settings;
+        let mut view = self.directory.watch_view();
+        if view.wait_for(|view| view.grid.is_some()).await.is_err() {
+            return;
+        }
+        let row = MemberRow {
+            node: self.id(),
+            name: settings.name.clone(),
+            address: settings.address.clone(),
+            zone: settings.zone.clone(),
+            weight: settings.weight,
+            incarnation: self.directory.identity().incarnation,
+            since: self.router.time().ms(),
+            extra: Default::default(),
+        };
+        while let Err(error) =
+            self.facts.change(|view| Ok(((), meta::member_change(view, &row)?.into_iter().collect()))).await
+        {
+            tracing::debug!(%error, "the own member row could not be written; trying again");
+            clock::sleep(Duration::from_millis(500)).await;
+        }
+    }
+
+    /// Replicas whose log is damaged give up their ids; others are issued in their place.
+    async fn replace_damaged(&self) {
+        let mut view = self.directory.watch_view();
+        if view.wait_for(|view| view.grid.is_some()).await.is_err() {
+            return;
+        }
+        // Ids that were given up in an earlier life may still wait for their replacement.
+        let given_up = self.log.tombstones();
+        let waiting: Vec<_> = self.directory.view().held_by(self.id()).filter(|key| given_up.contains(key)).collect();
+        let lost: BTreeSet<_> = self.recovery.damaged.iter().copied().chain(waiting).collect();
+        for (group, replica) in lost.into_iter().filter(|(group, _)| *group != GroupId::META) {
+            tracing::warn!(%group, replica, "a replica's log is damaged; it is replaced under a new id");
+            self.replace(group, replica).await;
+        }
+    }
+
+    /// Gives a lost replica's id up, and has another issued in its place; tries until it is so.
+    async fn replace(&self, group: GroupId, replica: ReplicaId) {
+        loop {
+            let given_up = self.hosting.give_up(group, replica).await;
+            let replaced = self.facts.change(|view| {
+                let replacement = meta::replacement(view, group, replica)?;
+                Ok(((), replacement.map(|replacement| replacement.changes).unwrap_or_default()))
+            });
+            match given_up.and(replaced.await) {
+                Ok(()) => return,
+                Err(error) => {
+                    tracing::warn!(%group, %error, "a damaged replica could not be replaced yet");
+                    clock::sleep(Duration::from_secs(1)).await;
+                }
+            }
+        }
+    }
+}

@@ -4,8 +4,13 @@
 mod common;
 
 use common::{PATIENCE, start_peer, start_three};
-use keystead::node::GridService;
-use keystead::types::{KeyCodec, Value, ValueCodec};
+use keystead::Grid;
+use keystead::client::{CallOptions, Client};
+use keystead::clock;
+use keystead::node::{GridService, MemberState, PartitionInfo};
+use keystead::types::{KeyCodec, Op, ReadLevel, ReplyBody, Value, ValueCodec};
+use std::path::Path;
+use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_peers_form_a_grid_and_keep_what_they_acknowledge() {
@@ -38,4 +43,133 @@ async fn three_peers_form_a_grid_and_keep_what_they_acknowledge() {
     for peer in peers {
         peer.shutdown().await;
     }
+}
+
+async fn fill(client: &Client, map: &str, count: usize) {
+    client.create_map(map, KeyCodec::Utf8, ValueCodec::Utf8, 0).await.expect("creates");
+    for i in 0..count {
+        client.put(map, format!("k{i}"), Value::utf8(format!("value-to-be-found-{i}"))).await.expect("puts");
+    }
+}
+
+async fn check(client: &Client, map: &str, count: usize) {
+    for i in 0..count {
+        let found = client.get(map, format!("k{i}")).await.expect("gets").expect("is there");
+        assert_eq!(found.value, Value::utf8(format!("value-to-be-found-{i}")));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_joiner_is_a_member_that_forwards() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (mut seeds, peers) = start_three(dir.path(), 4).await;
+    let before = peers[0].client().await.expect("connects");
+    fill(&before, "m", 10).await;
+    seeds.extend(common::addresses(&common::free_ports(1)));
+    let joiner = start_peer(&seeds, 3, dir.path(), 4).await;
+    joiner.wait_ready(PATIENCE).await.expect("serves");
+    let members = joiner.node().members().await.expect("members");
+    assert_eq!(members.len(), 4, "{members:?}");
+    let own = members.iter().find(|member| member.name == "n4").expect("the joiner");
+    assert_eq!((own.replicas, own.state), (0, MemberState::Alive));
+
+    // Through the joiner alone, without going to the leader: it forwards.
+    let read = |key: &str| {
+        let op = Op::Get { map: "m".into(), key: key.to_owned().into() };
+        let request = keystead::types::Request {
+            affinity: None,
+            op,
+            read: ReadLevel::Linearizable,
+            ack: Default::default(),
+            stamp: None,
+            deadline_ms: 10_000,
+        };
+        let node = joiner.node().clone();
+        async move { node.execute(request, 0).await.expect("is forwarded") }
+    };
+    let reply = read("k3").await;
+    assert_eq!(reply.served.hops, 1);
+    assert!(matches!(reply.body, ReplyBody::Entry(Some(entry)) if entry.value == Value::utf8("value-to-be-found-3")));
+    joiner.shutdown().await;
+    for peer in peers {
+        peer.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_local_read_names_its_applied_index() {
+    let peer = Grid::builder().listen("127.0.0.1:0").partitions(2).memory().start().await.expect("starts");
+    peer.wait_ready(PATIENCE).await.expect("serves");
+    let client = peer.client().await.expect("connects");
+    fill(&client, "m", 3).await;
+    let options = CallOptions { read: ReadLevel::Local, ..CallOptions::default() };
+    let reply = client.execute(Op::Get { map: "m".into(), key: "k1".into() }, options).await.expect("reads");
+    assert!(reply.served.applied > 0 && reply.served.term == 0, "{:?}", reply.served);
+    let partitions = peer.node().partitions().await.expect("partitions");
+    assert!(partitions.iter().all(|partition| partition.under_replicated == 2), "one peer cannot hold three replicas");
+    peer.shutdown().await;
+}
+
+/// Changes one byte of an entry in the log, below what had been durable.
+fn damage(data: &Path) {
+    let needle = b"value-to-be-found-7";
+    let log = data.join("log");
+    let mut hit = false;
+    for entry in std::fs::read_dir(&log).expect("the log's directory") {
+        let path = entry.expect("an entry").path();
+        let mut bytes = std::fs::read(&path).expect("a segment");
+        if let Some(at) = bytes.windows(needle.len()).position(|window| window == needle) {
+            bytes[at] ^= 0x40;
+            std::fs::write(&path, &bytes).expect("writes");
+            hit = true;
+        }
+    }
+    assert!(hit, "the entry is in the log");
+}
+
+async fn partitions_when(peer: &Grid, what: &str, holds: impl Fn(&[PartitionInfo]) -> bool) -> Vec<PartitionInfo> {
+    let until = clock::Instant::now() + PATIENCE;
+    loop {
+        let partitions = peer.node().partitions().await.unwrap_or_default();
+        if holds(&partitions) {
+            return partitions;
+        }
+        assert!(clock::Instant::now() < until, "{what}: {partitions:?}");
+        clock::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_replica_is_replaced_on_its_own_node_under_a_new_id() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (seeds, mut peers) = start_three(dir.path(), 2).await;
+    fill(&peers[0].client().await.expect("connects"), "m", 40).await;
+    let before = peers[0].node().partitions().await.expect("partitions");
+    let ids = |partitions: &[PartitionInfo]| -> Vec<u64> {
+        partitions.iter().flat_map(|partition| partition.replicas.iter().map(|replica| replica.replica)).collect()
+    };
+    peers.remove(1).shutdown().await;
+    damage(&dir.path().join("n2"));
+    let back = start_peer(&seeds, 1, dir.path(), 2).await;
+    let replaced = |partitions: &[PartitionInfo]| !partitions.is_empty() && ids(partitions) != ids(&before);
+    let after = partitions_when(&peers[0], "the placement names a new id", replaced).await;
+    let changed = ids(&after).iter().zip(ids(&before)).filter(|(new, old)| *new != old).count();
+    assert_eq!(changed, 1, "only the damaged replica is replaced: {before:?} {after:?}");
+    back.wait_ready(PATIENCE).await.expect("serves again");
+
+    // It votes under its new id: with another peer gone, the grid still works.
+    let new_id = ids(&after).into_iter().max().expect("an id");
+    let group = after.iter().find(|partition| partition.replicas.iter().any(|replica| replica.replica == new_id));
+    let group = group.expect("its partition").id.group();
+    let until = clock::Instant::now() + PATIENCE;
+    while !peers.iter().chain([&back]).any(|peer| peer.node().votes_in(group).contains(&new_id)) {
+        assert!(clock::Instant::now() < until, "the new replica never votes");
+        clock::sleep(Duration::from_millis(50)).await;
+    }
+    peers.remove(0).shutdown().await;
+    let client = back.client().await.expect("connects");
+    check(&client, "m", 40).await;
+    client.put("m", "after", Value::utf8("x")).await.expect("puts");
+    back.shutdown().await;
+    peers.remove(0).shutdown().await;
 }

@@ -117,7 +117,7 @@ fn apply(state: &mut State, op: &Op) -> Result<ReplyBody> {
     }
     let entry = |state: &State, map: &String, key: &Bytes| state.entries.get(&(map.clone(), key.clone())).cloned();
     Ok(match op {
-        Op::Transact { .. } => return Err(Error::internal("the fake grid has no transactions")),
+        Op::Transact { .. } => return Err(Error::new(Code::InvalidRequest, "clients send no such operation")),
         Op::Get { map, key } => ReplyBody::Entry(entry(state, map, key)),
         Op::GetMany { map, keys } => ReplyBody::Entries(keys.iter().map(|key| entry(state, map, key)).collect()),
         Op::Put { map, key, value, condition } => {
@@ -159,7 +159,6 @@ fn apply(state: &mut State, op: &Op) -> Result<ReplyBody> {
             state.entries.insert((map.clone(), key.clone()), StoredValue { revision: state.revision, value });
             ReplyBody::Number { value: number + delta, revision: state.revision }
         }
-        Op::Transact { .. } => return Err(Error::new(Code::InvalidRequest, "clients send no such operation")),
         Op::Task { name, payload, .. } if name == "echo" => ReplyBody::Task(payload.clone()),
         Op::Task { name, .. } => return Err(Error::new(Code::NoSuchTask, format!("there is no task \"{name}\""))),
     })

@@ -11,6 +11,7 @@ mod demo;
 mod entries;
 mod grid;
 mod output;
+mod signals;
 mod start;
 mod task;
 

@@ -2,13 +2,13 @@
 
 use super::args::StartArgs;
 use super::demo::exit_with_parent;
+use super::signals::Signals;
 use crate::clock::SystemThreads;
 use crate::config::{NodeConfig, Options};
-use crate::error::{Code, Error, Result};
+use crate::error::Result;
 use crate::grid::Grid;
 use crate::node::{Ended, GridService};
 use std::time::Duration;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// The configuration that the arguments, the variables and the file give together.
 pub(super) fn configuration(args: StartArgs, variable: &dyn Fn(&str) -> Option<String>) -> Result<NodeConfig> {
@@ -61,12 +61,12 @@ async fn serve(config: NodeConfig) -> Result<()> {
     let mut stop = Signals::new()?;
     tokio::select! {
         biased;
-        () = stop.wait() => {}
+        _ = stop.wait() => {}
         ended = grid.ended() => return failed(ended),
         () = report_ready(&grid, &config.name) => {
             tokio::select! {
                 biased;
-                () = stop.wait() => {}
+                _ = stop.wait() => {}
                 ended = grid.ended() => return failed(ended),
             }
         }
@@ -92,28 +92,5 @@ fn failed(ended: Ended) -> Result<()> {
     match ended {
         Ended::Failed(error) => Err(error),
         Ended::Stopped => Ok(()),
-    }
-}
-
-/// The signals that stop a peer.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Self> {
-        let listen = |kind| {
-            signal(kind).map_err(|error| Error::new(Code::Internal, format!("no signals can be heard: {error}")))
-        };
-        Ok(Signals { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
-    }
-
-    async fn wait(&mut self) {
-        tokio::select! {
-            biased;
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
     }
 }

@@ -1,10 +1,11 @@
-//! `task`.
+//! `task`: runs a task beside its key and prints its answer.
 
 use super::args::TaskArgs;
 use super::output;
 use crate::client::Client;
+use crate::compute::rolling_total;
 use crate::error::{Code, Error, Result};
-use crate::types::{TaskPayload, Value, ValueCodec};
+use crate::types::{KeyCodec, TaskPayload, Value, ValueCodec};
 use bytes::Bytes;
 use serde_json::json;
 use std::io::Write;
@@ -14,7 +15,16 @@ pub(super) async fn task(client: &Client, args: &TaskArgs, out: &mut (dyn Write 
         Error::new(Code::InvalidConfig, format!("the payload is not JSON: {error}")).at("--payload")
     })?;
     let payload = TaskPayload { codec: ValueCodec::Json, data: Bytes::copy_from_slice(args.payload.as_bytes()) };
-    let answer = client.task(&args.name, &args.key, payload).await?;
+    let mut answer = client.task(&args.name, &args.key, payload.clone()).await;
+    let missing = answer.as_ref().is_err_and(|error| error.code == Code::NoSuchMap);
+    if let Some(map) = map_of_rolling_total(args).filter(|_| missing) {
+        // As the first put creates its map, the first event creates that of its sub-windows.
+        client.create_map(&map, KeyCodec::Utf8, ValueCodec::Msgpack, 1).await?;
+        // The leader has heard of it when it answers a read of it.
+        client.get(&map, &args.key).await?;
+        answer = client.task(&args.name, &args.key, payload).await;
+    }
+    let answer = answer?;
     let value = Value { codec: answer.payload.codec, schema: 0, data: answer.payload.data };
     let shown = output::value_json(&value);
     if args.connection.json {
@@ -22,4 +32,10 @@ pub(super) async fn task(client: &Client, args: &TaskArgs, out: &mut (dyn Write 
         return output::json(out, &output::with(fields, output::served(&answer.served, true)));
     }
     output::json(out, &shown)
+}
+
+/// The map that an event of `rolling-total` names; `None` for other tasks.
+fn map_of_rolling_total(args: &TaskArgs) -> Option<String> {
+    let event: rolling_total::Input = serde_json::from_str(&args.payload).ok()?;
+    (args.name == rolling_total::NAME).then_some(event.map)
 }

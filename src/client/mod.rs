@@ -16,12 +16,14 @@ mod many;
 mod ops;
 mod peers;
 mod results;
+mod typed;
 
 #[cfg(test)]
 mod tests;
 
 pub use config::ClientConfig;
 pub use results::{CallOptions, Conditional, Deleted, Number, TaskAnswer, Written};
+pub use typed::{MapKey, TypedMap};
 
 use crate::clock::{self, Instant, Random, SystemRandom};
 use crate::error::{Code, Error, Result};

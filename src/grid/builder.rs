@@ -11,7 +11,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::path::PathBuf;
 use std::sync::Arc;
+use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
+
+type Adjust = Box<dyn FnOnce(&mut NodeSettings) + Send>;
 
 /// Describes an embedded peer.
 pub struct GridBuilder {
@@ -19,7 +22,7 @@ pub struct GridBuilder {
     registry: Result<Registry>,
     ports: Option<Ports>,
     temporary: bool,
-    adjust: Option<Box<dyn FnOnce(&mut NodeSettings) + Send>>,
+    adjust: Option<Adjust>,
 }
 
 impl Default for GridBuilder {
@@ -163,7 +166,7 @@ impl GridBuilder {
             },
             None => None,
         };
-        Ok(Grid { node, ports, http, stop_http, _directory: directory })
+        Ok(Grid { node, ports, http, stop_http, own_client: OnceCell::new(), _directory: directory })
     }
 }
 

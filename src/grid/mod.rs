@@ -5,12 +5,15 @@ mod builder;
 
 pub use builder::GridBuilder;
 
-use crate::client::{Client, ClientConfig};
+use crate::client::{Client, ClientConfig, MapKey, TypedMap};
 use crate::compute;
 use crate::error::Result;
 use crate::node::{Ended, GridService, Node, Ports};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 /// A running peer, embedded.
@@ -19,6 +22,8 @@ pub struct Grid {
     ports: Ports,
     http: Option<String>,
     stop_http: CancellationToken,
+    /// The client behind maps and tasks, connected when it is first used.
+    own_client: OnceCell<Client>,
     /// Kept so that a temporary data directory lives as long as the peer.
     _directory: Option<tempfile::TempDir>,
 }
@@ -64,6 +69,35 @@ impl Grid {
             .random(self.ports.random.clone())
             .connect(vec![self.address().to_owned()])
             .await
+    }
+
+    async fn own_client(&self) -> Result<&Client> {
+        compute::refuse_inside_task("a request to the grid")?;
+        self.own_client.get_or_try_init(|| self.client()).await
+    }
+
+    /// A map of typed keys and values; created if there is none.
+    ///
+    /// # Errors
+    /// As [`TypedMap::open`] and [`Grid::client`].
+    pub async fn map<K, V>(&self, name: &str) -> Result<TypedMap<K, V>>
+    where
+        K: MapKey + ?Sized,
+        V: Serialize + DeserializeOwned,
+    {
+        TypedMap::open(self.own_client().await?.clone(), name).await
+    }
+
+    /// Runs a task beside its key, wherever that is led.
+    ///
+    /// # Errors
+    /// As [`Client::submit`] and [`Grid::client`].
+    pub async fn submit<In, Out>(&self, name: &str, key: impl AsRef<[u8]>, input: &In) -> Result<Out>
+    where
+        In: Serialize,
+        Out: DeserializeOwned,
+    {
+        self.own_client().await?.submit(name, key, input).await
     }
 
     /// Waits for the end of the peer's life, by failure or [`Grid::shutdown`].

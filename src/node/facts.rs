@@ -20,6 +20,9 @@ const WRITE_TIME: Duration = Duration::from_secs(5);
 /// How often a change is worked out again when another came first.
 const ATTEMPTS: usize = 20;
 
+/// How long the meta group's replica is looked for again while it is being started.
+const RESTART_WAIT: Duration = Duration::from_millis(50);
+
 /// All of the meta group's rows lie in the slot of the empty affinity.
 const AFFINITY: Bytes = Bytes::from_static(b"");
 
@@ -36,18 +39,27 @@ impl Facts {
         Facts { directory, router, hosting }
     }
 
-    /// Rebuilds the view whenever the meta group's replica here has applied something; ends with it.
+    /// Rebuilds the view whenever the meta group's replica here has applied something.
     pub async fn follow(&self) {
         loop {
-            let Some(meta) = self.hosting.get(GroupId::META) else { return };
+            let Some(meta) = self.hosting.get(GroupId::META) else {
+                clock::sleep(RESTART_WAIT).await;
+                continue;
+            };
             let mut applied = meta.state.applied_index();
-            loop {
+            let state = Arc::downgrade(&meta.state);
+            drop(meta);
+            while let Some(state) = state.upgrade() {
                 applied.borrow_and_update();
-                match read_view(&meta.state) {
-                    Ok(view) if view != *self.directory.view() => self.directory.set_view(view),
+                match read_view(&state) {
+                    // A replica that starts anew has less than was known: that is no news.
+                    Ok(view) if view.version >= self.directory.view().version && view != *self.directory.view() => {
+                        self.directory.set_view(view);
+                    }
                     Ok(_) => {}
                     Err(error) => tracing::error!(%error, "the local copy of the grid's facts cannot be read"),
                 }
+                drop(state);
                 if applied.changed().await.is_err() {
                     break;
                 }

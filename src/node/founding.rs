@@ -9,13 +9,15 @@ use crate::clock::{self, Random, ThreadKind, Threads, WallClock, run_on};
 use crate::error::{Code, Error, Result};
 use crate::meta::{Founder, FoundingRecord, founder_list};
 use crate::net::peer::{Lane, PeerTransport};
-use crate::types::{GridId, GroupId};
+use crate::types::{GridId, GroupId, ReplicaId};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// How long one question to a seed may take.
 const ASK: Duration = Duration::from_millis(1500);
+/// How long it may take to be taken in.
+const JOIN_TIME: Duration = Duration::from_secs(10);
 /// Between two rounds of questions.
 const ROUND: Duration = Duration::from_millis(200);
 /// How often a waiting node says what it waits for, in rounds.
@@ -211,21 +213,51 @@ impl Founding {
             }
             None => {}
         }
-        let join = Join { hello: self.hello(), incarnation: identity.incarnation.0 };
-        let payload = wire::encode(&join)?;
-        let time = Duration::from_secs(10);
-        let call = self.transport.call_address(seed, Lane::Control, GroupId::META, kind::JOIN, payload, time).await;
-        let welcome: Welcome = match call {
-            Ok((_, answer)) => wire::decode(&answer)?,
+        let welcome = match self.ask_in(seed, None).await {
+            Ok(welcome) => welcome,
             Err(error) => return Ok(format!("{seed} could not take this peer in ({})", error.what)),
         };
+        self.settle_in(welcome).await?;
+        Ok("joined".to_owned())
+    }
+
+    async fn ask_in(&self, address: &str, lost: Option<ReplicaId>) -> Result<Welcome> {
+        let join = Join { hello: self.hello(), incarnation: self.directory.identity().incarnation.0, lost };
+        let payload = wire::encode(&join)?;
+        let call = self.transport.call_address(address, Lane::Control, GroupId::META, kind::JOIN, payload, JOIN_TIME);
+        wire::decode(&call.await?.1)
+    }
+
+    async fn settle_in(&self, welcome: Welcome) -> Result<()> {
         let _one = self.changing.lock().await;
         let mut identity = self.directory.identity();
         identity.record = Some(welcome.record);
         identity.meta_replica = Some(welcome.meta_replica);
         identity.founded = true;
-        self.save(identity).await?;
-        Ok("joined".to_owned())
+        self.save(identity).await
+    }
+
+    /// Gets a new id for this node's replica of the meta group, whose log is lost, from any peer
+    /// that answers; waits until one does.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn replace_meta_replica(&self, lost: ReplicaId) -> Result<()> {
+        loop {
+            let mut addresses: Vec<String> = self.directory.live().values().map(|peer| peer.address.clone()).collect();
+            addresses.extend(
+                self.directory.identity().record.iter().flat_map(|record| {
+                    record.founders.iter().map(|founder| founder.address.clone()).collect::<Vec<_>>()
+                }),
+            );
+            for address in addresses.iter().filter(|address| **address != self.settings.address) {
+                match self.ask_in(address, Some(lost)).await {
+                    Ok(welcome) => return self.settle_in(welcome).await,
+                    Err(error) => tracing::debug!(%error, address, "no new id for the meta replica yet"),
+                }
+            }
+            clock::sleep(ROUND).await;
+        }
     }
 
     /// The first founder's part: the record, to be acknowledged by all.

@@ -250,14 +250,19 @@ impl Node {
         let place = record.founders.iter().position(|founder| founder.node == identity.node);
         // The founders' replicas of the meta group are numbered in the record's order.
         let founding_replica = place.map(|place| place as u64 + 1);
-        let Some(replica) = identity.meta_replica.or(founding_replica) else {
+        let Some(mut replica) = identity.meta_replica.or(founding_replica) else {
             return Err(Error::internal("a member that neither founded nor joined"));
         };
-        if self.recovery.damaged.contains(&(GroupId::META, replica)) {
+        let lost = |replica| {
+            let key = (GroupId::META, replica);
+            self.recovery.damaged.contains(&key) || self.recovery.tombstoned.contains(&key)
+        };
+        if lost(replica) {
+            tracing::warn!(replica, "the log of this peer's replica of the meta group is damaged; it is replaced");
             self.hosting.give_up(GroupId::META, replica).await?;
-            let remedy = "start it with an empty data directory: it joins as a new node";
-            let what = "the log of this peer's replica of the meta group is damaged";
-            return Err(Error::new(Code::CorruptLog, what).remedy(remedy));
+            self.founding.replace_meta_replica(replica).await?;
+            let replaced = self.directory.identity().meta_replica;
+            replica = replaced.ok_or_else(|| Error::internal("a replacement without an id"))?;
         }
         let meta = self.hosting.ensure(GroupId::META, replica).await?;
         if place == Some(0) && identity.meta_replica.is_none() {
@@ -331,7 +336,11 @@ impl Node {
         if view.wait_for(|view| view.grid.is_some()).await.is_err() {
             return;
         }
-        for (group, replica) in self.recovery.damaged.iter().copied().filter(|(group, _)| *group != GroupId::META) {
+        // Ids that were given up in an earlier life may still wait for their replacement.
+        let given_up = self.log.tombstones();
+        let waiting: Vec<_> = self.directory.view().held_by(self.id()).filter(|key| given_up.contains(key)).collect();
+        let lost: std::collections::BTreeSet<_> = self.recovery.damaged.iter().copied().chain(waiting).collect();
+        for (group, replica) in lost.into_iter().filter(|(group, _)| *group != GroupId::META) {
             tracing::warn!(%group, replica, "a replica's log is damaged; it is replaced under a new id");
             loop {
                 let given_up = self.hosting.give_up(group, replica).await;
@@ -374,6 +383,12 @@ impl Node {
         }
         self.log.shutdown().await;
         self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    /// The replicas that vote in a group, as the replica here knows; empty without one.
+    pub fn votes_in(&self, group: GroupId) -> Vec<crate::types::ReplicaId> {
+        let hosted = self.hosting.get(group);
+        hosted.map(|hosted| hosted.group.status().voters.keys().copied().collect()).unwrap_or_default()
     }
 
     /// Timing of housekeeping, for tests.

@@ -138,6 +138,20 @@ impl Hosting {
         Ok(Hosted { group: started, state, executor })
     }
 
+    /// Starts a replica again whose group has stopped by itself, after the disk was full, say.
+    ///
+    /// # Errors
+    /// As [`Hosting::ensure`].
+    pub async fn restart(&self, group: GroupId) -> Result<()> {
+        let _one = self.changing.lock().await;
+        let Some(hosted) = self.get(group).filter(|hosted| hosted.group.has_stopped()) else { return Ok(()) };
+        let replica = hosted.group.replica();
+        self.stop(group).await;
+        let hosted = Arc::new(self.start(group, replica).await?);
+        self.hosted.write().unwrap_or_else(PoisonError::into_inner).insert(group, hosted);
+        Ok(())
+    }
+
     async fn stop(&self, group: GroupId) {
         let hosted = self.hosted.write().unwrap_or_else(PoisonError::into_inner).remove(&group);
         if let Some(hosted) = hosted {

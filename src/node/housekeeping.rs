@@ -65,6 +65,13 @@ impl Housekeeper {
             };
             let pinning = self.hosting.parts.log.pinning();
             for (group, hosted) in self.hosting.all() {
+                if unfit.is_none() && hosted.group.has_stopped() {
+                    tracing::warn!(%group, "a replica had stopped; it is started again");
+                    if let Err(error) = self.hosting.restart(group).await {
+                        tracing::error!(%group, %error, "a replica could not be started again");
+                    }
+                    continue;
+                }
                 let pinned = pinning.contains(&(group, hosted.group.replica()));
                 self.checkpoint(group, &hosted, pinned).await;
                 if !hosted.leadership().is_me {

@@ -84,6 +84,14 @@ impl PeerCalls {
             extra: Default::default(),
         };
         self.facts.change(|view| Ok(((), meta::member_change(view, &row)?.into_iter().collect()))).await?;
+        if let Some(lost) = join.lost {
+            self.facts
+                .change(|view| {
+                    let replacement = meta::replacement(view, GroupId::META, lost)?;
+                    Ok(((), replacement.map(|replacement| replacement.changes).unwrap_or_default()))
+                })
+                .await?;
+        }
         let mut view = directory.watch_view();
         let placed = |view: &Arc<meta::MetaView>| {
             let held = view.held_by(node).find(|(group, _)| *group == GroupId::META);

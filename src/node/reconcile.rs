@@ -72,6 +72,11 @@ impl Reconciler {
         if let Some((id, node)) = learners.add.first() {
             return hosted.group.add_learner(*id, *node).await;
         }
+        let gone: BTreeSet<ReplicaId> =
+            learners.remove.into_iter().filter(|id| status.learners.contains_key(id)).collect();
+        if !gone.is_empty() {
+            return hosted.group.remove_learners(gone).await;
+        }
         let replicas = view.replicas(GroupId::META);
         self.voters(hosted, &status, replicas.iter().map(|(id, _)| *id).collect()).await
     }

@@ -203,7 +203,9 @@ impl Router {
                 Ok(reply) => return Ok(reply),
                 Err(error) => error,
             };
-            if hops > 0 || error.code.retry() == Retry::Never {
+            // What only the session's owner can mend goes back to it at once.
+            let owners = matches!(error.code, Code::ResendFrom | Code::SessionFull | Code::ClockAhead);
+            if hops > 0 || error.code.retry() == Retry::Never || (owners && !simple) {
                 return Err(error);
             }
             if !repeatable && matches!(error.code, Code::OutcomeUnknown | Code::DeadlineExceeded) {

@@ -57,6 +57,8 @@ pub struct Join {
     pub hello: Hello,
     /// Its present life.
     pub incarnation: u64,
+    /// For a member: its replica of the meta group that lost its log, to be replaced.
+    pub lost: Option<ReplicaId>,
 }
 
 /// What a new member needs to begin.

@@ -303,6 +303,11 @@ impl Group {
         self.raft.trigger().purge_log(upto).await.map_err(|error| fatal(self.group, error))
     }
 
+    /// Whether it has stopped by itself: its log or state failed.
+    pub fn has_stopped(&self) -> bool {
+        self.raft.metrics().borrow_watched().running_state.is_err()
+    }
+
     /// Where the group stands.
     pub fn status(&self) -> GroupStatus {
         let metrics = self.raft.metrics();

@@ -30,6 +30,7 @@ pub(super) use parent::exit_with_parent;
 
 use super::args::DemoArgs;
 use super::output::{json, print};
+use super::signals::Signals;
 use crate::client::{Client, ClientConfig};
 use crate::clock::{self, Instant};
 use crate::error::{Code, Error, Result};
@@ -53,6 +54,8 @@ const EVENT_DEADLINE: Duration = Duration::from_secs(30);
 const FORMED_WITHIN: Duration = Duration::from_secs(60);
 /// Pause between two looks at the partitions.
 const LOOK: Duration = Duration::from_millis(100);
+/// Keys enough for some to lie with each peer.
+const KEYS_EVERYWHERE: usize = 256;
 /// Final questions in flight.
 const FINAL_AT_ONCE: usize = 256;
 
@@ -64,10 +67,11 @@ const FINAL_AT_ONCE: usize = 256;
 pub(super) async fn demo(args: &DemoArgs, out: &mut (dyn Write + Send)) -> Result<()> {
     let events = events(args)?;
     let output = args.output.as_deref().map(Output::create).transpose()?;
+    let mut signals = Signals::new()?;
     let mut peers = Peers::start()?;
     let ran = tokio::select! {
         biased;
-        signal = interrupted() => Err(signal),
+        signal = signals.wait() => Err(stopped_by(signal)),
         ran = run(&peers, &events, args.rate) => ran,
     };
     peers.stop();
@@ -76,7 +80,15 @@ pub(super) async fn demo(args: &DemoArgs, out: &mut (dyn Write + Send)) -> Resul
         output.write(&events, &drive.outcomes)?;
     }
     show(args, &drive, &figures, out)?;
-    if figures.agrees { Ok(()) } else { Err(Error::internal(report::sentence(&figures))) }
+    if figures.agrees { Ok(()) } else { Err(disagreement(&figures)) }
+}
+
+fn stopped_by(signal: &str) -> Error {
+    Error::new(Code::ShuttingDown, format!("the demo was stopped by {signal}")).remedy("run it again")
+}
+
+fn disagreement(figures: &Figures) -> Error {
+    Error::internal(report::sentence(figures)).remedy("please report this, with the input and the figures")
 }
 
 fn events(args: &DemoArgs) -> Result<Vec<Event>> {
@@ -93,31 +105,6 @@ fn events(args: &DemoArgs) -> Result<Vec<Event>> {
     Ok(events)
 }
 
-/// Ends when the process is told to stop.
-async fn interrupted() -> Error {
-    let name = match stop_signal().await {
-        Ok(name) => name,
-        // Without signals the demo can still run to its end.
-        Err(_) => std::future::pending().await,
-    };
-    Error::new(Code::ShuttingDown, format!("the demo was stopped by {name}")).remedy("run it again")
-}
-
-#[cfg(unix)]
-async fn stop_signal() -> std::io::Result<&'static str> {
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-    tokio::select! {
-        biased;
-        interrupted = tokio::signal::ctrl_c() => interrupted.map(|()| "Ctrl-C"),
-        _ = terminate.recv() => Ok("SIGTERM"),
-    }
-}
-
-#[cfg(not(unix))]
-async fn stop_signal() -> std::io::Result<&'static str> {
-    tokio::signal::ctrl_c().await.map(|()| "Ctrl-C")
-}
-
 async fn run(peers: &Peers, events: &[Event], rate: u64) -> Result<(Drive, Figures)> {
     peers.wait_ready().await?;
     let config = ClientConfig {
@@ -128,11 +115,12 @@ async fn run(peers: &Peers, events: &[Event], rate: u64) -> Result<(Drive, Figur
     };
     let client = Client::connect(peers.addresses(), config).await?;
     wait_formed(&client).await?;
-    client.create_map(MAP, KeyCodec::Utf8, ValueCodec::Msgpack, 1).await?;
+    create_map(&client).await?;
+    let before = StateReads::sum(peers, StateReads::none()).await;
     let drive = drive(&client, peers, events, rate).await?;
     let last = final_questions(events);
     let answers = ask_finally(&client, &last).await?;
-    let reads = StateReads::sum(peers, drive.kill.reads).await;
+    let reads = StateReads::sum(peers, drive.kill.reads).await.since(before);
     let figures = figures::figures(&drive, last.len(), verdict(events, &drive, &last, &answers), reads);
     Ok((drive, figures))
 }
@@ -155,6 +143,14 @@ async fn wait_formed(client: &Client) -> Result<()> {
         }
         clock::sleep(LOOK).await;
     }
+}
+
+/// Creates the map and waits until those who lead have heard of it: unlike a task, a read of a map
+/// waits for it there.
+async fn create_map(client: &Client) -> Result<()> {
+    client.create_map(MAP, KeyCodec::Utf8, ValueCodec::Msgpack, 1).await?;
+    let keys: Vec<String> = (0..KEYS_EVERYWHERE).map(|number| number.to_string()).collect();
+    client.get_many(MAP, &keys).await.map(|_| ())
 }
 
 /// For each customer an event that adds nothing, at the time of the last one: its answer tells

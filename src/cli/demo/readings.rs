@@ -26,9 +26,20 @@ impl StateReads {
         StateReads { remote: sum(self.remote, other.remote), local: sum(self.local, other.local) }
     }
 
-    /// The sum over the peers that live and the one that was killed, as far as it was read.
-    pub(super) async fn sum(peers: &Peers, killed: StateReads) -> Self {
-        let mut sum = killed;
+    /// What came on top of an earlier reading.
+    pub(super) fn since(self, earlier: StateReads) -> Self {
+        let difference = |now: Option<u64>, then: Option<u64>| Some(now?.saturating_sub(then?));
+        StateReads { remote: difference(self.remote, earlier.remote), local: difference(self.local, earlier.local) }
+    }
+
+    /// Nothing read: where a sum begins.
+    pub(super) fn none() -> Self {
+        StateReads { remote: Some(0), local: Some(0) }
+    }
+
+    /// The sum over the peers that live and `others`, what a killed peer had read.
+    pub(super) async fn sum(peers: &Peers, others: StateReads) -> Self {
+        let mut sum = others;
         for name in peers.alive() {
             sum = sum.plus(StateReads::from_counters(peers.counters(&name, READ_COUNTERS).await));
         }
@@ -45,5 +56,8 @@ mod tests {
         let all = StateReads::from_counters([Some(0), Some(5)]);
         assert_eq!(all.plus(all), StateReads { remote: Some(0), local: Some(10) });
         assert_eq!(all.plus(StateReads::default()), StateReads::default());
+        assert_eq!(all.since(StateReads::none()), all);
+        assert_eq!(StateReads::from_counters([Some(3), Some(9)]).since(all).local, Some(4));
+        assert_eq!(all.since(StateReads::default()), StateReads::default());
     }
 }

@@ -249,10 +249,10 @@ impl Run {
                     return (Err(Error::new(Code::NoSuchMap, what)), Vec::new());
                 }
             };
-            if let Some(value) = &write.value {
-                if let Err(error) = operations::check_entry(&map, &write.key, value) {
-                    return (Err(error), Vec::new());
-                }
+            if let Some(value) = &write.value
+                && let Err(error) = operations::check_entry(&map, &write.key, value)
+            {
+                return (Err(error), Vec::new());
             }
             let revision = self.revision + 1;
             let value = write.value.map(|value| StoredValue { revision, value }.encode());

@@ -64,8 +64,9 @@ fn named(scenario: &str) -> anyhow::Result<Scenario> {
     match scenario {
         "gossip" => Ok(scenario::gossip),
         "grid" => Ok(scenario::grid),
+        "lying-disks" => Ok(scenario::grid_on_lying_disks),
         "log" => Ok(scenario::log),
-        other => bail!("there is no scenario {other:?}; there are: grid, gossip, log"),
+        other => bail!("there is no scenario {other:?}; there are: grid, gossip, log, lying-disks"),
     }
 }
 

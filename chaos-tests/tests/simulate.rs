@@ -1,4 +1,4 @@
-//! The binary runs seeds, each twice in processes of their own, and says how many passed.
+//! The binary runs seeds in processes of their own, and says how many passed.
 
 use std::process::{Command, Output};
 
@@ -6,12 +6,47 @@ fn simulate(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_chaos-tests")).arg("simulate").args(arguments).output().expect("it starts")
 }
 
-#[test]
-fn twenty_seeds_pass_and_replay_themselves() {
-    let output = simulate(&["--seeds", "0..20", "--twice"]);
+fn assert_passes(arguments: &[&str], seeds: u32) {
+    let output = simulate(arguments);
     let printed = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{printed}");
-    assert!(printed.ends_with("20 passed, 0 failed\n"), "{printed}");
+    assert!(printed.ends_with(&format!("{seeds} passed, 0 failed\n")), "{printed}");
+}
+
+#[test]
+fn twenty_grids_keep_their_promises() {
+    assert_passes(&["--seeds", "0..20"], 20);
+}
+
+#[test]
+fn a_grid_replays_from_its_seed() {
+    assert_passes(&["--seeds", "20..23", "--twice"], 3);
+}
+
+#[test]
+fn gossip_and_log_pass_and_replay_from_their_seeds() {
+    for scenario in ["gossip", "log"] {
+        assert_passes(&["--scenario", scenario, "--seeds", "0..8", "--twice"], 8);
+    }
+}
+
+#[test]
+fn another_seed_gives_another_trace() {
+    let digest = |seeds: &str| {
+        let output = simulate(&["--scenario", "gossip", "--seeds", seeds, "--trace"]);
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        printed.lines().find_map(|line| line.split_once("trace ").map(|(_, digest)| digest.to_owned())).expect("told")
+    };
+    assert_eq!(digest("1..2"), digest("1..2"));
+    assert_ne!(digest("1..2"), digest("2..3"));
+}
+
+#[test]
+fn disks_that_lie_are_found_out() {
+    let output = simulate(&["--scenario", "lying-disks", "--seeds", "0..6"]);
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{printed}");
+    assert!(printed.contains("FAILED") && printed.contains("replay: cargo run -p chaos-tests --release"), "{printed}");
 }
 
 #[test]

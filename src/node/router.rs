@@ -194,6 +194,7 @@ impl Router {
         let repeatable = request.op.is_read() || request.stamp.is_some();
         let mut pause = Duration::from_millis(5);
         let mut asked = 0;
+        let maps_known_by = Instant::now() + MAP_WAIT;
         loop {
             let left = expires.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -205,7 +206,10 @@ impl Router {
             };
             // What only the session's owner can mend goes back to it at once.
             let owners = matches!(error.code, Code::ResendFrom | Code::SessionFull | Code::ClockAhead);
-            if hops > 0 || error.code.retry() == Retry::Never || (owners && !simple) {
+            // A leader that has just started may not have heard of a task's map yet.
+            let unheard = error.code == Code::NoSuchMap && matches!(request.op, Op::Task { .. });
+            let final_here = error.code.retry() == Retry::Never && !(unheard && Instant::now() < maps_known_by);
+            if hops > 0 || final_here || (owners && !simple) {
                 return Err(error);
             }
             if !repeatable && matches!(error.code, Code::OutcomeUnknown | Code::DeadlineExceeded) {

@@ -48,6 +48,8 @@ struct Faults {
     power_off: Option<u64>,
     /// Bytes that fit on the disk.
     capacity: Option<u64>,
+    /// Syncs of files are acknowledged and not done.
+    lying: bool,
 }
 
 #[derive(Debug)]
@@ -147,14 +149,21 @@ impl SimDisk {
         state.faults.fail_sync = Some(state.counts.file_syncs + syncs.max(1));
     }
 
+    /// Whether it acknowledges syncs of files without doing them. No software survives such a
+    /// disk's crashes: it is there to see that the checks notice.
+    pub fn set_lying(&self, lying: bool) {
+        self.state().faults.lying = lying;
+    }
+
     /// Limits what fits; `None` for no limit. What is there already stays.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.state().faults.capacity = bytes;
     }
 
-    /// Forgets faults that have not struck.
+    /// Forgets faults that have not struck; a lying disk stays one.
     pub fn clear_faults(&self) {
-        self.state().faults = Faults::default();
+        let mut state = self.state();
+        state.faults = Faults { lying: state.faults.lying, ..Faults::default() };
     }
 
     /// Damages one durable byte of a file.

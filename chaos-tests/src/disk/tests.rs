@@ -137,6 +137,17 @@ fn a_failed_sync_is_not_mended_by_the_next() {
 }
 
 #[test]
+fn a_lying_disk_loses_what_it_acknowledged() {
+    let disk = disk(6);
+    disk.set_lying(true);
+    let mount = disk.mount();
+    mount.write_atomically(Path::new("/f"), b"abc").expect("acknowledged");
+    disk.clear_faults();
+    disk.crash_hard();
+    assert_eq!(disk.mount().read(Path::new("/f")).expect("its name is there"), b"");
+}
+
+#[test]
 fn a_full_disk_says_so_and_keeps_what_it_has() {
     let disk = disk(7);
     let mount = disk.mount();

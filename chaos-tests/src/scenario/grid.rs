@@ -38,6 +38,15 @@ struct Records {
 
 /// Runs the scenario.
 pub fn grid(seed: u64) -> Vec<Violation> {
+    run(seed, false)
+}
+
+/// The same on disks that acknowledge syncs without doing them: the checks must notice.
+pub fn grid_on_lying_disks(seed: u64) -> Vec<Violation> {
+    run(seed, true)
+}
+
+fn run(seed: u64, lying: bool) -> Vec<Violation> {
     let shape = Shape::draw(seed);
     crate::event!("grid", "{shape:?}");
     let mut simulation = Simulation::new(seed, AT_MOST);
@@ -46,7 +55,7 @@ pub fn grid(seed: u64) -> Vec<Violation> {
     for name in shape.names() {
         let (shape, leaders, records, seeds) = (shape.clone(), leaders.clone(), records.clone(), seeds.clone());
         let run = move |life| peer::run(life, shape.clone(), seeds.clone(), leaders.clone(), records.clone());
-        simulation.machine(&name, run);
+        simulation.machine(&name, run).disk().set_lying(lying);
     }
     *records.working.borrow_mut() = shape.clients;
     for number in 0..shape.clients {

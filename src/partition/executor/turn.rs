@@ -154,8 +154,11 @@ impl Run {
     fn record(&mut self, turn: &mut Turn, job: Job, mut body: Result<ReplyBody>, mut writes: Vec<RowWrite>) {
         // A refusal that may be repaired elsewhere or later is not the command's answer: a retry
         // is to run it.
-        let is_answer = body.is_ok()
-            || body.as_ref().is_err_and(|error| error.code.retry() == Retry::Never && error.code != Code::Internal);
+        let repairable = |error: &Error| {
+            // A map that this peer has not heard of yet may exist.
+            error.code.retry() != Retry::Never || matches!(error.code, Code::Internal | Code::NoSuchMap)
+        };
+        let is_answer = !body.as_ref().is_err_and(repairable);
         let stamp = job.request.stamp.clone().filter(|_| is_answer && !job.request.op.is_read());
         let size: usize = writes.iter().map(entry::encoded_len).sum();
         if size > self.config.max_batch_bytes {

@@ -2,10 +2,12 @@
 //! the faults and the clients.
 //!
 //! In: a seed. Out: a verdict and a trace that the same seed always gives again. The parts:
-//! [`hook`] and [`ports`] take randomness, clocks and threads from the seed; [`disk`],
-//! [`backend`] and [`network`] stand in for the machine's; [`nemesis`] breaks things on a schedule; [`history`]
-//! records what clients saw and [`checks`] judges it; [`trace`] makes runs comparable; [`runner`]
-//! runs one seed per process. Production code never depends on this crate.
+//! [`dice`], [`hook`] and [`ports`] take decisions, randomness, clocks and threads from the seed;
+//! [`disk`], [`backend`] and [`network`] stand in for the machine's, put together in a
+//! [`machine`]; [`nemesis`] breaks things on a schedule while a [`simulation`] runs; [`history`]
+//! records what clients saw and [`checks`] judges it; [`trace`] makes runs comparable;
+//! [`scenario`] says what is run, and [`runner`] runs one seed. Production code never depends on
+//! this crate.
 
 #![deny(unsafe_code)]
 

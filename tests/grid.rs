@@ -8,7 +8,7 @@ use keystead::Grid;
 use keystead::client::{CallOptions, Client};
 use keystead::clock;
 use keystead::node::{GridService, MemberState, PartitionInfo};
-use keystead::types::{KeyCodec, Op, ReadLevel, ReplyBody, Value, ValueCodec};
+use keystead::types::{KeyCodec, Op, PartitionId, ReadLevel, ReplyBody, Value, ValueCodec};
 use std::path::Path;
 use std::time::Duration;
 
@@ -171,5 +171,68 @@ async fn a_damaged_replica_is_replaced_on_its_own_node_under_a_new_id() {
     check(&client, "m", 40).await;
     client.put("m", "after", Value::utf8("x")).await.expect("puts");
     back.shutdown().await;
+    peers.remove(0).shutdown().await;
+}
+
+/// Changed to checkpoint and purge at once, so that a little work leaves only checkpoints behind.
+async fn start_eager(seeds: &[String], at: usize, dir: &Path) -> keystead::error::Result<Grid> {
+    Grid::builder()
+        .name(&format!("n{}", at + 1))
+        .listen(&seeds[at])
+        .seeds(seeds.iter().cloned())
+        .data(dir.join(format!("n{}", at + 1)))
+        .partitions(2)
+        .adjust(|settings| {
+            settings.housekeeping.checkpoint_bytes = 1;
+            settings.housekeeping.keep_entries = 0;
+            settings.housekeeping.period = Duration::from_millis(50);
+        })
+        .start()
+        .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_whose_state_is_gone_is_replaced_and_a_lost_log_stops_the_peer() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let seeds = common::addresses(&common::free_ports(3));
+    let mut peers = Vec::new();
+    for at in 0..3 {
+        peers.push(start_eager(&seeds, at, dir.path()).await.expect("starts"));
+    }
+    for peer in &peers {
+        peer.wait_ready(PATIENCE).await.expect("serves");
+    }
+    fill(&peers[0].client().await.expect("connects"), "m", 60).await;
+    let groups = [PartitionId(0).group(), PartitionId(1).group()];
+    let until = clock::Instant::now() + PATIENCE;
+    while groups.iter().any(|group| peers[2].node().purged_to(*group) == 0) {
+        assert!(clock::Instant::now() < until, "the log never forgets");
+        clock::sleep(Duration::from_millis(20)).await;
+    }
+    let before = peers[0].node().partitions().await.expect("partitions");
+
+    // The state goes, the log stays: every replica of the peer gets a new id, and the data comes back.
+    peers.remove(2).shutdown().await;
+    std::fs::remove_dir_all(dir.path().join("n3/state")).expect("the state's directory");
+    let back = start_eager(&seeds, 2, dir.path()).await.expect("starts");
+    let replaced = |partitions: &[PartitionInfo]| {
+        partitions.len() == before.len()
+            && partitions.iter().zip(&before).all(|(new, old)| new.replicas != old.replicas)
+            && partitions.iter().all(|partition| {
+                let newest = partition.replicas.iter().map(|replica| replica.replica).max();
+                newest.is_some_and(|newest| back.node().votes_in(partition.id.group()).contains(&newest))
+            })
+    };
+    partitions_when(&peers[0], "new replicas vote", replaced).await;
+    peers.remove(0).shutdown().await;
+    check(&back.client().await.expect("connects"), "m", 60).await;
+
+    // The log goes, the identity stays: the peer must not vote again, and says so.
+    back.shutdown().await;
+    for entry in std::fs::read_dir(dir.path().join("n3/log")).expect("the log's directory") {
+        std::fs::File::create(entry.expect("an entry").path()).expect("truncates");
+    }
+    let refused = start_eager(&seeds, 2, dir.path()).await.err().expect("is refused");
+    assert_eq!(refused.code, keystead::error::Code::CorruptLog, "{refused}");
     peers.remove(0).shutdown().await;
 }

@@ -240,6 +240,11 @@ impl Node {
         hosted.map(|hosted| hosted.group.status().voters.keys().copied().collect()).unwrap_or_default()
     }
 
+    /// The index up to which the log of a group's replica here has been purged; 0 without one.
+    pub fn purged_to(&self, group: GroupId) -> u64 {
+        self.hosting.get(group).map_or(0, |hosted| hosted.group.status().purged)
+    }
+
     /// Timing of housekeeping, for tests.
     pub fn housekeeping(&self) -> &HousekeepingConfig {
         &self.settings.housekeeping

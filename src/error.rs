@@ -69,7 +69,7 @@ codes! {
     /// A map or task name that is not allowed.
     InvalidName = 1002, BadRequest, Never, "use 1 to 128 letters, digits, '-', '_', '.' or ':'";
     /// A key or value over the limit.
-    TooLarge = 1003, BadRequest, Never, "send a smaller key or value, or raise max_value_bytes in the config";
+    TooLarge = 1003, BadRequest, Never, "send a smaller key or value; the bounds are in the [limits] table of the configuration file";
     /// The value is not what the operation needs, or not of the map's codec.
     WrongCodec = 1004, BadRequest, Never, "write values of the map's codec; `keystead get` shows what is there";
     /// The number does not fit.

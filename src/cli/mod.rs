@@ -57,6 +57,9 @@ fn failed(error: &Error) -> u8 {
 }
 
 async fn connect(connection: &Connection) -> Result<Client> {
+    for endpoint in &connection.endpoint {
+        crate::config::port_of("endpoint", endpoint)?;
+    }
     let config = ClientConfig { create_maps: true, ..ClientConfig::default() };
     Client::connect(connection.endpoint.clone(), config).await
 }

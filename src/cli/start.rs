@@ -8,6 +8,7 @@ use crate::config::{NodeConfig, Options};
 use crate::error::Result;
 use crate::grid::Grid;
 use crate::node::{Ended, GridService};
+use std::io::IsTerminal;
 use std::time::Duration;
 
 /// The configuration that the arguments, the variables and the file give together.
@@ -45,9 +46,15 @@ pub(super) async fn run(args: StartArgs) -> Result<()> {
 /// The log goes to standard error; `RUST_LOG` says how much of it, `info` by default.
 fn log_to_stderr() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,openraft=warn,chitchat=warn"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,openraft=off,chitchat=error"));
     // A library user may have set a subscriber: then theirs stays.
-    drop(tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init());
+    drop(
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr)
+            .with_ansi(std::io::stderr().is_terminal())
+            .try_init(),
+    );
 }
 
 /// How long a peer that starts says nothing before it says what it waits for.
@@ -57,7 +64,11 @@ const REPORT_AFTER: Duration = Duration::from_secs(10);
 async fn serve(config: NodeConfig) -> Result<()> {
     let grid = Grid::builder().config(config.clone()).start().await?;
     let http = grid.http_address().map_or_else(String::new, |http| format!(", http://{http}"));
-    println!("{} listens on {}{http}, data in {}", config.name, grid.address(), config.data.display());
+    let address = match &config.advertise {
+        Some(advertised) => format!("{}, reached at {advertised}", config.listen),
+        None => grid.address().to_owned(),
+    };
+    println!("{} listens on {address}{http}, data in {}", config.name, config.data.display());
     let mut stop = Signals::new()?;
     tokio::select! {
         biased;

@@ -12,7 +12,7 @@ use crate::net::peer::{Lane, PeerTransport};
 use crate::types::{GridId, GroupId, NodeId, ReplicaId};
 use bytes::Bytes;
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// How long one question to a seed may take.
@@ -59,6 +59,8 @@ pub struct Founding {
     pub random: Arc<dyn Random>,
     /// Dates the record.
     pub clock: Arc<dyn WallClock>,
+    /// What was reported last: the same trouble is said once, however often it is met.
+    pub reported: Mutex<String>,
     /// One change of the identity at a time.
     pub changing: tokio::sync::Mutex<()>,
 }
@@ -74,6 +76,15 @@ impl Founding {
             zone: settings.zone.clone(),
             weight: settings.weight,
             grid: self.directory.record(),
+        }
+    }
+
+    /// Logs why founding does not get on, once per reason.
+    fn report(&self, error: &Error) {
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        if *reported != error.what {
+            tracing::error!(%error, "the founders' settings differ: no grid is founded");
+            reported.clone_from(&error.what);
         }
     }
 
@@ -101,7 +112,11 @@ impl Founding {
             None => {}
         }
         let settings = &self.settings;
-        record.check_settings(&settings.seeds, settings.partitions, settings.replicas)?;
+        if let Err(error) = record.check_settings(&settings.seeds, settings.partitions, settings.replicas) {
+            let error = error.at(format!("peer {} at {}", settings.name, settings.address));
+            self.report(&error);
+            return Err(error);
+        }
         if !record.founders.iter().any(|founder| founder.node == identity.node) {
             let what = "the founding record names another node at this address";
             return Err(Error::new(Code::FoundingMismatch, what).at(&*settings.address));
@@ -290,7 +305,7 @@ impl Founding {
             match call.await {
                 Ok(_) => {}
                 Err(error) if error.code == Code::FoundingMismatch => {
-                    tracing::error!(%error, founder = founder.address, "a founder refuses the grid's record");
+                    self.report(&error);
                     return Ok(format!("founder {} refuses: {}", founder.address, error.what));
                 }
                 Err(error) => {

@@ -126,6 +126,7 @@ impl Node {
             threads: ports.threads.clone(),
             random: ports.random.clone(),
             clock: ports.clock.clone(),
+            reported: Mutex::default(),
             changing: tokio::sync::Mutex::new(()),
         });
         let clock_watch = Arc::new(ClockWatch::new(status.clone()));

@@ -68,8 +68,11 @@ fn readings(node: &Node) -> Vec<Reading> {
     let bytes: usize = partitions().map(|(_, hosted)| hosted.state.size().1).sum();
     let view = node.directory.view();
     let wanted = view.grid.as_ref().map_or(0, |grid| grid.row.replicas);
-    let short =
-        view.placement.iter().filter(|(group, row)| **group != GroupId::META && row.row.replicas.len() < wanted);
+    let node_is_alive = |id| node.directory.is_alive(id);
+    let short = view.placement.iter().filter(|(group, row)| {
+        let here = row.row.replicas.iter().filter(|(_, node)| node_is_alive(*node)).count();
+        **group != GroupId::META && here < wanted
+    });
     let tasks = &node.hosting.parts.tasks;
     vec![
         ("ready", "1 when the peer serves", u64::from(node.ready().is_ok()), false),
@@ -83,7 +86,12 @@ fn readings(node: &Node) -> Vec<Reading> {
             partitions().filter(|(_, h)| h.leadership().is_me).count() as u64,
             false,
         ),
-        ("partitions_under_replicated", "Partitions with fewer replicas than configured", short.count() as u64, false),
+        (
+            "partitions_under_replicated",
+            "Partitions with fewer living replicas than configured",
+            short.count() as u64,
+            false,
+        ),
         ("rows", "Rows in the replicas held", rows as u64, false),
         ("row_bytes", "Bytes of the rows held", bytes as u64, false),
         ("commands", "Commands answered by executors here", executors.commands.load(Relaxed), true),

@@ -69,7 +69,7 @@ pub struct PartitionInfo {
     pub applied: u64,
     /// Rows in its state.
     pub rows: u64,
-    /// Replicas that are wanted but missing.
+    /// Replicas that are wanted and missing, or whose node is not alive.
     pub under_replicated: u32,
 }
 

@@ -169,7 +169,9 @@ impl Status {
                 term: leader.map_or(0, |(_, _, term)| *term),
                 applied: standing.map_or(0, |report| report.applied),
                 rows: standing.map_or(0, |report| report.rows),
-                under_replicated: wanted.saturating_sub(replicas.len()) as u32,
+                under_replicated: wanted
+                    .saturating_sub(replicas.iter().filter(|(_, node)| self.directory.is_alive(*node)).count())
+                    as u32,
             }
         };
         Ok((0..view.partitions()).map(|id| info(PartitionId(id))).collect())
@@ -216,7 +218,7 @@ impl Status {
         let replicas = view.grid.as_ref().map_or(1, |grid| grid.row.replicas);
         why.extend(ring::why(&view.ring_nodes(), replicas, &view.table(), id, |node| self.directory.name_of(node)));
         if partition.under_replicated > 0 {
-            why.push(format!("{} replicas are missing: there are too few nodes", partition.under_replicated));
+            why.push(format!("wanted replicas that are missing or away: {}", partition.under_replicated));
         }
         Ok(Explanation { key: text(&key), affinity: text(&deciding), slot, partition, why })
     }

@@ -9,7 +9,7 @@ async fn everything_is_there_after_a_restart() {
     let dir = tempfile::tempdir().expect("directory");
     {
         let (log, recovery) = open(dir.path(), small());
-        assert_eq!(recovery, Recovery::default());
+        assert_eq!(recovery, Recovery { fresh: true, ..Recovery::default() });
         for number in 1..=3 {
             let one = group(&log, number).await;
             append(&one, entries(1..40, "first")).await.expect("durable");
@@ -25,6 +25,7 @@ async fn everything_is_there_after_a_restart() {
     let (log, recovery) = open(dir.path(), small());
     assert_eq!(recovery.replicas, vec![(GroupId(1), 1), (GroupId(3), 1)]);
     assert_eq!((recovery.tombstoned, recovery.damaged), (vec![(GroupId(2), 1)], vec![]));
+    assert!(!recovery.fresh);
     assert_eq!((recovery.votes_lost, recovery.torn_tail_bytes, recovery.damaged_places), (false, 0, 0));
     let one = log.group(GroupId(3), 1).expect("is there");
     assert_eq!(all(&one).await, [entries(11..31, "first"), entries(31..50, "second")].concat());

@@ -145,4 +145,40 @@ mod tests {
         assert_eq!(decode::<Forward>(&bytes).expect("decodes").request, request);
         assert_eq!(decode::<Forward>(b"\x02").expect_err("foreign").code, Code::ProtocolMismatch);
     }
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    #[test]
+    fn what_nodes_say_to_each_other_has_golden_bytes() {
+        let hello =
+            Hello { node: NodeId(1), name: "n".into(), address: "a:1".into(), zone: None, weight: 2, grid: None };
+        let join = Join { hello, incarnation: 3, lost: Some(4) };
+        assert_eq!(hex(&encode(&join).expect("encodes")), GOLDEN_JOIN);
+        assert_eq!(decode::<Join>(&encode(&join).expect("encodes")).expect("decodes"), join);
+        let group =
+            GroupReport { group: GroupId(1), replica: 2, leader: Some(NodeId(3)), term: 4, applied: 5, rows: 6 };
+        let report = StatusReport { groups: vec![group], time: HybridTime(7) };
+        assert_eq!(hex(&encode(&report).expect("encodes")), GOLDEN_STATUS);
+        assert_eq!(decode::<StatusReport>(&encode(&report).expect("encodes")).expect("decodes"), report);
+        let record = FoundingRecord {
+            grid: crate::types::GridId(1),
+            founders: Vec::new(),
+            founder_list: Vec::new(),
+            partitions: 2,
+            replicas: 3,
+            created_ms: 4,
+        };
+        let welcome = Welcome { record, meta_replica: 5 };
+        assert_eq!(hex(&encode(&welcome).expect("encodes")), GOLDEN_WELCOME);
+    }
+
+    const GOLDEN_JOIN: &str = "0183a568656c6c6f86a46e6f646501a46e616d65a16ea761646472657373a3613a31a47a6f6e65c0a677656967687402\
+        a467726964c0ab696e6361726e6174696f6e03a46c6f737404";
+    const GOLDEN_STATUS: &str = "0182a667726f7570739186a567726f757001a77265706c69636102a66c656164657203a47465726d04\
+        a76170706c69656405a4726f777306a474696d6507";
+    const GOLDEN_WELCOME: &str = "0182a67265636f726486a467726964d92030303030303030303030303030303030303030303030303030303030\
+        30303031a8666f756e6465727390ac666f756e6465725f6c69737490aa706172746974696f6e7302a87265706c\
+        6963617303aa637265617465645f6d7304ac6d6574615f7265706c69636105";
 }

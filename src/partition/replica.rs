@@ -362,3 +362,22 @@ impl Iterator for FuzzyScan<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checkpoints_meta_has_golden_bytes() {
+        let position = Position { serve_from: 3, ..Position::default() };
+        let meta = encode_meta(&position, 9);
+        let text: String = meta.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(text, GOLDEN_META);
+        let read = decode_meta(&meta).expect("decodes");
+        assert_eq!((read.serve_from, read.applied, read.fence), (9, None, Fence::default()));
+        assert_eq!(decode_meta(b"\x02").expect_err("foreign").code, Code::UnknownFormat);
+    }
+
+    const GOLDEN_META: &str = "0184a76170706c696564c0aa6d656d6265727368697082a66c6f675f6964c0aa6d656d6265727368697082a763\
+        6f6e6669677390a56e6f64657380a566656e6365dc00110100000000000000000000000000000000aa73657276655f66726f6d09";
+}

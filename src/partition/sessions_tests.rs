@@ -33,6 +33,18 @@ fn a_retry_gets_the_kept_answer_until_the_client_has_it() {
 }
 
 #[test]
+fn a_sessions_row_has_golden_bytes() {
+    let mut sessions = Sessions::new(SessionLimits::default());
+    let writes = sessions.record(&stamp(1, 3, 2, None, 1), SLOT, answer(), HybridTime::from_ms(1));
+    let row = writes.iter().find(|write| write.row == rows::session_row(SessionId(1))).expect("a session's row");
+    let mut expected = vec![1];
+    expected.extend_from_slice(&2u64.to_le_bytes());
+    expected.extend_from_slice(&HybridTime::from_ms(60_001).0.to_le_bytes());
+    expected.extend_from_slice(&0u64.to_le_bytes());
+    assert_eq!(row.value.as_deref(), Some(&expected[..]));
+}
+
+#[test]
 fn a_write_waits_for_its_previous_one() {
     let mut sessions = Sessions::new(SessionLimits::default());
     assert_eq!(sessions.admit(&stamp(1, 2, 1, Some(1), 1000), SLOT), Admission::ResendFrom(1));

@@ -147,3 +147,30 @@ impl SnapshotSource for Source {
         encode_meta(&self.position, index_of(&self.state.position().0))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chunk_has_golden_bytes() {
+        let rows =
+            vec![(Bytes::from_static(b"r"), Bytes::from_static(b"vv")), (Bytes::from_static(b"s"), Bytes::new())];
+        let chunk = encode_chunk(&rows);
+        assert_eq!(&chunk[..], b"\x01\x02\0\0\0\x01\0\0\0r\x02\0\0\0vv\x01\0\0\0s\0\0\0\0");
+        assert_eq!(decode_chunk(chunk.clone()).expect("decodes"), rows);
+        for length in 0..chunk.len() {
+            assert!(decode_chunk(chunk.slice(..length)).is_err(), "cut at {length}");
+        }
+    }
+
+    #[test]
+    fn a_hold_ends_a_while_after_the_sending() {
+        let holds = Holds::default();
+        holds.begin(7);
+        holds.begin(5);
+        assert_eq!(holds.lowest(), Some(5));
+        holds.end(5);
+        assert_eq!(holds.lowest(), Some(5), "its receiver may not have passed the scan's end yet");
+    }
+}

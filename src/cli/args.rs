@@ -47,6 +47,8 @@ pub enum Command {
     Bench(BenchArgs),
     /// Show a grid of three peers that survives the loss of one, on real input
     Demo(DemoArgs),
+    /// Run a grid of three peers here, with a live table; type `kill 2` or `add`
+    Dev(DevArgs),
 }
 
 /// Where the grid is, and how to print.
@@ -225,6 +227,22 @@ pub struct DemoArgs {
     /// How many events are made up
     #[arg(long, default_value_t = 50_000)]
     pub events: u64,
+}
+
+/// `dev`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+While it runs, type: kill N, start N, add, load RATE, quit.
+
+Example:
+  keystead dev --load 500")]
+pub struct DevArgs {
+    /// Writes and reads a second to begin with
+    #[arg(long, value_name = "RATE", default_value_t = 0)]
+    pub load: u32,
+    /// Print a JSON object per look
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `start`. Every option can also come from a `KEYSTEAD_*` variable or from the file.

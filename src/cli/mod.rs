@@ -8,8 +8,10 @@
 pub mod args;
 mod bench;
 mod demo;
+mod dev;
 mod entries;
 mod grid;
+mod local;
 mod output;
 mod signals;
 mod start;
@@ -83,5 +85,6 @@ pub async fn execute(command: Command, out: &mut (dyn Write + Send)) -> Result<(
         Command::Bench(bench) => bench::bench(&connect(&bench.connection).await?, &bench, out).await,
         Command::Start(start) => start::run(*start).await,
         Command::Demo(demo) => demo::demo(&demo, out).await,
+        Command::Dev(dev) => dev::dev(&dev, out).await,
     }
 }

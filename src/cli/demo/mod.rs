@@ -9,14 +9,11 @@
 mod calendar;
 mod decimal;
 mod drive;
-mod endpoint;
 mod event;
 mod expected;
 mod figures;
 mod generate;
 mod output;
-mod parent;
-mod peers;
 mod progress;
 mod readings;
 mod report;
@@ -26,9 +23,8 @@ mod verify;
 #[cfg(test)]
 mod reference_tests;
 
-pub(super) use parent::exit_with_parent;
-
 use super::args::DemoArgs;
+use super::local::{FOUNDERS, Peers};
 use super::output::{json, print};
 use super::signals::Signals;
 use crate::client::{Client, ClientConfig};
@@ -40,7 +36,6 @@ use event::Event;
 use figures::Figures;
 use futures::{StreamExt, stream};
 use output::Output;
-use peers::{PEERS, Peers};
 use readings::StateReads;
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -68,7 +63,7 @@ pub(super) async fn demo(args: &DemoArgs, out: &mut (dyn Write + Send)) -> Resul
     let events = events(args)?;
     let output = args.output.as_deref().map(Output::create).transpose()?;
     let mut signals = Signals::new()?;
-    let mut peers = Peers::start()?;
+    let peers = Peers::start()?;
     let ran = tokio::select! {
         biased;
         signal = signals.wait() => Err(stopped_by(signal)),
@@ -131,14 +126,14 @@ async fn wait_formed(client: &Client) -> Result<()> {
     loop {
         let partitions = client.partitions().await?;
         let is_whole = |partition: &crate::node::PartitionInfo| {
-            partition.leader.is_some() && partition.under_replicated == 0 && partition.replicas.len() >= PEERS
+            partition.leader.is_some() && partition.under_replicated == 0 && partition.replicas.len() >= FOUNDERS
         };
         let whole = partitions.iter().filter(|partition| is_whole(partition)).count();
         if whole == partitions.len() && whole > 0 {
             return Ok(());
         }
         if Instant::now() >= give_up {
-            let what = format!("{whole} of {} partitions have {PEERS} replicas and a leader", partitions.len());
+            let what = format!("{whole} of {} partitions have {FOUNDERS} replicas and a leader", partitions.len());
             return Err(Error::new(Code::NotReady, what).remedy("run the demo again"));
         }
         clock::sleep(LOOK).await;

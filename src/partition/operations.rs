@@ -1,7 +1,7 @@
 //! The operations on entries: a view and a request in, a reply and row writes out. Pure: the
 //! executor decides when a reply may leave and what becomes of the writes.
 
-use super::entry::RowWrite;
+use super::entry::{RemovalCause, RowWrite};
 use super::overlay::View;
 use super::rows;
 use crate::error::{Code, Error, Result};
@@ -57,25 +57,27 @@ pub(super) fn execute(view: &View, map: &MapDescriptor, request: &Request, revis
                 }
             }
             *revision += 1;
-            let write = RowWrite { row: row(key), value: Some(stored(*revision, value)) };
+            let write = RowWrite::put(row(key), stored(*revision, value));
             Ok(Done { body: ReplyBody::Written { revision: *revision }, writes: vec![write] })
         }
         Op::PutMany { entries, .. } => {
             entries.iter().try_for_each(|(key, value)| check_entry(map, key, value))?;
             *revision += 1;
-            let write =
-                |(key, value): &(Bytes, Value)| RowWrite { row: row(key), value: Some(stored(*revision, value)) };
+            let write = |(key, value): &(Bytes, Value)| RowWrite::put(row(key), stored(*revision, value));
             Ok(Done { body: ReplyBody::Written { revision: *revision }, writes: entries.iter().map(write).collect() })
         }
         Op::Delete { key, .. } => {
-            let existed = view.get(&row(key)).is_some();
-            let writes = if existed { vec![RowWrite { row: row(key), value: None }] } else { Vec::new() };
-            Ok(Done { body: ReplyBody::Deleted { existed }, writes })
+            if view.get(&row(key)).is_none() {
+                return Done::read(ReplyBody::Deleted { existed: false, revision: 0 });
+            }
+            *revision += 1;
+            let body = ReplyBody::Deleted { existed: true, revision: *revision };
+            Ok(Done { body, writes: vec![RowWrite::remove(row(key), *revision, RemovalCause::Deleted)] })
         }
         Op::Increment { key, delta, .. } => {
             let (sum, value) = increment(map, key, present(key)?, *delta)?;
             *revision += 1;
-            let write = RowWrite { row: row(key), value: Some(stored(*revision, &value)) };
+            let write = RowWrite::put(row(key), stored(*revision, &value));
             Ok(Done { body: ReplyBody::Number { value: sum, revision: *revision }, writes: vec![write] })
         }
         Op::Transact { checks, writes, .. } => {
@@ -90,10 +92,13 @@ pub(super) fn execute(view: &View, map: &MapDescriptor, request: &Request, revis
             *revision += 1;
             let mut made = Vec::with_capacity(writes.len());
             for (key, value) in writes {
-                if let Some(value) = value {
-                    check_entry(map, key, value)?;
+                match value {
+                    Some(value) => {
+                        check_entry(map, key, value)?;
+                        made.push(RowWrite::put(row(key), stored(*revision, value)));
+                    }
+                    None => made.push(RowWrite::remove(row(key), *revision, RemovalCause::Deleted)),
                 }
-                made.push(RowWrite { row: row(key), value: value.as_ref().map(|value| stored(*revision, value)) });
             }
             Ok(Done { body: ReplyBody::Written { revision: *revision }, writes: made })
         }

@@ -21,7 +21,7 @@ pub(super) struct PeerLook {
     pub(super) name: String,
     /// Where clients reach it.
     pub(super) address: String,
-    /// `serving`, `starting`, `silent` or `dead`.
+    /// `serving`, `not ready` (a group has no leader, say), `silent` or `dead`.
     pub(super) state: &'static str,
     /// Partitions that it leads.
     pub(super) leaders: u64,
@@ -98,7 +98,7 @@ impl Looker {
             return look;
         };
         let number = |name| endpoint::counter(metrics, name).unwrap_or(0);
-        look.state = if number("keystead_ready") == 1 { "serving" } else { "starting" };
+        look.state = if number("keystead_ready") == 1 { "serving" } else { "not ready" };
         look.leaders = number("keystead_partition_leaders");
         look.replicas = number("keystead_partition_replicas");
         look.rows = number("keystead_rows");

@@ -68,7 +68,7 @@ pub(super) fn execute(view: &View, map: &MapDescriptor, request: &Request, revis
             Ok(Done { body: ReplyBody::Written { revision: *revision }, writes: entries.iter().map(write).collect() })
         }
         Op::Delete { key, .. } => {
-            let existed = view.get(&row(key)).is_some();
+            let existed = view.contains(&row(key));
             let writes = if existed { vec![RowWrite { row: row(key), value: None }] } else { Vec::new() };
             Ok(Done { body: ReplyBody::Deleted { existed }, writes })
         }

@@ -113,7 +113,7 @@ impl Hosting {
         let log = parts.log.register(group, replica).await?;
         let (key, backend) = (ReplicaKey { group, replica }, parts.backend.clone());
         let threads = parts.ports.threads.clone();
-        let load = move || ReplicaState::load(key, backend, threads);
+        let load = move || ReplicaState::load(key, backend, threads, memory);
         let state = run_on(&parts.ports.threads, ThreadKind::Backend, load).await??;
         check_whole(&log, &state)?;
         let network = GroupNetwork::new(

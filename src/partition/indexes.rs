@@ -17,6 +17,9 @@ pub struct MapSize {
     pub bytes: u64,
 }
 
+/// What a kept answer costs in its index.
+const ANSWER_OVERHEAD: usize = 64;
+
 /// The indexes of a replica.
 #[derive(Debug, Default)]
 pub(super) struct Indexes {
@@ -65,6 +68,11 @@ impl Indexes {
     /// The kept answers: (session, number, slot, bytes).
     pub(super) fn answers(&self) -> impl Iterator<Item = (SessionId, u64, Slot, usize)> {
         self.answers.iter().map(|((session, number), (slot, size))| (*session, *number, *slot, *size))
+    }
+
+    /// Bytes of RAM that the indexes take.
+    pub(super) fn held(&self) -> usize {
+        self.answers.len() * ANSWER_OVERHEAD
     }
 
     /// What there is of a map.

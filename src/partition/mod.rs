@@ -5,10 +5,12 @@
 
 mod cells;
 mod checkpoint;
+mod cold;
 pub mod entry;
 pub mod executor;
 mod fence;
 mod indexes;
+mod memory;
 mod operations;
 mod overlay;
 mod replica;
@@ -19,7 +21,9 @@ mod state;
 mod user_code;
 
 pub use fence::Fence;
+pub use cold::{Hand, Pinned};
 pub use indexes::MapSize;
+pub use memory::{Memory, MemoryStats};
 pub use operations::{check_entry, check_key, slot_in};
 pub use overlay::{MapDirectory, View};
 pub use replica::ReplicaState;

@@ -2,19 +2,21 @@
 //! In: entries from the log. Out: rows to whoever reads, verdicts to the group. Checkpoints and
 //! snapshots are made beside it, a few rows at a time.
 
-use super::cells::Cell;
+use super::cells::{Cell, RowKey};
 use super::checkpoint::{Position, decode_meta, index_of};
 use super::entry::PartitionEntry;
 use super::indexes::MapSize;
+use super::memory::Memory;
 use super::snapshot::Holds;
-use super::state::State;
+use super::state::{Filling, State};
 use crate::clock::Threads;
 use crate::error::Result;
 use crate::raft::{Committed, LogId, Outcome, StoredMembership};
 use crate::storage::backend::{ReplicaKey, StateBackend};
-use crate::types::{MapId, SessionId, Slot};
+use crate::types::{GroupId, MapId, SessionId, Slot};
 use bytes::Bytes;
 use std::ops::Bound;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::watch;
 
@@ -38,9 +40,17 @@ impl ReplicaState {
     ///
     /// # Errors
     /// Damage in the checkpoint.
-    pub fn load(key: ReplicaKey, backend: Arc<dyn StateBackend>, threads: Arc<dyn Threads>) -> Result<Arc<Self>> {
-        let mut state = State::default();
-        let meta = backend.load(key, &mut |row, value| state.put(&row, &value))?;
+    pub fn load(
+        key: ReplicaKey,
+        backend: Arc<dyn StateBackend>,
+        threads: Arc<dyn Threads>,
+        memory: Arc<Memory>,
+    ) -> Result<Arc<Self>> {
+        // The meta group's rows are read whole at every change: they stay in RAM.
+        let evictable = backend.serves_rows() && memory.limit().is_some() && key.group != GroupId::META;
+        let mut filling = Filling::new(&memory, evictable);
+        let meta = backend.load(key, &mut |row, value| filling.add(&row, &value))?;
+        let mut state = filling.finish();
         let mut checkpoint = None;
         if let Some(meta) = meta {
             state.position = decode_meta(&meta)?;
@@ -52,7 +62,7 @@ impl ReplicaState {
             state.position.serve_from = decode_meta(&ahead)?.serve_from;
         }
         let applied = watch::Sender::new(index_of(&state.position.applied));
-        Ok(Arc::new(ReplicaState {
+        let loaded = Arc::new(ReplicaState {
             key,
             backend,
             threads,
@@ -61,7 +71,28 @@ impl ReplicaState {
             writing: tokio::sync::Mutex::new(()),
             holds: Holds::default(),
             applied,
-        }))
+            memory,
+            evictable,
+            installing: RwLock::new(()),
+            closed: AtomicBool::new(false),
+        });
+        loaded.report(&mut loaded.write());
+        loaded.memory.register(key, &loaded);
+        Ok(loaded)
+    }
+
+    /// Tells the node's account what the state holds now.
+    pub(super) fn report(&self, state: &mut State) {
+        let now = state.held();
+        let before = std::mem::replace(&mut state.reported, now);
+        self.memory.account(before.0, now.0);
+        self.memory.account_dirty(before.1, now.1);
+    }
+
+    /// Waits for a checkpoint under way, and lets no other begin: the replica has stopped here.
+    pub async fn close(&self) {
+        let _one = self.writing.lock().await;
+        self.closed.store(true, Relaxed);
     }
 
     pub(super) fn read(&self) -> RwLockReadGuard<'_, State> {
@@ -76,12 +107,17 @@ impl ReplicaState {
         self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A row's value.
+    /// A row's value. Blocks when it is cold: see [`ReplicaState::warm`].
     ///
     /// # Errors
     /// When the value is not in RAM and cannot be read from the backend.
     pub fn get(&self, row: &[u8]) -> Result<Option<Bytes>> {
-        Ok(self.read().rows.get(row).map(Cell::value))
+        match self.read().rows.get(row).map(Cell::value) {
+            None => return Ok(None),
+            Some(Some(value)) => return Ok(Some(value)),
+            Some(None) => {}
+        }
+        self.get_cold(row)
     }
 
     /// Whether a row is there; never reads the backend.
@@ -98,10 +134,13 @@ impl ReplicaState {
             Some(after) => Bound::Excluded(after),
             None => Bound::Included(prefix),
         };
-        let state = self.read();
-        let range = state.rows.range(from);
-        let range = range.take_while(|(row, _)| row.as_slice().starts_with(prefix)).take(limit);
-        Ok(range.map(|(row, cell)| (row.to_bytes(), cell.value())).collect())
+        let taken = {
+            let state = self.read();
+            let range = state.rows.range(from);
+            let range = range.take_while(|(row, _)| row.as_slice().starts_with(prefix)).take(limit);
+            range.map(|(row, cell)| (row.clone(), cell.value())).collect()
+        };
+        self.fill(taken)
     }
 
     /// The kept answers: (session, number, slot, bytes).
@@ -153,6 +192,7 @@ impl ReplicaState {
                 let mut state = self.write();
                 let took_effect = state.apply(&log_id, entry, self.backend.takes_changes());
                 state.log_bytes += payload.len() as u64;
+                self.report(&mut state);
                 state.advance(log_id);
                 took_effect
             }
@@ -167,9 +207,14 @@ impl ReplicaState {
         (state.rows.len(), state.rows.bytes(), state.log_bytes)
     }
 
-    /// Bytes of RAM that the rows take, overheads included.
+    /// Bytes of RAM that the state takes, overheads included.
     pub fn held_bytes(&self) -> usize {
-        self.read().rows.held()
+        self.read().held().0
+    }
+
+    /// The node's account of memory.
+    pub fn memory(&self) -> &Arc<Memory> {
+        &self.memory
     }
 
     /// The index from which on the log is kept for replicas that are receiving a snapshot.
@@ -182,22 +227,27 @@ impl ReplicaState {
         self.last_checkpoint().as_ref().map(|position| index_of(&position.applied))
     }
 
+    /// The rows after `cursor`, and where to go on; `None` after the last. Blocks for cold ones,
+    /// and does not keep them in RAM.
     pub(super) fn scan_from(
         &self,
         cursor: Option<&[u8]>,
         max_rows: usize,
         max_bytes: usize,
-    ) -> Result<(Vec<(Bytes, Bytes)>, bool)> {
+    ) -> Result<(Vec<(Bytes, Bytes)>, Option<Bytes>)> {
         let from = cursor.map_or(Bound::Unbounded, Bound::Excluded);
-        let (mut taken, mut bytes) = (Vec::new(), 0);
-        let state = self.read();
-        for (row, cell) in state.rows.range(from) {
-            if taken.len() >= max_rows || bytes >= max_bytes {
-                return Ok((taken, false));
+        let (mut taken, mut bytes, mut next) = (Vec::<(RowKey, _)>::new(), 0, None);
+        {
+            let state = self.read();
+            for (row, cell) in state.rows.range(from) {
+                if taken.len() >= max_rows || bytes >= max_bytes {
+                    next = taken.last().map(|(row, _)| row.to_bytes());
+                    break;
+                }
+                bytes += row.as_slice().len() + cell.len();
+                taken.push((row.clone(), cell.peek()));
             }
-            bytes += row.as_slice().len() + cell.len();
-            taken.push((row.to_bytes(), cell.value()));
         }
-        Ok((taken, true))
+        Ok((self.fill(taken)?, next))
     }
 }

@@ -76,6 +76,11 @@ pub fn map_key(row: &[u8]) -> Option<Bytes> {
     Some(key.freeze())
 }
 
+/// Whether a row belongs to the partition and to no slot.
+pub fn is_partition_wide(row: &[u8]) -> bool {
+    row.starts_with(&PARTITION_WIDE.to_be_bytes())
+}
+
 /// The map that a row is an entry of; `None` if it is not one.
 pub fn map_of(row: &[u8]) -> Option<MapId> {
     if row.get(2) != Some(&(TableId::Map as u8)) {

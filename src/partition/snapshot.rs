@@ -60,6 +60,14 @@ impl Machine for ReplicaMachine {
         self.0.apply(log_id, entry)
     }
 
+    fn must_wait(&self) -> bool {
+        self.0.memory().is_stalled()
+    }
+
+    async fn wait(&self) {
+        self.0.memory().wait_for_room().await;
+    }
+
     fn applied(&self) -> (Option<LogId>, StoredMembership) {
         self.0.position()
     }
@@ -67,7 +75,7 @@ impl Machine for ReplicaMachine {
     async fn checkpoint(&self) -> Result<SnapshotMeta> {
         let _one = self.0.writing.lock().await;
         let state = self.0.clone();
-        run_on(&self.0.threads, ThreadKind::Backend, move || state.write_checkpoint()).await?
+        run_on(&self.0.threads, ThreadKind::Backend, move || state.write_checkpoint(true)).await?
     }
 
     fn snapshot(&self) -> Option<(SnapshotMeta, Arc<dyn SnapshotSource>)> {
@@ -83,7 +91,8 @@ impl Machine for ReplicaMachine {
         }
         let _one = self.0.writing.lock().await;
         let state = self.0.clone();
-        run_on(&self.0.threads, ThreadKind::Backend, move || state.write_installed(chunks, position)).await?
+        let install = move || state.write_installed(&mut chunks.into_iter().map(Ok), position);
+        run_on(&self.0.threads, ThreadKind::Backend, install).await?
     }
 }
 
@@ -139,8 +148,7 @@ impl SnapshotSource for Source {
         if !self.begun.swap(true, Ordering::Relaxed) {
             self.state.holds.begin(index_of(&self.position.applied));
         }
-        let (rows, ended) = self.state.scan_from(cursor, usize::MAX, max_bytes)?;
-        let next = if ended { None } else { rows.last().map(|(row, _)| row.clone()) };
+        let (rows, next) = self.state.scan_from(cursor, usize::MAX, max_bytes)?;
         Ok(Chunk { rows: encode_chunk(&rows), next })
     }
 

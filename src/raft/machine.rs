@@ -31,6 +31,15 @@ pub trait Machine: Send + Sync + 'static {
     /// Only when the entry cannot be understood: the group stops.
     fn apply(&self, log_id: LogId, entry: Committed<'_>) -> Result<Outcome>;
 
+    /// Whether the next entry should wait before it is applied: the state is growing faster than
+    /// it can be put away.
+    fn must_wait(&self) -> bool {
+        false
+    }
+
+    /// Waits for room, a bounded time.
+    async fn wait(&self) {}
+
     /// The last applied log id and the membership in force there.
     fn applied(&self) -> (Option<LogId>, StoredMembership);
 
@@ -87,6 +96,9 @@ impl RaftStateMachine<TypeConfig> for MachineAdapter {
                     Committed::Membership(StoredMembership::new(Some(entry.log_id), membership.clone()))
                 }
             };
+            if self.0.must_wait() {
+                self.0.wait().await;
+            }
             let outcome: Outcome = self.0.apply(entry.log_id, committed).map_err(other)?;
             if let Some(responder) = responder {
                 responder.send(outcome);

@@ -41,14 +41,17 @@ use bytes::Bytes;
 use config::sled_error;
 use format::{AHEAD, CATALOGUE, META, ROW, ROWS_PREFIX};
 use sled::{Batch, Db, Tree};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Checkpoints in a sled database.
 pub struct SledBackend {
     db: Db,
     catalogue: Tree,
     config: SledConfig,
+    /// The trees that rows are read from, by replica: opening one costs several look-ups.
+    open: Mutex<BTreeMap<ReplicaKey, (u64, Tree)>>,
 }
 
 /// One replica's tree and the generation in its name.
@@ -93,7 +96,7 @@ impl SledBackend {
     pub fn open(dir: &Path, config: SledConfig) -> Result<Self> {
         let db = config::open(dir, &config)?;
         let catalogue = db.open_tree(CATALOGUE).map_err(|error| sled_error("cannot be opened", &error))?;
-        let backend = SledBackend { db, catalogue, config };
+        let backend = SledBackend { db, catalogue, config, open: Mutex::default() };
         backend.drop_left_overs()?;
         Ok(backend)
     }
@@ -131,6 +134,20 @@ impl SledBackend {
 
     fn current(&self, key: ReplicaKey) -> Result<Option<Generation>> {
         self.generation_of(key)?.map(|number| self.open_generation(key, number)).transpose()
+    }
+
+    fn open_trees(&self) -> MutexGuard<'_, BTreeMap<ReplicaKey, (u64, Tree)>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The tree that a replica's rows are read from.
+    fn serving(&self, key: ReplicaKey) -> Result<Option<(String, Tree)>> {
+        if let Some((number, tree)) = self.open_trees().get(&key) {
+            return Ok(Some((format::tree_name(key, *number), tree.clone())));
+        }
+        let Some(current) = self.current(key)? else { return Ok(None) };
+        self.open_trees().insert(key, (current.number, current.tree.clone()));
+        Ok(Some((current.name, current.tree)))
     }
 
     fn point(&self, generation: &Generation, row: &[u8]) -> Result<Option<Bytes>> {
@@ -183,6 +200,7 @@ impl SledBackend {
         let value = format::encode_value(&row, &new.number.to_le_bytes());
         self.catalogue.insert(row, value).map_err(|error| sled_error("cannot write its catalogue", &error))?;
         self.flush()?;
+        self.open_trees().insert(key, (new.number, new.tree.clone()));
         if let Some(old) = old {
             self.db.drop_tree(&old.name).map_err(|error| sled_error("cannot drop the old tree", &error))?;
         }
@@ -213,6 +231,20 @@ impl StateBackend for SledBackend {
 
     fn takes_changes(&self) -> bool {
         true
+    }
+
+    fn serves_rows(&self) -> bool {
+        true
+    }
+
+    fn get_many(&self, key: ReplicaKey, rows: &[Bytes]) -> Result<Vec<Option<Bytes>>> {
+        let Some((name, tree)) = self.serving(key)? else { return Ok(vec![None; rows.len()]) };
+        let get = |row: &Bytes| {
+            let row = format::row_key(row);
+            let found = tree.get(&row).map_err(|error| sled_error("cannot be read", &error))?;
+            found.map(|value| format::decode_value(&name, &row, &value)).transpose()
+        };
+        rows.iter().map(get).collect()
     }
 
     fn load(&self, key: ReplicaKey, visit: &mut dyn FnMut(Bytes, Bytes)) -> Result<Option<Bytes>> {
@@ -253,6 +285,7 @@ impl StateBackend for SledBackend {
             .remove(format::catalogue_key(key))
             .map_err(|error| sled_error("cannot write its catalogue", &error))?;
         self.flush()?;
+        self.open_trees().remove(&key);
         self.db.drop_tree(&generation.name).map_err(|error| sled_error("cannot drop a tree", &error))?;
         self.flush()
     }

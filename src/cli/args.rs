@@ -325,6 +325,10 @@ pub struct StartArgs {
     /// Where rows are kept besides RAM: sled or memory [default: sled]
     #[arg(long)]
     pub backend: Option<crate::config::Backend>,
+    /// RAM for the state, such as 256MiB; with sled, values beyond it are served from disk, with
+    /// memory, writes beyond it are refused [default: no limit]
+    #[arg(long, value_name = "SIZE")]
+    pub memory_limit: Option<String>,
     /// The zone that the peer stands in
     #[arg(long)]
     pub zone: Option<String>,

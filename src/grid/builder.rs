@@ -128,6 +128,13 @@ impl GridBuilder {
         self
     }
 
+    /// RAM for the state, in bytes; see [`NodeConfig::memory_limit`].
+    #[must_use]
+    pub fn memory_limit(mut self, bytes: u64) -> Self {
+        self.config.memory_limit = Some(bytes);
+        self
+    }
+
     /// Starts the peer. It serves when this returns; whether its grid does, `wait_ready` tells.
     ///
     /// # Errors
@@ -146,7 +153,7 @@ impl GridBuilder {
         self.config.check()?;
         let ports = self.ports.unwrap_or_else(|| match self.config.backend {
             Backend::Memory => Ports::with_memory_backend(),
-            Backend::Sled => Ports::with_sled_backend(),
+            Backend::Sled => Ports::with_sled_backend(self.config.memory_limit),
         });
         let mut settings = NodeSettings::from(&self.config);
         if let Some(adjust) = self.adjust {

@@ -6,6 +6,7 @@ use super::facts::Facts;
 use super::founding::{Founding, FoundingSettings};
 use super::hosting::{Hosting, HostingParts};
 use super::housekeeping::{Housekeeper, HousekeepingConfig};
+use super::memory_keeper::MemoryKeeper;
 use super::opening::{listen, open_backend, open_identity, open_log, prepare_dir};
 use super::peer_calls::PeerCalls;
 use super::ports::Ports;
@@ -17,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::net::Listener;
 use crate::net::grpc::{self, Routes};
 use crate::net::peer::PeerTransport;
-use crate::partition::TaskRunner;
+use crate::partition::{Memory, TaskRunner};
 use crate::raft::network::{ReceptionConfig, Receptions};
 use crate::storage::disk::DirLock;
 use crate::storage::log::{Recovery, SharedLog};
@@ -90,7 +91,9 @@ impl Node {
             directory.clone(),
             settings.peer.clone(),
         );
+        let memory = Memory::new(settings.memory_limit);
         let hosting = Arc::new(Hosting::new(HostingParts {
+            memory: memory.clone(),
             ports: ports.clone(),
             directory: directory.clone(),
             log: log.clone(),
@@ -156,6 +159,9 @@ impl Node {
             lock: Mutex::new(Some(lock)),
         });
         node.serve(listener, routes(node.clone())?);
+        if memory.limit().is_some() {
+            node.keep(clock::spawn(MemoryKeeper::new(memory).work()));
+        }
         let living = node.clone();
         node.keep(clock::spawn(async move { living.live().await }));
         Ok(node)

@@ -11,6 +11,7 @@ mod hosting;
 mod housekeeping;
 mod identity;
 mod life;
+mod memory_keeper;
 mod metrics;
 mod opening;
 mod peer_calls;

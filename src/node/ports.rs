@@ -40,9 +40,10 @@ impl Ports {
         Ports::system(disk, Arc::new(move |dir| Ok(Arc::new(MemoryBackend::open(on.clone(), dir)?))))
     }
 
-    /// The machine's own, with state checkpoints in sled.
-    pub fn with_sled_backend() -> Self {
-        Ports::system(Arc::new(StdDisk), Arc::new(|dir| Ok(Arc::new(SledBackend::open(dir, SledConfig::default())?))))
+    /// The machine's own, with state checkpoints in sled, whose cache fits beside the memory limit.
+    pub fn with_sled_backend(memory_limit: Option<u64>) -> Self {
+        let config = SledConfig::within(memory_limit);
+        Ports::system(Arc::new(StdDisk), Arc::new(move |dir| Ok(Arc::new(SledBackend::open(dir, config)?))))
     }
 
     fn system(disk: Arc<dyn Disk>, backend: OpenBackend) -> Self {

@@ -30,6 +30,8 @@ pub struct NodeSettings {
     pub zone: Option<String>,
     /// The weight.
     pub weight: u32,
+    /// Bytes of RAM that the state may take; `None`: as much as there is.
+    pub memory_limit: Option<u64>,
     /// Bounds of connections to peers, and gRPC's.
     pub peer: PeerConfig,
     /// Timing of Raft.
@@ -56,12 +58,22 @@ impl From<&NodeConfig> for NodeSettings {
             replicas: config.replicas as usize,
             zone: config.zone.clone(),
             weight: config.weight,
+            memory_limit: config.memory_limit,
             peer: PeerConfig::default(),
             group: GroupConfig::default(),
             raft_network: RaftNetworkConfig::default(),
             executor: ExecutorConfig::default(),
-            log: LogConfig::default(),
+            log: log_config(config.memory_limit),
             housekeeping: HousekeepingConfig::default(),
         }
     }
+}
+
+/// The log's cache stays small beside a memory limit.
+fn log_config(memory_limit: Option<u64>) -> LogConfig {
+    let mut config = LogConfig::default();
+    if let Some(limit) = memory_limit {
+        config.cache_bytes = config.cache_bytes.min(limit / 16).max(1 << 20);
+    }
+    config
 }

@@ -293,7 +293,7 @@ impl Table {
     pub(super) fn sweep(&mut self, after: Option<&RowKey>, most: usize, keep: impl Fn(&RowKey) -> bool) -> Swept {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let mut swept = Swept::default();
-        for (visited, (key, cell)) in self.rows.range_mut((from, Bound::Unbounded)).enumerate() {
+        for (visited, (key, cell)) in self.rows.range_mut::<RowKey, _>((from, Bound::Unbounded)).enumerate() {
             if visited + 1 == most {
                 swept.next = Some(key.clone());
             } else if visited == most {
@@ -369,9 +369,8 @@ mod tests {
 
     #[test]
     fn a_sweep_goes_on_where_it_stopped() {
-        let mut table = Table::from_sorted(
-            (0..10u8).map(|row| (RowKey::new(&[row]), Table::clean_cell(b"v", 0, true))).collect(),
-        );
+        let mut table =
+            Table::from_sorted((0..10u8).map(|row| (RowKey::new(&[row]), Table::clean_cell(b"v", 0, true))).collect());
         let (mut at, mut steps) = (None, 0);
         loop {
             let swept = table.sweep(at.as_ref(), 4, |_| false);

@@ -85,14 +85,14 @@ impl ReplicaState {
     }
 
     /// Brings cold rows into RAM on a thread that may wait, and keeps them there until the pins are
-    /// dropped; at most as many bytes as one load may have, the first rows first.
+    /// dropped.
     ///
     /// # Errors
     /// Damage in the backend; what the disk says.
     pub async fn warm(self: &Arc<Self>, wanted: Vec<Bytes>) -> Result<Option<Pinned>> {
         let Some(pinned) = self.pin_cold(&wanted) else { return Ok(None) };
         let load = move || {
-            pinned.state.load(&pinned.rows)?;
+            pinned.state.load_pinned(&pinned.rows)?;
             Ok(Some(pinned))
         };
         run_on(&self.threads, ThreadKind::Backend, load).await?
@@ -100,18 +100,9 @@ impl ReplicaState {
 
     fn pin_cold(self: &Arc<Self>, wanted: &[Bytes]) -> Option<Pinned> {
         let mut state = self.write();
-        let (mut rows, mut bytes) = (Vec::new(), 0);
-        for row in wanted {
-            let Some(cell) = state.rows.get(row).filter(|cell| cell.is_cold()) else { continue };
-            bytes += cell.len();
-            if bytes > self.memory.load_bytes() && !rows.is_empty() {
-                break;
-            }
-            rows.push(RowKey::new(row));
-        }
-        for row in &rows {
-            state.pin(row.clone());
-        }
+        let cold = wanted.iter().filter(|row| state.is_cold(row));
+        let rows: Vec<RowKey> = cold.map(|row| RowKey::new(row)).collect();
+        rows.iter().for_each(|row| state.pin(row.clone()));
         drop(state);
         (!rows.is_empty()).then(|| Pinned { state: self.clone(), rows })
     }
@@ -124,7 +115,7 @@ impl ReplicaState {
     }
 
     /// Loads pinned rows into their cells. Blocks.
-    fn load(&self, pinned: &[RowKey]) -> Result<()> {
+    fn load_pinned(&self, pinned: &[RowKey]) -> Result<()> {
         let _whole = self.loading();
         let cold: Vec<RowKey> = {
             let state = self.read();
@@ -154,7 +145,7 @@ impl ReplicaState {
         let pinned = [RowKey::new(row)];
         self.write().pin(pinned[0].clone());
         self.memory.stats.cold_reads_inline.fetch_add(1, Relaxed);
-        let loaded = self.load(&pinned);
+        let loaded = self.load_pinned(&pinned);
         let mut state = self.write();
         let value = state.rows.get(row).map(|cell| cell.value());
         state.unpin(&pinned);
@@ -218,8 +209,8 @@ impl ReplicaState {
     }
 
     /// Bytes of RAM that could be given back once a checkpoint has been made.
-    pub fn dirty_bytes(&self) -> usize {
-        self.read().held().1
+    pub fn evictable_bytes(&self) -> usize {
+        if self.evictable { self.read().held().1 } else { 0 }
     }
 
     /// Rows whose values are in the backend alone.

@@ -20,8 +20,8 @@ mod snapshot;
 mod state;
 mod user_code;
 
-pub use fence::Fence;
 pub use cold::{Hand, Pinned};
+pub use fence::Fence;
 pub use indexes::MapSize;
 pub use memory::{Memory, MemoryStats};
 pub use operations::{check_entry, check_key, slot_in};

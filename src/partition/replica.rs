@@ -33,6 +33,23 @@ pub struct ReplicaState {
     /// Snapshots that are being sent, or were a short while ago: the log from their start is kept.
     pub(super) holds: Holds,
     pub(super) applied: watch::Sender<u64>,
+    pub(super) memory: Arc<Memory>,
+    /// Whether values may be left to the backend.
+    pub(super) evictable: bool,
+    /// Values are loaded while this is held for reading; a snapshot takes the rows' place while it
+    /// is held for writing.
+    pub(super) installing: RwLock<()>,
+    /// The replica has stopped: nothing is written to the backend any more.
+    pub(super) closed: AtomicBool,
+}
+
+impl Drop for ReplicaState {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let (held, dirty) = std::mem::take(&mut state.reported);
+        self.memory.account(held, 0);
+        self.memory.account_dirty(dirty, 0);
+    }
 }
 
 impl ReplicaState {

@@ -41,6 +41,21 @@ impl Run {
     /// Executes commands and proposes what they did. Gives back those for which the batch had no
     /// room.
     pub(super) async fn take_turn(&mut self, mut jobs: VecDeque<Job>) -> std::result::Result<VecDeque<Job>, Ended> {
+        // What is pinned stays in RAM until the turn is over.
+        let (_pinned, later) = self.prefetch(&mut jobs).await?;
+        match self.execute_turn(jobs).await {
+            Ok(mut left) => {
+                left.extend(later);
+                Ok(left)
+            }
+            Err(ended) => {
+                self.unexecuted.extend(later);
+                Err(ended)
+            }
+        }
+    }
+
+    async fn execute_turn(&mut self, mut jobs: VecDeque<Job>) -> std::result::Result<VecDeque<Job>, Ended> {
         self.time = self.time.tick(self.clock.unix_ms());
         let mut turn = Turn::default();
         for write in self.sessions.expire(self.time, EXPIRE_PER_TURN) {
@@ -49,7 +64,14 @@ impl Run {
         let mut group = TaskGroup::default();
         while turn.bytes < self.config.max_batch_bytes {
             let Some(job) = jobs.pop_front() else { break };
-            if job.reply.is_closed() || job.expires <= Instant::now() {
+            if job.reply.is_closed() {
+                continue;
+            }
+            if job.expires <= Instant::now() {
+                if self.replica.memory().is_stalled() {
+                    let what = "rows that changed fill the memory limit; their checkpoint took too long";
+                    let _ = job.reply.send(Err(Error::new(Code::MemoryFull, what)));
+                }
                 continue;
             }
             let is_task = matches!(job.request.op, Op::Task { .. });
@@ -150,14 +172,33 @@ impl Run {
         self.record(turn, job, body, writes);
     }
 
+    /// Refuses what would let the state grow when no memory is left; deletions go on, and so does
+    /// what makes room for itself.
+    fn check_memory(&self, writes: &[RowWrite]) -> Result<()> {
+        let memory = self.replica.memory();
+        let only_grows = !writes.is_empty() && writes.iter().all(|write| write.value.is_some());
+        if !only_grows || !memory.is_exhausted() {
+            return Ok(());
+        }
+        count(&memory.stats.refused);
+        let limit = memory.limit().unwrap_or(0) >> 20;
+        let what = format!("the peer's memory limit of {limit} MiB is reached: {} MiB are used", memory.used() >> 20);
+        Err(Error::new(Code::MemoryFull, what))
+    }
+
     /// Notes what a command did: its rows, and its answer for retries. What wrote nothing and
     /// carries no session is a read.
     fn record(&mut self, turn: &mut Turn, job: Job, mut body: Result<ReplyBody>, mut writes: Vec<RowWrite>) {
+        if let Err(error) = self.check_memory(&writes) {
+            body = Err(error);
+            writes.clear();
+        }
         // A refusal that may be repaired elsewhere or later is not the command's answer: a retry
         // is to run it.
         let repairable = |error: &Error| {
             // A map that this peer has not heard of yet may exist.
-            error.code.retry() != Retry::Never || matches!(error.code, Code::Internal | Code::NoSuchMap)
+            error.code.retry() != Retry::Never
+                || matches!(error.code, Code::Internal | Code::NoSuchMap | Code::MemoryFull)
         };
         let is_answer = !body.as_ref().is_err_and(repairable);
         let stamp = job.request.stamp.clone().filter(|_| is_answer && !job.request.op.is_read());

@@ -4,7 +4,7 @@
 
 use super::cells::{Cell, RowKey, Table};
 use super::checkpoint::Position;
-use super::entry::PartitionEntry;
+use super::entry::{Change, PartitionEntry};
 use super::indexes::Indexes;
 use super::memory::Memory;
 use super::rows;
@@ -47,9 +47,9 @@ impl State {
             if track {
                 self.dirty.insert(RowKey::new(&write.row));
             }
-            match write.value {
-                Some(value) => self.put(&write.row, &value, track),
-                None => self.delete(&write.row),
+            match write.change {
+                Change::Put(value) => self.put(&write.row, &value, track),
+                Change::Drop | Change::Remove { .. } => self.delete(&write.row),
             }
         }
         true

@@ -32,4 +32,6 @@ pub use snapshot::ReplicaMachine;
 pub use user_code::{SlotView, TaskCall, TaskOutcome, TaskRunner, TaskWrite};
 
 #[cfg(test)]
+mod cold_tests;
+#[cfg(test)]
 mod sessions_tests;

@@ -20,6 +20,9 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::watch;
 
+/// Rows with their values, and where to go on.
+type Scanned = (Vec<(Bytes, Bytes)>, Option<Bytes>);
+
 /// One replica's state.
 pub struct ReplicaState {
     pub(super) key: ReplicaKey,
@@ -246,12 +249,7 @@ impl ReplicaState {
 
     /// The rows after `cursor`, and where to go on; `None` after the last. Blocks for cold ones,
     /// and does not keep them in RAM.
-    pub(super) fn scan_from(
-        &self,
-        cursor: Option<&[u8]>,
-        max_rows: usize,
-        max_bytes: usize,
-    ) -> Result<(Vec<(Bytes, Bytes)>, Option<Bytes>)> {
+    pub(super) fn scan_from(&self, cursor: Option<&[u8]>, max_rows: usize, max_bytes: usize) -> Result<Scanned> {
         let from = cursor.map_or(Bound::Unbounded, Bound::Excluded);
         let (mut taken, mut bytes, mut next) = (Vec::<(RowKey, _)>::new(), 0, None);
         {

@@ -15,7 +15,7 @@ use std::time::Duration;
 /// value. Little-endian.
 const CHUNK_VERSION: u8 = 1;
 
-fn encode_chunk(rows: &[(Bytes, Bytes)]) -> Bytes {
+pub(super) fn encode_chunk(rows: &[(Bytes, Bytes)]) -> Bytes {
     let size: usize = rows.iter().map(|(row, value)| 8 + row.len() + value.len()).sum();
     let mut out = BytesMut::with_capacity(5 + size);
     out.put_u8(CHUNK_VERSION);

@@ -316,7 +316,7 @@ impl Run {
             let row = rows::map_row(slot, map.id, &write.key);
             match write.value {
                 Some(value) => writes.push(RowWrite::put(row, StoredValue { revision, value }.encode())),
-                None if self.view.get(&row).is_some() => {
+                None if self.view.contains(&row) => {
                     writes.push(RowWrite::remove(row, revision, RemovalCause::Deleted));
                 }
                 None => {}

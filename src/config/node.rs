@@ -16,6 +16,9 @@ pub enum Backend {
     /// RAM in front of sled.
     #[default]
     Sled,
+    /// RAM in front of fjall, for states much larger than RAM; only in builds with the feature
+    /// `fjall`.
+    Fjall,
 }
 
 impl FromStr for Backend {
@@ -25,7 +28,8 @@ impl FromStr for Backend {
         match text {
             "memory" => Ok(Backend::Memory),
             "sled" => Ok(Backend::Sled),
-            _ => Err(invalid("backend", format!("\"{text}\" is neither sled nor memory"))),
+            "fjall" => Ok(Backend::Fjall),
+            _ => Err(invalid("backend", format!("\"{text}\" is neither sled, memory nor fjall"))),
         }
     }
 }
@@ -151,6 +155,9 @@ impl NodeConfig {
         }
         if self.zone.as_deref().is_some_and(|zone| !name_is_good(zone)) {
             return Err(invalid("zone", "a zone has 1 to 128 letters, digits, '-', '_', '.' or ':'"));
+        }
+        if self.backend == Backend::Fjall && !cfg!(feature = "fjall") {
+            return Err(invalid("backend", "this program was built without fjall; build it with --features fjall"));
         }
         if self.memory_limit.is_some_and(|limit| limit < MIN_MEMORY) {
             return Err(invalid("memory_limit", format!("a peer needs at least {} MiB", MIN_MEMORY >> 20)));

@@ -151,10 +151,7 @@ impl GridBuilder {
             self.config.data = directory.path().to_owned();
         }
         self.config.check()?;
-        let ports = self.ports.unwrap_or_else(|| match self.config.backend {
-            Backend::Memory => Ports::with_memory_backend(),
-            Backend::Sled => Ports::with_sled_backend(self.config.memory_limit),
-        });
+        let ports = self.ports.unwrap_or_else(|| Ports::with_backend(self.config.backend, self.config.memory_limit));
         let mut settings = NodeSettings::from(&self.config);
         if let Some(adjust) = self.adjust {
             adjust(&mut settings);

@@ -7,7 +7,7 @@ use super::founding::{Founding, FoundingSettings};
 use super::hosting::{Hosting, HostingParts};
 use super::housekeeping::{Housekeeper, HousekeepingConfig};
 use super::memory_keeper::MemoryKeeper;
-use super::opening::{listen, open_backend, open_identity, open_log, prepare_dir};
+use super::opening::{listen, open_backend, open_identity, open_log, open_spool, prepare_dir};
 use super::peer_calls::PeerCalls;
 use super::ports::Ports;
 use super::router::Router;
@@ -19,7 +19,7 @@ use crate::net::Listener;
 use crate::net::grpc::{self, Routes};
 use crate::net::peer::PeerTransport;
 use crate::partition::{Memory, TaskRunner};
-use crate::raft::network::{ReceptionConfig, Receptions};
+use crate::raft::network::Receptions;
 use crate::storage::disk::DirLock;
 use crate::storage::log::{Recovery, SharedLog};
 use crate::types::{GroupId, NodeId, ReplicaId};
@@ -75,6 +75,7 @@ impl Node {
     ) -> Result<Arc<Self>> {
         let lock = prepare_dir(&ports, &settings.data).await?;
         let (file, mut identity) = open_identity(&ports, &settings.data).await?;
+        let spool = open_spool(&ports, &settings.data).await?;
         let backend = open_backend(&ports, &settings.data).await?;
         let (log, recovery) = open_log(&ports, &settings, &identity).await?;
         if !identity.log_created {
@@ -99,7 +100,7 @@ impl Node {
             log: log.clone(),
             backend,
             transport: transport.clone(),
-            receptions: Receptions::new(ReceptionConfig::default()),
+            receptions: Receptions::new(settings.receptions.clone()).spooling(spool, ports.threads.clone()),
             tasks,
             group_config: settings.group.clone(),
             network_config: settings.raft_network.clone(),

@@ -5,7 +5,7 @@ use crate::config::NodeConfig;
 use crate::net::peer::PeerConfig;
 use crate::partition::executor::ExecutorConfig;
 use crate::raft::GroupConfig;
-use crate::raft::network::RaftNetworkConfig;
+use crate::raft::network::{RaftNetworkConfig, ReceptionConfig};
 use crate::storage::log::LogConfig;
 use std::path::PathBuf;
 
@@ -36,6 +36,8 @@ pub struct NodeSettings {
     pub peer: PeerConfig,
     /// Timing of Raft.
     pub group: GroupConfig,
+    /// Bounds of snapshots that come in.
+    pub receptions: ReceptionConfig,
     /// Bounds of Raft's messages.
     pub raft_network: RaftNetworkConfig,
     /// Bounds of the executors.
@@ -61,6 +63,7 @@ impl From<&NodeConfig> for NodeSettings {
             memory_limit: config.memory_limit,
             peer: PeerConfig::default(),
             group: GroupConfig::default(),
+            receptions: ReceptionConfig::default(),
             raft_network: RaftNetworkConfig::default(),
             executor: ExecutorConfig::default(),
             log: log_config(config.memory_limit),

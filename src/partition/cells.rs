@@ -352,6 +352,7 @@ mod tests {
         for row in [b"a", b"b", b"d"] {
             table.clean(row);
         }
+        assert_eq!(evicted(&mut table), 0, "they were written a moment ago");
         assert!(table.get(b"b").is_some_and(|cell| cell.value().is_some()), "b is used");
         assert_eq!(evicted(&mut table), 1);
         assert!(table.get(b"a").is_some_and(Cell::is_cold), "a was clean and unused");

@@ -5,7 +5,7 @@ use super::checkpoint::{Position, decode_meta, encode_meta, index_of};
 use super::replica::ReplicaState;
 use crate::clock::{Instant, ThreadKind, run_on};
 use crate::error::{Code, Error, Result};
-use crate::raft::{Chunk, Committed, LogId, Machine, Outcome, SnapshotMeta, SnapshotSource, StoredMembership};
+use crate::raft::{Chunk, Committed, LogId, Machine, Outcome, Pieces, SnapshotMeta, SnapshotSource, StoredMembership};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -84,14 +84,14 @@ impl Machine for ReplicaMachine {
         Some((meta, Arc::new(Source { state: self.0.clone(), position, begun: AtomicBool::new(false) })))
     }
 
-    async fn install(&self, meta: SnapshotMeta, chunks: Vec<Bytes>, trailer: Bytes) -> Result<()> {
+    async fn install(&self, meta: SnapshotMeta, pieces: Pieces, trailer: Bytes) -> Result<()> {
         let position = decode_meta(&trailer)?;
         if position.applied != meta.last_log_id {
             return Err(Error::internal("a snapshot's trailer names another log id than the snapshot"));
         }
         let _one = self.0.writing.lock().await;
         let state = self.0.clone();
-        let install = move || state.write_installed(&mut chunks.into_iter().map(Ok), position);
+        let install = move || state.write_installed(&mut pieces.iter(), position);
         run_on(&self.0.threads, ThreadKind::Backend, install).await?
     }
 }

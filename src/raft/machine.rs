@@ -2,6 +2,7 @@
 //! checkpoints and snapshots. [`Machine`] is what a group's owner implements.
 
 use super::snapshot::{SnapshotData, SnapshotSource};
+use super::spool::Pieces;
 use super::types::{EntryPayload, LogId, Outcome, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::error::{Error, Result};
 use bytes::Bytes;
@@ -57,7 +58,7 @@ pub trait Machine: Send + Sync + 'static {
     ///
     /// # Errors
     /// Damaged chunks, or what the disk says; the state stays as it was.
-    async fn install(&self, meta: SnapshotMeta, chunks: Vec<Bytes>, trailer: Bytes) -> Result<()>;
+    async fn install(&self, meta: SnapshotMeta, pieces: Pieces, trailer: Bytes) -> Result<()>;
 }
 
 /// The term of a log id.
@@ -117,8 +118,8 @@ impl RaftStateMachine<TypeConfig> for MachineAdapter {
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotData) -> Result<(), io::Error> {
         match snapshot {
-            SnapshotData::Received { chunks, trailer } => {
-                self.0.install(meta.clone(), chunks, trailer).await.map_err(other)
+            SnapshotData::Received { pieces, trailer } => {
+                self.0.install(meta.clone(), pieces, trailer).await.map_err(other)
             }
             // openraft offers our own checkpoint when it is ahead of the applied state, which
             // it never is: the checkpoint is loaded before the group starts.

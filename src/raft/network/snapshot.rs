@@ -18,21 +18,27 @@ use std::sync::atomic::Ordering::Relaxed;
 /// Where the pieces come from.
 enum Pieces {
     Scan { source: Arc<dyn SnapshotSource>, cursor: Option<Bytes>, done: bool },
-    Received { chunks: std::vec::IntoIter<Bytes>, trailer: Bytes },
+    Received { pieces: Arc<crate::raft::Pieces>, next: usize, trailer: Bytes },
 }
 
 impl Pieces {
     fn of(data: SnapshotData) -> Self {
         match data {
             SnapshotData::Source(source) => Pieces::Scan { source, cursor: None, done: false },
-            SnapshotData::Received { chunks, trailer } => Pieces::Received { chunks: chunks.into_iter(), trailer },
+            SnapshotData::Received { pieces, trailer } => {
+                Pieces::Received { pieces: Arc::new(pieces), next: 0, trailer }
+            }
         }
     }
 
     /// The next rows; `None` after the last.
     async fn next(&mut self, client: &ReplicaClient) -> Result<Option<Bytes>> {
         match self {
-            Pieces::Received { chunks, .. } => Ok(chunks.next()),
+            Pieces::Received { pieces, next, .. } => {
+                let (pieces, number) = (pieces.clone(), *next);
+                *next += 1;
+                run_on(&client.shared.threads, ThreadKind::Backend, move || pieces.get(number)).await?
+            }
             Pieces::Scan { done: true, .. } => Ok(None),
             Pieces::Scan { source, cursor, done } => {
                 let (scanned, from) = (source.clone(), cursor.take());

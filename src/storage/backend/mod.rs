@@ -10,9 +10,14 @@
 //! checkpoint".
 
 pub mod conformance;
+#[cfg(feature = "fjall")]
+mod fjall_backend;
 mod memory;
+mod row_value;
 mod sled_backend;
 
+#[cfg(feature = "fjall")]
+pub use fjall_backend::{FjallBackend, FjallConfig};
 pub use memory::MemoryBackend;
 pub use sled_backend::{SledBackend, SledConfig};
 

@@ -35,6 +35,7 @@ mod format;
 
 pub use config::SledConfig;
 
+use super::row_value::{decode_value, encode_value};
 use super::{ReplicaKey, Rows, StateBackend};
 use crate::error::{Code, Error, Result};
 use bytes::Bytes;
@@ -61,6 +62,10 @@ struct Generation {
     tree: Tree,
 }
 
+fn place(tree: &str) -> String {
+    format!("sled tree {tree}")
+}
+
 /// Rows on their way into one sled batch.
 #[derive(Default)]
 struct Chunk {
@@ -76,7 +81,7 @@ impl Chunk {
         self.bytes += key.len() + value.map_or(0, <[u8]>::len);
         match value {
             Some(value) => {
-                let value = format::encode_value(&key, value);
+                let value = encode_value(&key, value);
                 self.batch.insert(key, value);
             }
             None => self.batch.remove(key),
@@ -119,7 +124,7 @@ impl SledBackend {
         let row = format::catalogue_key(key);
         let found = self.catalogue.get(row).map_err(|error| sled_error("cannot be read", &error))?;
         let Some(value) = found else { return Ok(None) };
-        let value = format::decode_value(CATALOGUE, &row, &value)?;
+        let value = decode_value(&place(CATALOGUE), &row, &value)?;
         let number = <[u8; 8]>::try_from(&value[..]).map_err(|_| {
             Error::new(Code::CorruptLog, format!("the catalogue row of replica {key} is malformed")).at("sled")
         })?;
@@ -152,7 +157,7 @@ impl SledBackend {
 
     fn point(&self, generation: &Generation, row: &[u8]) -> Result<Option<Bytes>> {
         let found = generation.tree.get(row).map_err(|error| sled_error("cannot be read", &error))?;
-        found.map(|value| format::decode_value(&generation.name, row, &value)).transpose()
+        found.map(|value| decode_value(&place(&generation.name), row, &value)).transpose()
     }
 
     fn flush(&self) -> Result<()> {
@@ -178,7 +183,7 @@ impl SledBackend {
             if chunk.is_full(&self.config) && rows.peek().is_some() {
                 let mut full = std::mem::take(&mut chunk);
                 if mark_ahead {
-                    full.batch.insert(AHEAD, format::encode_value(AHEAD, &meta()));
+                    full.batch.insert(AHEAD, encode_value(AHEAD, &meta()));
                 }
                 apply(full.batch)?;
                 chunks += 1;
@@ -189,7 +194,7 @@ impl SledBackend {
             self.flush()?;
         }
         chunk.batch.remove(AHEAD);
-        chunk.batch.insert(META, format::encode_value(META, &meta()));
+        chunk.batch.insert(META, encode_value(META, &meta()));
         apply(chunk.batch)?;
         self.flush()
     }
@@ -197,7 +202,7 @@ impl SledBackend {
     /// Makes a filled tree the replica's checkpoint.
     fn publish(&self, key: ReplicaKey, new: &Generation, old: Option<&Generation>) -> Result<()> {
         let row = format::catalogue_key(key);
-        let value = format::encode_value(&row, &new.number.to_le_bytes());
+        let value = encode_value(&row, &new.number.to_le_bytes());
         self.catalogue.insert(row, value).map_err(|error| sled_error("cannot write its catalogue", &error))?;
         self.flush()?;
         self.open_trees().insert(key, (new.number, new.tree.clone()));
@@ -242,7 +247,7 @@ impl StateBackend for SledBackend {
         let get = |row: &Bytes| {
             let row = format::row_key(row);
             let found = tree.get(&row).map_err(|error| sled_error("cannot be read", &error))?;
-            found.map(|value| format::decode_value(&name, &row, &value)).transpose()
+            found.map(|value| decode_value(&place(&name), &row, &value)).transpose()
         };
         rows.iter().map(get).collect()
     }
@@ -255,7 +260,7 @@ impl StateBackend for SledBackend {
         };
         for row in generation.tree.scan_prefix([ROW]) {
             let (row_key, value) = row.map_err(|error| sled_error("cannot be read", &error))?;
-            let value = format::decode_value(&generation.name, &row_key, &value)?;
+            let value = decode_value(&place(&generation.name), &row_key, &value)?;
             visit(Bytes::copy_from_slice(&row_key[1..]), value);
         }
         Ok(Some(meta))

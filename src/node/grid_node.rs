@@ -92,7 +92,7 @@ impl Node {
             directory.clone(),
             settings.peer.clone(),
         );
-        let memory = Memory::new(settings.memory_limit);
+        let memory = Memory::new(settings.memory);
         let hosting = Arc::new(Hosting::new(HostingParts {
             memory: memory.clone(),
             ports: ports.clone(),

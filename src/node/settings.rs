@@ -3,6 +3,7 @@
 use super::housekeeping::HousekeepingConfig;
 use crate::config::NodeConfig;
 use crate::net::peer::PeerConfig;
+use crate::partition::MemoryLimit;
 use crate::partition::executor::ExecutorConfig;
 use crate::raft::GroupConfig;
 use crate::raft::network::{RaftNetworkConfig, ReceptionConfig};
@@ -30,8 +31,8 @@ pub struct NodeSettings {
     pub zone: Option<String>,
     /// The weight.
     pub weight: u32,
-    /// Bytes of RAM that the state may take; `None`: as much as there is.
-    pub memory_limit: Option<u64>,
+    /// How much RAM the state may take.
+    pub memory: MemoryLimit,
     /// Bounds of connections to peers, and gRPC's.
     pub peer: PeerConfig,
     /// Timing of Raft.
@@ -60,7 +61,7 @@ impl From<&NodeConfig> for NodeSettings {
             replicas: config.replicas as usize,
             zone: config.zone.clone(),
             weight: config.weight,
-            memory_limit: config.memory_limit,
+            memory: config.memory_limit.into(),
             peer: PeerConfig::default(),
             group: GroupConfig::default(),
             receptions: ReceptionConfig::default(),

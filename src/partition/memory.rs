@@ -45,10 +45,27 @@ pub struct MemoryStats {
     pub refused: AtomicU64,
 }
 
+/// The limit of a node's account.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryLimit {
+    /// Bytes that the state may take; `None`: as many as there are.
+    pub bytes: Option<u64>,
+    /// Bytes above which values leave RAM; `None`: seven eighths of the limit. Less only makes
+    /// them leave sooner, down to none that stay: for tests.
+    pub evict_above: Option<u64>,
+}
+
+impl From<Option<u64>> for MemoryLimit {
+    fn from(bytes: Option<u64>) -> Self {
+        MemoryLimit { bytes, evict_above: None }
+    }
+}
+
 /// A node's account of the RAM that its partitions' state takes.
 #[derive(Debug)]
 pub struct Memory {
     limit: Option<u64>,
+    evict_above: Option<u64>,
     used: AtomicU64,
     dirty: AtomicU64,
     /// Nothing is left to evict, and still too much is used.
@@ -63,9 +80,11 @@ pub struct Memory {
 
 impl Memory {
     /// An account with a limit in bytes, or none.
-    pub fn new(limit: Option<u64>) -> Arc<Self> {
+    pub fn new(limit: impl Into<MemoryLimit>) -> Arc<Self> {
+        let MemoryLimit { bytes: limit, evict_above } = limit.into();
         Arc::new(Memory {
             limit,
+            evict_above,
             used: AtomicU64::new(0),
             dirty: AtomicU64::new(0),
             exhausted: AtomicBool::new(false),
@@ -98,9 +117,14 @@ impl Memory {
     /// Something that counts has grown or shrunk, from so many bytes to so many.
     pub fn account(&self, before: usize, now: usize) {
         adjust(&self.used, before, now);
-        if now > before && self.used() > self.share(EVICT_ABOVE) {
+        if now > before && self.used() > self.evict_above() {
             self.wanted.notify_one();
         }
+    }
+
+    fn evict_above(&self) -> u64 {
+        let share = self.share(EVICT_ABOVE);
+        self.evict_above.map_or(share, |above| above.min(share))
     }
 
     pub(super) fn account_dirty(&self, before: usize, now: usize) {
@@ -112,8 +136,8 @@ impl Memory {
 
     /// Bytes that should leave RAM.
     pub fn excess(&self) -> u64 {
-        match self.used() > self.share(EVICT_ABOVE) {
-            true => self.used() - self.share(EVICT_TO),
+        match self.used() > self.evict_above() {
+            true => self.used() - self.share(EVICT_TO).min(self.evict_above()),
             false => 0,
         }
     }

@@ -23,7 +23,7 @@ mod user_code;
 pub use cold::{Hand, Pinned};
 pub use fence::Fence;
 pub use indexes::MapSize;
-pub use memory::{Memory, MemoryStats};
+pub use memory::{Memory, MemoryLimit, MemoryStats};
 pub use operations::{check_entry, check_key, slot_in};
 pub use overlay::{MapDirectory, View};
 pub use replica::ReplicaState;

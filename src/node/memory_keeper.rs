@@ -36,13 +36,19 @@ impl MemoryKeeper {
     /// Works until it is dropped.
     pub async fn work(mut self) {
         loop {
-            // Either way it looks.
-            let _ = clock::timeout(PERIOD, self.memory.wanted()).await;
+            if self.memory.excess() == 0 && !self.memory.wants_checkpoints() {
+                // Either way it looks.
+                let _ = clock::timeout(PERIOD, self.memory.wanted()).await;
+            }
             let swept = self.evict().await;
             let written = self.checkpoint().await;
             let stuck = self.memory.excess() > 0 && !swept && !written;
             self.memory.set_exhausted(stuck);
-            clock::sleep(if stuck { PAUSE * 10 } else { PAUSE }).await;
+            if stuck {
+                clock::sleep(PAUSE * 10).await;
+            } else if !written {
+                clock::sleep(PAUSE).await;
+            }
         }
     }
 
@@ -70,17 +76,14 @@ impl MemoryKeeper {
 
     /// Checkpoints the replica with most to write, if that is due; whether it did.
     async fn checkpoint(&self) -> bool {
-        let mut written = false;
-        while self.memory.wants_checkpoints() || (self.memory.excess() > 0 && !written) {
-            let replicas = self.memory.replicas();
-            let most = replicas.iter().max_by_key(|state| state.evictable_bytes());
-            let Some(state) = most.filter(|state| state.evictable_bytes() > 0) else { return written };
-            if !self.write(state).await {
-                return written;
-            }
-            written = true;
+        if !self.memory.wants_checkpoints() && self.memory.excess() == 0 {
+            return false;
         }
-        written
+        let replicas = self.memory.replicas();
+        match replicas.iter().max_by_key(|state| state.evictable_bytes()) {
+            Some(state) if state.evictable_bytes() > 0 => self.write(state).await,
+            _ => false,
+        }
     }
 
     async fn write(&self, state: &Arc<ReplicaState>) -> bool {

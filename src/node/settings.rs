@@ -68,9 +68,18 @@ impl From<&NodeConfig> for NodeSettings {
             raft_network: RaftNetworkConfig::default(),
             executor: ExecutorConfig::default(),
             log: log_config(config.memory_limit),
-            housekeeping: HousekeepingConfig::default(),
+            housekeeping: housekeeping_config(config.memory_limit),
         }
     }
+}
+
+/// What the log keeps of each group in RAM stays small beside a memory limit.
+fn housekeeping_config(memory_limit: Option<u64>) -> HousekeepingConfig {
+    let mut config = HousekeepingConfig::default();
+    if let Some(limit) = memory_limit {
+        config.checkpoint_bytes = config.checkpoint_bytes.min(limit / 64).max(1 << 20);
+    }
+    config
 }
 
 /// The log's cache stays small beside a memory limit.

@@ -19,7 +19,7 @@ const INLINE: usize = 30;
 /// What a row costs besides its value and the part of its key that is not inline: 32 bytes for the
 /// key and 32 for the cell, in nodes that are two thirds full as a rule, and the nodes' own parts.
 /// `docs/PERFORMANCE.md` has the measurement.
-pub(super) const ROW_OVERHEAD: usize = 104;
+pub(super) const ROW_OVERHEAD: usize = 118;
 
 /// What an allocation costs besides the bytes that were asked for.
 const ALLOCATION: usize = 16;

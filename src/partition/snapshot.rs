@@ -96,8 +96,9 @@ impl Machine for ReplicaMachine {
     }
 }
 
-/// The log from a snapshot's start is kept until its receiver has passed the scan's end. When that
-/// is so is not seen here: the log is kept for a while after the sending has ended.
+/// The log from a snapshot's start is kept until its receiver has installed it, which ends the
+/// sending, and for a while longer: from then on the group knows what the receiver has, and keeps
+/// the log behind that.
 const HOLD_AFTER: Duration = Duration::from_secs(30);
 
 /// The starts of snapshots on their way: (log index, when the sending ended).

@@ -52,10 +52,11 @@ impl Pieces {
         }
     }
 
-    async fn trailer(self, client: &ReplicaClient) -> Result<Bytes> {
+    async fn trailer(&self, client: &ReplicaClient) -> Result<Bytes> {
         match self {
-            Pieces::Received { trailer, .. } => Ok(trailer),
+            Pieces::Received { trailer, .. } => Ok(trailer.clone()),
             Pieces::Scan { source, .. } => {
+                let source = source.clone();
                 run_on(&client.shared.threads, ThreadKind::Backend, move || source.trailer()).await
             }
         }
@@ -95,7 +96,10 @@ pub(super) async fn send(
         sequence += 1;
     }
     let trailer = pieces.trailer(client).await.map_err(local)?;
-    transfer.end(sequence, trailer).await
+    let theirs = transfer.end(sequence, trailer).await;
+    // Until here: while the receiver installs, its source keeps the log from the snapshot's start.
+    drop(pieces);
+    theirs
 }
 
 fn local(error: Error) -> RPCError<TypeConfig> {

@@ -41,8 +41,11 @@ fn explain<In: DeserializeOwned>(payload: &TaskPayload, error: &str) -> String {
         ValueCodec::Msgpack => rmp_serde::from_slice(&payload.data).map_err(|error| error.to_string()),
         _ => serde_json::from_slice(&payload.data).map_err(|error| error.to_string()),
     };
-    let Ok(value) = parsed else {
-        return format!("the payload cannot be read as {}{}", codec_name(payload.codec), position(error));
+    let value = match parsed {
+        Ok(value) => value,
+        Err(error) => {
+            return format!("the payload cannot be read as {}{}", codec_name(payload.codec), position(&error));
+        }
     };
     match first_wrong_field::<In>(&value) {
         Some((field, error)) => format!("the payload's field \"{field}\" is wrong: {}", plain(&error)),

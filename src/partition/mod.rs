@@ -3,6 +3,7 @@
 //! In flow requests and committed entries; out flow batches for the log, and answers that apply's
 //! verdict has released. Nothing here opens a connection, a file or a thread of its own.
 
+mod cancelled;
 mod cells;
 mod checkpoint;
 mod cold;
@@ -20,6 +21,7 @@ mod snapshot;
 mod state;
 mod user_code;
 
+pub use cancelled::Cancelled;
 pub use cold::{Hand, Pinned};
 pub use fence::Fence;
 pub use indexes::MapSize;
@@ -29,7 +31,7 @@ pub use overlay::{MapDirectory, View};
 pub use replica::ReplicaState;
 pub use sessions::{Admission, SessionLimits, Sessions};
 pub use snapshot::ReplicaMachine;
-pub use user_code::{SlotView, TaskCall, TaskOutcome, TaskRunner, TaskWrite};
+pub use user_code::{PAGE_BYTES, Page, Place, SlotView, TaskCall, TaskOutcome, TaskRunner, TaskWrite};
 
 #[cfg(test)]
 mod cold_tests;

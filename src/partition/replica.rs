@@ -150,17 +150,30 @@ impl ReplicaState {
     /// # Errors
     /// As [`ReplicaState::get`].
     pub fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<(Bytes, Bytes)>> {
+        let mut found = Vec::new();
+        let mut from = after.map(RowKey::new);
+        loop {
+            let wanted = limit - found.len();
+            let taken = self.take(prefix, from.as_ref(), wanted);
+            let full = taken.len() == wanted;
+            from = taken.last().map(|(row, _)| row.clone());
+            found.extend(self.fill(taken)?);
+            // Rows that were deleted while others were loaded leave room for more.
+            if !full || found.len() == limit {
+                return Ok(found);
+            }
+        }
+    }
+
+    fn take(&self, prefix: &[u8], after: Option<&RowKey>, limit: usize) -> Vec<(RowKey, Option<Bytes>)> {
         let from = match after {
-            Some(after) => Bound::Excluded(after),
+            Some(after) => Bound::Excluded(after.as_slice()),
             None => Bound::Included(prefix),
         };
-        let taken = {
-            let state = self.read();
-            let range = state.rows.range(from);
-            let range = range.take_while(|(row, _)| row.as_slice().starts_with(prefix)).take(limit);
-            range.map(|(row, cell)| (row.clone(), cell.value())).collect()
-        };
-        self.fill(taken)
+        let state = self.read();
+        let range = state.rows.range(from);
+        let range = range.take_while(|(row, _)| row.as_slice().starts_with(prefix)).take(limit);
+        range.map(|(row, cell)| (row.clone(), cell.value())).collect()
     }
 
     /// The kept answers: (session, number, slot, bytes).

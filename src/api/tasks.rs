@@ -92,6 +92,16 @@ impl v1::tasks_server::Tasks for Edge {
         Ok(Response::new(stream(answers, |answer| Ok(wire::partition_answer_to_wire(answer)))))
     }
 
+    type ScatterStream = ReceiverStream<Result<v1::ScatterReply, Status>>;
+
+    async fn scatter(&self, request: tonic::Request<v1::ScatterRequest>) -> Call<Self::ScatterStream> {
+        authorize(&Principal::Anonymous, Action::Write, "").map_err(|error| wire::status(&error))?;
+        let asked = wire::scatter_from_wire(request.into_inner(), &self.limits);
+        let events = async { self.service.scatter(asked?).await };
+        let events = events.await.map_err(|error| wire::status(&error))?;
+        Ok(Response::new(stream(events, |event| Ok(wire::scatter_event_to_wire(event)))))
+    }
+
     async fn cancel(&self, request: tonic::Request<v1::CancelRequest>) -> Call<v1::CancelReply> {
         let id = request.into_inner().task_id;
         if id == 0 {

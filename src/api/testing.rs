@@ -167,6 +167,7 @@ fn apply(state: &mut State, op: &Op) -> Result<ReplyBody> {
             ReplyBody::Number { value: number + delta, revision: state.revision }
         }
         Op::Task { name, payload, .. } if name == "echo" => ReplyBody::Task(payload.clone()),
+        Op::Barrier { .. } => ReplyBody::Entries(Vec::new()),
         Op::Task { name, .. } | Op::PartitionTask { name, .. } => {
             return Err(Error::new(Code::NoSuchTask, format!("there is no task \"{name}\"")));
         }

@@ -2,7 +2,7 @@
 
 use super::testing::FakePeer;
 use crate::error::{Code, Error, Result};
-use crate::node::{Broadcast, CancelReport, ComputeService, PartitionAnswer};
+use crate::node::{Broadcast, CancelReport, ComputeService, PartitionAnswer, Scatter, ScatterAnswer, ScatterEvent};
 use crate::types::PartitionId;
 use tokio::sync::mpsc;
 
@@ -26,6 +26,20 @@ impl ComputeService for FakePeer {
                 drop(sender.send(answer).await);
             }
         });
+        Ok(receiver)
+    }
+
+    /// Half is done, then it is answered with what it was given.
+    async fn scatter(&self, request: Scatter) -> Result<mpsc::Receiver<ScatterEvent>> {
+        let (sender, receiver) = mpsc::channel(8);
+        let part = request.parts.then(|| request.payload.data.clone());
+        drop(sender.send(ScatterEvent::Progress { done: 1, of: PARTITIONS, part }).await);
+        let failed = vec![(PartitionId(1), Error::new(Code::NoLeader, "nobody leads it"))];
+        let end = match request.partial {
+            true => Ok(ScatterAnswer { answer: Some(request.payload), failed }),
+            false => Err(Error::new(Code::PartitionsFailed, "1 of 2")),
+        };
+        drop(sender.send(ScatterEvent::End(end)).await);
         Ok(receiver)
     }
 

@@ -49,6 +49,12 @@ pub enum Command {
     Task(TaskArgs),
     /// Run a partition task on every partition and print the answers
     Broadcast(BroadcastArgs),
+    /// Run a scatter over all partitions and print its answer
+    Scatter(ScatterArgs),
+    /// Count the words of a map's values
+    WordCount(WordCountArgs),
+    /// Show a map's entries with the largest numbers
+    TopK(TopKArgs),
     /// Cancel what was submitted under an id
     Cancel(CancelArgs),
     /// Measure throughput and latency in a closed loop
@@ -268,6 +274,75 @@ pub struct BroadcastArgs {
     /// Where and how.
     #[command(flatten)]
     pub connection: Connection,
+}
+
+/// How long a scatter may take, and what it may lack.
+#[derive(Clone, Debug, Args)]
+pub struct ScatterOptions {
+    /// Time for all of it, in seconds
+    #[arg(long, default_value_t = 600, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=600))]
+    pub timeout: u32,
+    /// Take an answer that lacks partitions; they are named, and the exit status is 1
+    #[arg(long)]
+    pub partial: bool,
+    /// A number to cancel it by [default: drawn at random and printed]
+    #[arg(long)]
+    pub id: Option<u64>,
+    /// Where and how.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// `scatter`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Progress goes to standard error.
+
+Example:
+  keystead scatter word-count --payload '{\"map\":\"articles\",\"top\":20}'")]
+pub struct ScatterArgs {
+    /// The scatter's registered name
+    pub name: String,
+    /// What its steps are given, as JSON
+    #[arg(long, default_value = "null", allow_hyphen_values = true)]
+    pub payload: String,
+    /// How.
+    #[command(flatten)]
+    pub options: ScatterOptions,
+}
+
+/// `word-count`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  keystead word-count articles --top 10 --into counts")]
+pub struct WordCountArgs {
+    /// The map whose values are counted
+    pub map: String,
+    /// How many words are shown, the most frequent first
+    #[arg(long, default_value_t = 20)]
+    pub top: u32,
+    /// A map that takes the counts of all words; created if there is none
+    #[arg(long, value_name = "MAP")]
+    pub into: Option<String>,
+    /// How.
+    #[command(flatten)]
+    pub options: ScatterOptions,
+}
+
+/// `top-k`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  keystead top-k orders --k 10 --field total")]
+pub struct TopKArgs {
+    /// The map
+    pub map: String,
+    /// How many entries
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub k: u32,
+    /// The field of JSON or MessagePack values that holds the number, with dots between names
+    #[arg(long)]
+    pub field: Option<String>,
+    /// How.
+    #[command(flatten)]
+    pub options: ScatterOptions,
 }
 
 /// `cancel`.

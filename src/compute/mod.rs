@@ -19,6 +19,9 @@ mod pool;
 mod registry;
 pub mod rolling_total;
 mod runner;
+mod scatter;
+pub mod top_k;
+pub mod word_count;
 
 pub use context::{Entries, TaskContext};
 pub use error::TaskError;
@@ -26,6 +29,7 @@ pub use inside::{inside_task, refuse_inside_task};
 pub use partition_context::{Cursor, PartitionContext};
 pub use registry::Registry;
 pub use runner::{RunnerConfig, RunnerStats, ThreadPoolRunner};
+pub use scatter::{GoOn, PartitionScan, Reduced, ResultMap, Scatter};
 
 #[cfg(test)]
 mod fake_view;

@@ -1,12 +1,17 @@
 //! The registered tasks: names and handlers, with the codecs between them and their callers.
 
 use super::context::Handled;
-use super::{PartitionContext, TaskContext, TaskError, count_entries, payload, rolling_total};
+use super::execute::panicked;
+use super::inside::Marked;
+use super::scatter::{AnyScatter, PartitionScan, Reduced, Scatter};
+use super::{PartitionContext, TaskContext, TaskError, count_entries, payload, rolling_total, top_k, word_count};
 use crate::error::{Code, Error, Result};
 use crate::types::TaskPayload;
+use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 const MAX_NAME: usize = 128;
@@ -33,6 +38,8 @@ pub(super) enum Work {
     Key(Run),
     /// Runs on a whole partition.
     Partition(Run),
+    /// Runs beside all partitions.
+    Scatter(Arc<dyn AnyScatter>),
 }
 
 impl Work {
@@ -41,6 +48,7 @@ impl Work {
         match self {
             Work::Key(_) => ("a task beside a key", "submit it by a key: `keystead task`"),
             Work::Partition(_) => ("a partition task", "run it on all partitions: `keystead broadcast`"),
+            Work::Scatter(_) => ("a scatter", "run it on all partitions: `keystead scatter`"),
         }
     }
 }
@@ -65,7 +73,7 @@ impl Registry {
         Registry::default()
     }
 
-    /// The tasks that every peer carries: `rolling-total`, `count-entries`.
+    /// The tasks that every peer carries: `rolling-total`, `count-entries`, `word-count`, `top-k`.
     ///
     /// # Errors
     /// None that can happen; see [`Registry::register`].
@@ -75,6 +83,10 @@ impl Registry {
         registry.example(rolling_total::NAME, rolling_total::EXAMPLE);
         registry.register_partition(count_entries::NAME, count_entries::handle)?;
         registry.example(count_entries::NAME, count_entries::EXAMPLE);
+        registry.register_scatter(word_count::NAME, word_count::WordCount)?;
+        registry.example(word_count::NAME, word_count::EXAMPLE);
+        registry.register_scatter(top_k::NAME, top_k::TopK)?;
+        registry.example(top_k::NAME, top_k::EXAMPLE);
         Ok(registry)
     }
 
@@ -127,6 +139,14 @@ impl Registry {
         self.insert(name, Work::Partition(Arc::new(typed)))
     }
 
+    /// Registers a scatter: a step on every partition, combined and reduced.
+    ///
+    /// # Errors
+    /// `InvalidName` when the name is not allowed or already taken.
+    pub fn register_scatter(&mut self, name: &str, scatter: impl Scatter) -> Result<()> {
+        self.insert(name, Work::Scatter(Arc::new(scatter)))
+    }
+
     /// Gives a task an example of its payload, in JSON: callers whose payload is wrong are shown it.
     pub fn example(&mut self, name: &str, json: &str) {
         if let Some(entry) = self.entries.get_mut(name) {
@@ -150,6 +170,69 @@ impl Registry {
             (Work::Key(run), false) | (Work::Partition(run), true) => Ok((run, &entry.example)),
             (work, _) => Err(wrong_kind(name, work)),
         }
+    }
+}
+
+/// Steps of scatters: called on threads for user code.
+impl Registry {
+    fn scatter(&self, name: &str) -> Result<(&dyn AnyScatter, &str)> {
+        let entry = self.entry(name)?;
+        match &entry.work {
+            Work::Scatter(scatter) => Ok((scatter.as_ref(), &entry.example)),
+            work => Err(wrong_kind(name, work)),
+        }
+    }
+
+    /// Whether a name is a scatter's.
+    ///
+    /// # Errors
+    /// `NoSuchTask`, `InvalidRequest`.
+    pub fn check_scatter(&self, name: &str) -> Result<()> {
+        self.scatter(name).map(drop)
+    }
+
+    fn step<T>(
+        &self,
+        name: &str,
+        payload: &TaskPayload,
+        step: impl FnOnce(&dyn AnyScatter, &Given<'_>) -> Handled<T>,
+    ) -> Result<T> {
+        let (scatter, example) = self.scatter(name)?;
+        let given = Given { name, example, payload };
+        guarded(name, || step(scatter, &given))
+    }
+
+    /// A scatter's step on one partition; gives an encoded part.
+    ///
+    /// # Errors
+    /// The handler's, coded; `TaskPanicked`.
+    pub fn scatter_map(&self, name: &str, payload: &TaskPayload, scan: &mut PartitionScan<'_>) -> Result<Bytes> {
+        self.step(name, payload, |scatter, given| scatter.map(scan, given))
+    }
+
+    /// Puts encoded parts together.
+    ///
+    /// # Errors
+    /// `TaskCodec`, `TaskPanicked`.
+    pub fn scatter_combine(&self, name: &str, payload: &TaskPayload, parts: Vec<Bytes>) -> Result<Bytes> {
+        self.step(name, payload, |scatter, given| scatter.combine(given, parts))
+    }
+
+    /// Makes the answer of all parts together.
+    ///
+    /// # Errors
+    /// The handler's, coded; `TaskPanicked`.
+    pub fn scatter_reduce(&self, name: &str, payload: &TaskPayload, all: Option<Bytes>) -> Result<Reduced> {
+        self.step(name, payload, |scatter, given| scatter.reduce(given, all))
+    }
+}
+
+/// Runs user code on the current thread; a panic ends here.
+fn guarded<T>(name: &str, run: impl FnOnce() -> Handled<T>) -> Result<T> {
+    let _marked = Marked::new();
+    match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(outcome) => outcome.map_err(|error| error.into_error(name)),
+        Err(panic) => Err(panicked(name, panic.as_ref())),
     }
 }
 

@@ -113,6 +113,14 @@ impl Grid {
         self.own_client().await?.broadcast_typed(name, input).await
     }
 
+    /// Runs a scatter: a step on every partition, reduced to one answer.
+    ///
+    /// # Errors
+    /// As [`Client::scatter_typed`] and [`Grid::client`].
+    pub async fn scatter<In: Serialize, Out: DeserializeOwned>(&self, name: &str, input: &In) -> Result<Out> {
+        self.own_client().await?.scatter_typed(name, input).await
+    }
+
     /// Waits for the end of the peer's life, by failure or [`Grid::shutdown`].
     pub async fn ended(&self) -> Ended {
         self.node.ended().await

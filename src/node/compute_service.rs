@@ -1,7 +1,9 @@
 //! What the edges see of user code that is not submitted by a key: broadcasts, cancellations.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::types::{PartitionId, Served, SessionStamp, TaskPayload};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 /// A partition task for all partitions.
@@ -44,6 +46,75 @@ pub struct CancelReport {
     pub unreachable: u32,
 }
 
+/// A scatter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scatter {
+    /// The registered name.
+    pub name: String,
+    /// What every step is given.
+    pub payload: TaskPayload,
+    /// What a cancellation names it by; 0 when nobody will.
+    pub id: u64,
+    /// Whether an answer without some partitions is better than none.
+    pub partial: bool,
+    /// Give the peers' parts instead of the answer: the caller reduces them.
+    pub parts: bool,
+    /// Milliseconds that are left to answer.
+    pub deadline_ms: u32,
+}
+
+/// What comes of a scatter, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ScatterEvent {
+    /// More partitions are done.
+    Progress {
+        /// Partitions that have given something.
+        done: u32,
+        /// Partitions in all.
+        of: u32,
+        /// What they gave together, as MessagePack, if the caller wants the parts.
+        part: Option<Bytes>,
+    },
+    /// The end.
+    End(Result<ScatterAnswer>),
+}
+
+/// A scatter's answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScatterAnswer {
+    /// The answer; `None` if the caller wanted the parts.
+    pub answer: Option<TaskPayload>,
+    /// Partitions that it knows nothing of, with the reason. Empty unless a partial answer was
+    /// allowed.
+    pub failed: Vec<(PartitionId, Error)>,
+}
+
+/// A scatter's step, as one peer asks another to run it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MapCall {
+    /// The registered name.
+    pub name: String,
+    /// What the step is given.
+    pub payload: TaskPayload,
+    /// On which partitions; the asked peer leads them, as far as the asking one knows.
+    pub partitions: Vec<PartitionId>,
+    /// What a cancellation names the scatter by.
+    pub id: u64,
+    /// Milliseconds that are left.
+    pub deadline_ms: u32,
+}
+
+/// What steps gave on one peer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MapReply {
+    /// The parts of the partitions that are done, combined.
+    pub part: Option<Bytes>,
+    /// Those partitions.
+    pub done: Vec<PartitionId>,
+    /// The others, with the reason.
+    pub failed: Vec<(PartitionId, Error)>,
+}
+
 /// User code on many partitions, or beside them.
 #[async_trait::async_trait]
 pub trait ComputeService: Send + Sync + 'static {
@@ -54,6 +125,13 @@ pub trait ComputeService: Send + Sync + 'static {
     /// # Errors
     /// `NotReady` when the peer does not know its grid's partitions yet.
     async fn broadcast(&self, request: Broadcast) -> Result<mpsc::Receiver<PartitionAnswer>>;
+
+    /// Runs a scatter's step on every partition, beside its leader's executor, and reduces what
+    /// comes. When the receiver is dropped it is cancelled.
+    ///
+    /// # Errors
+    /// `NotReady` when the peer does not know its grid's partitions yet.
+    async fn scatter(&self, request: Scatter) -> Result<mpsc::Receiver<ScatterEvent>>;
 
     /// Cancels whatever was submitted under an id: what has not run does not run, and of what is
     /// running nothing that it wrote takes effect, unless it has been committed already.

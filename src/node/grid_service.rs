@@ -2,12 +2,14 @@
 
 use super::broadcast;
 use super::cancelling::CancelOnDrop;
-use super::compute_service::{Broadcast, CancelReport, ComputeService, PartitionAnswer};
+use super::compute_service::{Broadcast, CancelReport, ComputeService, PartitionAnswer, Scatter, ScatterEvent};
 use super::directory::META_MAP;
 use super::grid_node::Node;
 use super::metrics;
+use super::scatter;
 use super::service::{Explanation, GridService, MemberInfo, PartitionInfo, PlacementTable};
 use crate::clock::{self, Instant};
+use crate::compute::ResultMap;
 use crate::error::{Code, Error, Result};
 use crate::meta;
 use crate::types::{GroupId, HybridTime, MapDescriptor, MapSpec, Op, Reply, Request};
@@ -28,12 +30,26 @@ impl Node {
         }
         Some(CancelOnDrop::new(self.canceller.clone(), *id))
     }
+
+    /// The map that a result goes to; created if there is none.
+    pub(super) async fn map_for_result(&self, result: &ResultMap) -> Result<MapDescriptor> {
+        let known = self.directory.view().map(&result.map).cloned();
+        if let Some(map) = known {
+            return Ok(map);
+        }
+        self.ensure_map(MapSpec::new(&result.map, result.key_codec, result.value_codec)).await
+    }
 }
 
 #[async_trait::async_trait]
 impl ComputeService for Node {
     async fn broadcast(&self, request: Broadcast) -> Result<mpsc::Receiver<PartitionAnswer>> {
         broadcast::start(self, request)
+    }
+
+    async fn scatter(&self, request: Scatter) -> Result<mpsc::Receiver<ScatterEvent>> {
+        let node = self.myself.upgrade();
+        scatter::start(node.ok_or_else(|| Error::new(Code::ShuttingDown, "the peer is shutting down"))?, request)
     }
 
     async fn cancel(&self, id: u64) -> CancelReport {

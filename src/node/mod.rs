@@ -14,19 +14,23 @@ mod hosting;
 mod housekeeping;
 mod identity;
 mod life;
+mod mapping;
 mod metrics;
 mod opening;
 mod peer_calls;
 mod ports;
 mod reconcile;
 mod router;
+mod scatter;
 mod service;
 mod settings;
 mod stamper;
 mod status;
 mod wire;
 
-pub use compute_service::{Broadcast, CancelReport, ComputeService, PartitionAnswer};
+pub use compute_service::{
+    Broadcast, CancelReport, ComputeService, MapCall, MapReply, PartitionAnswer, Scatter, ScatterAnswer, ScatterEvent,
+};
 pub use grid_node::{Ended, Node};
 pub use housekeeping::HousekeepingConfig;
 pub use ports::{OpenBackend, Ports};

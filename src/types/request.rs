@@ -120,6 +120,12 @@ pub enum Op {
         /// What a cancellation names it by; 0 when nobody will.
         id: u64,
     },
+    /// Reads nothing, linearizably: answered when this partition's leader has applied everything
+    /// that was acknowledged before.
+    Barrier {
+        /// A slot of the partition.
+        slot: Slot,
+    },
     /// Runs a registered partition task on a whole partition.
     PartitionTask {
         /// The task's registered name.
@@ -177,7 +183,7 @@ impl Op {
             Op::Transact { checks, writes, .. } => {
                 checks.first().map(|(key, _)| key).or_else(|| writes.first().map(|(key, _)| key))
             }
-            Op::PartitionTask { .. } => None,
+            Op::PartitionTask { .. } | Op::Barrier { .. } => None,
         }
     }
 
@@ -185,6 +191,7 @@ impl Op {
     pub fn slot(&self) -> Option<Slot> {
         match self {
             Op::PartitionTask { slots, .. } => Some(slots.0),
+            Op::Barrier { slot } => Some(*slot),
             _ => None,
         }
     }
@@ -208,13 +215,13 @@ impl Op {
             Op::Get { map, .. } | Op::GetMany { map, .. } | Op::Put { map, .. } => Some(map),
             Op::PutMany { map, .. } | Op::Delete { map, .. } | Op::Increment { map, .. } => Some(map),
             Op::Transact { map, .. } => Some(map),
-            Op::Task { .. } | Op::PartitionTask { .. } => None,
+            Op::Task { .. } | Op::PartitionTask { .. } | Op::Barrier { .. } => None,
         }
     }
 
     /// Whether it only reads. A task may write and counts as a write.
     pub fn is_read(&self) -> bool {
-        matches!(self, Op::Get { .. } | Op::GetMany { .. })
+        matches!(self, Op::Get { .. } | Op::GetMany { .. } | Op::Barrier { .. })
     }
 }
 

@@ -55,6 +55,11 @@ pub enum Command {
     WordCount(WordCountArgs),
     /// Show a map's entries with the largest numbers
     TopK(TopKArgs),
+    /// Start, show or cancel a job task
+    #[command(subcommand)]
+    Job(JobCommand),
+    /// List the job tasks
+    Jobs(JobsArgs),
     /// Cancel what was submitted under an id
     Cancel(CancelArgs),
     /// Measure throughput and latency in a closed loop
@@ -271,6 +276,66 @@ pub struct BroadcastArgs {
     /// A number to cancel it by [default: drawn at random and printed]
     #[arg(long)]
     pub id: Option<u64>,
+    /// Where and how.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// `job`.
+#[derive(Debug, Subcommand)]
+#[command(after_help = "Example:\n  keystead job start rebuild --key customer-7 --wait")]
+pub enum JobCommand {
+    /// Start a job task and print its id
+    Start(JobStartArgs),
+    /// Show a job task
+    Status(JobArgs),
+    /// Ask a job task to end
+    Cancel(JobArgs),
+}
+
+/// `job start`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  keystead job start rebuild --key customer-7 --payload '{\"days\":7}' --wait")]
+pub struct JobStartArgs {
+    /// The job task's registered name
+    pub name: String,
+    /// The key beside whose partition's leader it runs
+    #[arg(long, allow_hyphen_values = true)]
+    pub key: String,
+    /// What it is given, as JSON
+    #[arg(long, default_value = "null", allow_hyphen_values = true)]
+    pub payload: String,
+    /// How long it may take in all, in seconds
+    #[arg(long, default_value_t = 3600, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub time: u32,
+    /// Wait for its end, with a line of progress, and print its answer
+    #[arg(long)]
+    pub wait: bool,
+    /// Where and how.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// `job status`, `job cancel`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  keystead job status 1a2b00c3d4e5f607")]
+pub struct JobArgs {
+    /// The job's id, as `job start` and `jobs` print it
+    #[arg(value_parser = job_id)]
+    pub id: crate::types::JobId,
+    /// Where and how.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+fn job_id(text: &str) -> Result<crate::types::JobId, String> {
+    text.parse().map_err(|_| "a job's id is up to 16 hex digits".to_owned())
+}
+
+/// `jobs`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  keystead jobs --json")]
+pub struct JobsArgs {
     /// Where and how.
     #[command(flatten)]
     pub connection: Connection,

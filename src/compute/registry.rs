@@ -4,10 +4,14 @@ use super::context::Handled;
 use super::execute::panicked;
 use super::inside::Marked;
 use super::scatter::{AnyScatter, PartitionScan, Reduced, Scatter};
-use super::{PartitionContext, TaskContext, TaskError, count_entries, payload, rolling_total, top_k, word_count};
+use super::{
+    JobContext, PartitionContext, TaskContext, TaskError, count_entries, payload, rolling_total, top_k, word_count,
+};
 use crate::error::{Code, Error, Result};
 use crate::types::TaskPayload;
 use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
@@ -31,6 +35,9 @@ impl Given<'_> {
 
 type Run = Arc<dyn Fn(&mut TaskContext<'_>, &Given<'_>) -> Handled<TaskPayload> + Send + Sync>;
 
+type RunJob =
+    Arc<dyn Fn(JobContext, String, String, TaskPayload) -> BoxFuture<'static, Handled<TaskPayload>> + Send + Sync>;
+
 /// What kind of user code a name stands for.
 #[derive(Clone)]
 pub(super) enum Work {
@@ -40,6 +47,8 @@ pub(super) enum Work {
     Partition(Run),
     /// Runs beside all partitions.
     Scatter(Arc<dyn AnyScatter>),
+    /// Runs beside one partition.
+    Job(RunJob),
 }
 
 impl Work {
@@ -48,6 +57,7 @@ impl Work {
         match self {
             Work::Key(_) => ("a task beside a key", "submit it by a key: `keystead task`"),
             Work::Partition(_) => ("a partition task", "run it on all partitions: `keystead broadcast`"),
+            Work::Job(_) => ("a job task", "start it: `keystead job start`"),
             Work::Scatter(_) => ("a scatter", "run it on all partitions: `keystead scatter`"),
         }
     }
@@ -147,6 +157,32 @@ impl Registry {
         self.insert(name, Work::Scatter(Arc::new(scatter)))
     }
 
+    /// Registers a job task: it runs beside a partition's leader, may take long, and is begun
+    /// again where its peer is lost.
+    ///
+    /// # Errors
+    /// `InvalidName` when the name is not allowed or already taken.
+    pub fn register_job<In, Out, F, R>(&mut self, name: &str, handler: F) -> Result<()>
+    where
+        In: DeserializeOwned + Send + 'static,
+        Out: Serialize + 'static,
+        F: Fn(JobContext, In) -> R + Send + Sync + 'static,
+        R: Future<Output = std::result::Result<Out, TaskError>> + Send + 'static,
+    {
+        let handler = Arc::new(handler);
+        let typed = move |context: JobContext, name: String, example: String, payload: TaskPayload| {
+            let handler = handler.clone();
+            async move {
+                let input = Given { name: &name, example: &example, payload: &payload }.decode()?;
+                let codec = payload.codec;
+                let output = handler(context, input).await?;
+                Ok(payload::encode(codec, &output)?)
+            }
+            .boxed()
+        };
+        self.insert(name, Work::Job(Arc::new(typed)))
+    }
+
     /// Gives a task an example of its payload, in JSON: callers whose payload is wrong are shown it.
     pub fn example(&mut self, name: &str, json: &str) {
         if let Some(entry) = self.entries.get_mut(name) {
@@ -170,6 +206,42 @@ impl Registry {
             (Work::Key(run), false) | (Work::Partition(run), true) => Ok((run, &entry.example)),
             (work, _) => Err(wrong_kind(name, work)),
         }
+    }
+}
+
+/// A job's handler under way; gives its answer or its coded error.
+pub type RunningJob = BoxFuture<'static, Result<TaskPayload>>;
+
+impl Registry {
+    /// Whether a name is a job task's.
+    ///
+    /// # Errors
+    /// `NoSuchTask`, `InvalidRequest`.
+    pub fn check_job(&self, name: &str) -> Result<()> {
+        match &self.entry(name)?.work {
+            Work::Job(_) => Ok(()),
+            work => Err(wrong_kind(name, work)),
+        }
+    }
+
+    /// A job's handler, to be run where user code may.
+    ///
+    /// # Errors
+    /// `NoSuchTask`, `InvalidRequest`.
+    pub fn job(&self, name: &str, context: JobContext, payload: TaskPayload) -> Result<RunningJob> {
+        let entry = self.entry(name)?;
+        let Work::Job(run) = &entry.work else { return Err(wrong_kind(name, &entry.work)) };
+        let (run, name, example) = (run.clone(), name.to_owned(), entry.example.clone());
+        let guarded = async move {
+            let task = name.clone();
+            // Called inside, so that a panic before the first await is caught too.
+            let handler = async move { run(context, name, example, payload).await };
+            match AssertUnwindSafe(handler).catch_unwind().await {
+                Ok(outcome) => outcome.map_err(|error| error.into_error(&task)),
+                Err(panic) => Err(panicked(&task, panic.as_ref())),
+            }
+        };
+        Ok(guarded.boxed())
     }
 }
 

@@ -30,6 +30,8 @@ pub struct Limits {
     pub max_deadline_ms: u32,
     /// Longest time that a scatter may take, in milliseconds. Default 10 min.
     pub max_scatter_deadline_ms: u32,
+    /// Longest time that a job task may take, in milliseconds. Default a day.
+    pub max_job_time_ms: u64,
 }
 
 impl Default for Limits {
@@ -47,6 +49,7 @@ impl Default for Limits {
             default_deadline_ms: 10_000,
             max_deadline_ms: 60_000,
             max_scatter_deadline_ms: 600_000,
+            max_job_time_ms: 86_400_000,
         }
     }
 }

@@ -3,7 +3,9 @@
 use super::Grid;
 use crate::api;
 use crate::clock;
-use crate::compute::{PartitionContext, Registry, RunnerConfig, Scatter, TaskContext, TaskError, ThreadPoolRunner};
+use crate::compute::{
+    JobContext, PartitionContext, Registry, RunnerConfig, Scatter, TaskContext, TaskError, ThreadPoolRunner,
+};
 use crate::config::{Backend, NodeConfig};
 use crate::error::{Code, Error, Result};
 use crate::node::{Node, NodeSettings, Ports};
@@ -118,6 +120,19 @@ impl GridBuilder {
         F: Fn(&mut PartitionContext<'_, '_>, In) -> std::result::Result<Out, TaskError> + Send + Sync + 'static,
     {
         self.register(|registry| registry.register_partition(name, handler))
+    }
+
+    /// Registers a job task: it runs beside a partition's leader, may take long, and is begun
+    /// again where its peer is lost.
+    #[must_use]
+    pub fn job<In, Out, F, R>(self, name: &str, handler: F) -> Self
+    where
+        In: DeserializeOwned + Send + 'static,
+        Out: Serialize + 'static,
+        F: Fn(JobContext, In) -> R + Send + Sync + 'static,
+        R: Future<Output = std::result::Result<Out, TaskError>> + Send + 'static,
+    {
+        self.register(|registry| registry.register_job(name, handler))
     }
 
     /// Registers a scatter: a step on every partition, combined on each peer, and reduced.

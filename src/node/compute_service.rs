@@ -1,7 +1,7 @@
 //! What the edges see of user code that is not submitted by a key: broadcasts, cancellations.
 
 use crate::error::{Error, Result};
-use crate::types::{PartitionId, Served, SessionStamp, TaskPayload};
+use crate::types::{JobId, JobInfo, PartitionId, Served, SessionStamp, TaskPayload};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
@@ -115,6 +115,21 @@ pub struct MapReply {
     pub failed: Vec<(PartitionId, Error)>,
 }
 
+/// A job task that is to be started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StartJob {
+    /// The registered name.
+    pub name: String,
+    /// The key beside whose partition's leader it runs.
+    pub key: Bytes,
+    /// What it is given.
+    pub payload: TaskPayload,
+    /// Random bits for its id: the same at every retry; 0 when the asked peer is to draw them.
+    pub random: u64,
+    /// How long it may take in all, in milliseconds.
+    pub time_ms: u64,
+}
+
 /// User code on many partitions, or beside them.
 #[async_trait::async_trait]
 pub trait ComputeService: Send + Sync + 'static {
@@ -132,6 +147,19 @@ pub trait ComputeService: Send + Sync + 'static {
     /// # Errors
     /// `NotReady` when the peer does not know its grid's partitions yet.
     async fn scatter(&self, request: Scatter) -> Result<mpsc::Receiver<ScatterEvent>>;
+
+    /// Starts a job task beside the leader of its key's partition; gives it as it stands if it is
+    /// there already.
+    async fn start_job(&self, job: StartJob) -> Result<JobInfo>;
+
+    /// A job task as it stands.
+    async fn job(&self, id: JobId) -> Result<JobInfo>;
+
+    /// All job tasks that are known, by id.
+    async fn jobs(&self) -> Result<Vec<JobInfo>>;
+
+    /// Asks a job task to end.
+    async fn cancel_job(&self, id: JobId) -> Result<JobInfo>;
 
     /// Cancels whatever was submitted under an id: what has not run does not run, and of what is
     /// running nothing that it wrote takes effect, unless it has been committed already.

@@ -7,6 +7,7 @@ use super::facts::Facts;
 use super::founding::{Founding, FoundingSettings};
 use super::hosting::{Hosting, HostingParts};
 use super::housekeeping::{Housekeeper, HousekeepingConfig};
+use super::jobs::Jobs;
 use super::mapping::Mapper;
 use super::opening::{listen, open_backend, open_identity, open_log, prepare_dir};
 use super::peer_calls::PeerCalls;
@@ -56,6 +57,7 @@ pub struct Node {
     pub(super) canceller: Arc<Canceller>,
     pub(super) registry: Arc<Registry>,
     pub(super) mapper: Arc<Mapper>,
+    pub(super) jobs: Arc<Jobs>,
     /// Itself, for what goes on after the call that began it.
     pub(super) myself: Weak<Node>,
     transport: Arc<PeerTransport>,
@@ -151,6 +153,7 @@ impl Node {
             config: settings.housekeeping.clone(),
         });
         let mapper = Arc::new(Mapper::new(hosting.clone(), router.clone(), registry.clone()));
+        let jobs = Jobs::new(hosting.clone(), router.clone(), registry.clone());
         let node = Arc::new_cyclic(|myself| Node {
             directory,
             hosting,
@@ -163,6 +166,7 @@ impl Node {
             clock_watch,
             canceller,
             mapper,
+            jobs,
             registry,
             myself: myself.clone(),
             transport,
@@ -175,6 +179,8 @@ impl Node {
             lock: Mutex::new(Some(lock)),
         });
         node.serve(listener, routes(node.clone())?);
+        let jobs = node.jobs.clone();
+        node.keep(clock::spawn(async move { jobs.work().await }));
         let living = node.clone();
         node.keep(clock::spawn(async move { living.live().await }));
         Ok(node)

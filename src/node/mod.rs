@@ -13,6 +13,8 @@ mod grid_service;
 mod hosting;
 mod housekeeping;
 mod identity;
+mod job_run;
+mod jobs;
 mod life;
 mod mapping;
 mod metrics;
@@ -30,6 +32,7 @@ mod wire;
 
 pub use compute_service::{
     Broadcast, CancelReport, ComputeService, MapCall, MapReply, PartitionAnswer, Scatter, ScatterAnswer, ScatterEvent,
+    StartJob,
 };
 pub use grid_node::{Ended, Node};
 pub use housekeeping::HousekeepingConfig;

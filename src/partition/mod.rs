@@ -7,6 +7,7 @@ mod cancelled;
 pub mod entry;
 pub mod executor;
 mod fence;
+pub mod jobs;
 mod operations;
 mod overlay;
 mod replica;

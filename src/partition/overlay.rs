@@ -78,7 +78,7 @@ impl View {
     }
 
     /// Rows that start with `prefix`, after `after`, in order, at most `limit`: both layers merged.
-    fn scan_rows(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Vec<(Bytes, Bytes)> {
+    pub(super) fn scan_rows(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Vec<(Bytes, Bytes)> {
         let from = after.map_or(Bound::Included(prefix), Bound::Excluded);
         let overlaid = || {
             let range = self.pending.range::<[u8], _>((from, Bound::Unbounded));

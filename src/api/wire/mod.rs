@@ -6,6 +6,7 @@
 mod cluster;
 mod compute;
 mod errors;
+mod jobs;
 mod options;
 mod replies;
 mod requests;
@@ -20,6 +21,7 @@ pub use compute::{
     scatter_event_from_wire, scatter_event_to_wire, scatter_from_wire, scatter_to_wire,
 };
 pub use errors::{CODE_METADATA, error_from_status, error_from_wire, error_to_wire, status};
+pub use jobs::{job_from_wire, job_to_wire, start_job_from_wire, start_job_to_wire};
 pub use replies::{Kind, kv_reply_from_wire, kv_reply_to_wire, task_reply_from_wire, task_reply_to_wire};
 pub(crate) use replies::{
     delete_reply, get_many_reply, get_reply, increment_reply, put_many_reply, put_reply, submit_reply,

@@ -97,7 +97,7 @@ pub(super) fn execute(view: &View, map: &MapDescriptor, request: &Request, revis
         Op::Increment { key, delta, .. } => numbers::increment(&mut scope, key, *delta),
         Op::Transact { checks, writes, .. } => transact::transact(&mut scope, checks, writes),
         Op::Barrier { .. } => Done::read(ReplyBody::Entries(Vec::new())),
-        Op::Task { .. } | Op::PartitionTask { .. } => {
+        Op::Task { .. } | Op::PartitionTask { .. } | Op::Job { .. } => {
             Err(Error::internal("a task came where only operations are executed"))
         }
     }

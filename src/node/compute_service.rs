@@ -165,3 +165,25 @@ pub trait ComputeService: Send + Sync + 'static {
     /// running nothing that it wrote takes effect, unless it has been committed already.
     async fn cancel(&self, id: u64) -> CancelReport;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::wire;
+    use crate::types::ValueCodec;
+
+    #[test]
+    fn what_peers_ask_of_each_other_has_golden_bytes() {
+        let hex = |bytes: Bytes| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let payload = TaskPayload { codec: ValueCodec::Json, data: Bytes::from_static(b"1") };
+        let call = MapCall { name: "n".into(), payload, partitions: vec![PartitionId(3)], id: 4, deadline_ms: 5 };
+        assert_eq!(
+            hex(wire::encode(&call).expect("encodes")),
+            "0185a46e616d65a16ea77061796c6f616482a5636f646563a44a736f6ea464617461c40131aa706172746974696f6e739103a2696404ab646561646c696e655f6d7305"
+        );
+        let reply = MapReply { part: Some(Bytes::from_static(b"p")), done: vec![PartitionId(3)], failed: Vec::new() };
+        assert_eq!(hex(wire::encode(&reply).expect("encodes")), "0183a470617274c40170a4646f6e659103a66661696c656490");
+        assert_eq!(wire::decode::<MapReply>(&wire::encode(&reply).expect("encodes")), Ok(reply));
+        assert_eq!(hex(wire::encode(&77u64).expect("encodes")), "014d", "a cancellation");
+    }
+}

@@ -42,8 +42,10 @@ impl Mapper {
     pub async fn map(&self, call: MapCall) -> MapReply {
         let expires = Instant::now() + Duration::from_millis(call.deadline_ms.into());
         let (mut reply, mut parts) = (MapReply::default(), Vec::new());
-        for partition in &call.partitions {
-            match self.map_one(&call, *partition, expires).await {
+        let steps = call.partitions.iter().map(|partition| self.map_one(&call, *partition, expires));
+        let outcomes = futures::future::join_all(steps).await;
+        for (partition, outcome) in call.partitions.iter().zip(outcomes) {
+            match outcome {
                 Ok(part) => {
                     parts.push(part);
                     reply.done.push(*partition);

@@ -29,6 +29,9 @@ const WAITING: usize = 64;
 /// Pause before partitions that could not be had are asked for again.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// What of the time is kept for combining, reducing and answering.
+const ANSWER: Duration = Duration::from_millis(500);
+
 /// Bytes of parts that are held at the asked peer.
 const MAX_PARTS: usize = 64 << 20;
 
@@ -83,7 +86,9 @@ async fn run(
     partitions: Vec<Ranged>,
     events: &mpsc::Sender<ScatterEvent>,
 ) -> Result<ScatterAnswer> {
-    let expires = Instant::now() + Duration::from_millis(request.deadline_ms.into());
+    let time = Duration::from_millis(request.deadline_ms.into());
+    // Whoever waits is to have the answer, or the reason, in time.
+    let expires = Instant::now() + time.saturating_sub(ANSWER.min(time / 5));
     node.registry.check_scatter(&request.name)?;
     let mut gathered = Gathered {
         of: partitions.len() as u32,
@@ -95,7 +100,13 @@ async fn run(
     };
     let mut wanted: Vec<PartitionId> = partitions.into_iter().map(|(partition, _)| partition).collect();
     while !wanted.is_empty() && Instant::now() < expires {
-        round(node, request, wanted, expires, events, &mut gathered).await?;
+        let late = || Error::new(Code::DeadlineExceeded, "its leader did not answer in time");
+        gathered.again.extend(wanted.iter().map(|partition| (*partition, late())));
+        let round = round(node, request, wanted, expires, events, &mut gathered);
+        match clock::timeout_at(expires, round).await {
+            Ok(outcome) => outcome?,
+            Err(clock::Elapsed) => break,
+        }
         wanted = gathered.again.keys().copied().collect();
         if !wanted.is_empty() {
             clock::sleep(PAUSE).await;

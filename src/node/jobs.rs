@@ -13,6 +13,7 @@ use crate::compute::Registry;
 use crate::error::{Code, Error, Result};
 use crate::partition::{jobs as rules, rows};
 use crate::types::{AckLevel, GroupId, JobId, JobInfo, JobState, JobStep, Op, ReadLevel, ReplyBody, Request, Slot};
+use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -88,7 +89,7 @@ impl Jobs {
         }
         let now_ms = self.router.time().ms();
         let mut old = false;
-        for (_, row) in hosted.state.scan(&rows::job_prefix(), None, rules::MAX_JOBS) {
+        for (_, row) in rows_of(hosted) {
             let job = match rules::decode(&row) {
                 Ok(job) => job,
                 Err(error) => {
@@ -177,4 +178,12 @@ impl Jobs {
     pub(super) fn leads(&self, group: GroupId) -> bool {
         self.hosting.get(group).is_some_and(|hosted| *hosted.executor.leads().borrow())
     }
+}
+
+/// The rows of a partition's jobs; none if they cannot be read, which is said.
+fn rows_of(hosted: &Hosted) -> Vec<(Bytes, Bytes)> {
+    hosted.state.scan(&rows::job_prefix(), None, rules::MAX_JOBS).unwrap_or_else(|error| {
+        tracing::error!(%error, "jobs cannot be read");
+        Vec::new()
+    })
 }

@@ -17,6 +17,7 @@ mod job_run;
 mod jobs;
 mod life;
 mod mapping;
+mod memory_keeper;
 mod metrics;
 mod opening;
 mod peer_calls;

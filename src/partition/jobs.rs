@@ -66,13 +66,13 @@ fn end(mut job: JobInfo, state: JobState, now_ms: u64, outcome: Result<crate::ty
 pub(super) fn execute(view: &View, id: JobId, step: &JobStep, now_ms: u64) -> Result<Done> {
     match step {
         JobStep::List => {
-            let rows = view.scan_rows(&rows::job_prefix(), None, usize::MAX);
+            let rows = view.scan_rows(&rows::job_prefix(), None, usize::MAX)?;
             let jobs = rows.iter().map(|(_, row)| decode(row)).collect::<Result<Vec<_>>>()?;
             Ok(Done { body: ReplyBody::Jobs(jobs), writes: Vec::new() })
         }
         JobStep::Forget => forget(view, now_ms),
         _ => {
-            let present = view.get(&rows::job_row(id)).map(|row| decode(&row)).transpose()?;
+            let present = view.get(&rows::job_row(id))?.map(|row| decode(&row)).transpose()?;
             match (step, present) {
                 (JobStep::Start { .. }, None) => start(view, id, step, now_ms),
                 (_, None) => Err(Error::new(Code::NoSuchJob, format!("there is no job {id}"))),
@@ -84,7 +84,7 @@ pub(super) fn execute(view: &View, id: JobId, step: &JobStep, now_ms: u64) -> Re
 
 fn start(view: &View, id: JobId, step: &JobStep, now_ms: u64) -> Result<Done> {
     let JobStep::Start { name, key, payload, time_ms } = step else { return Err(Error::internal("no start")) };
-    if view.scan_rows(&rows::job_prefix(), None, MAX_JOBS).len() >= MAX_JOBS {
+    if view.scan_rows(&rows::job_prefix(), None, MAX_JOBS)?.len() >= MAX_JOBS {
         let what = format!("the partition keeps {MAX_JOBS} jobs already");
         return Err(Error::new(Code::Overloaded, what).remedy("ended jobs are forgotten after ten minutes"));
     }
@@ -109,7 +109,7 @@ fn start(view: &View, id: JobId, step: &JobStep, now_ms: u64) -> Result<Done> {
 
 fn forget(view: &View, now_ms: u64) -> Result<Done> {
     let mut writes = Vec::new();
-    for (row, value) in view.scan_rows(&rows::job_prefix(), None, usize::MAX) {
+    for (row, value) in view.scan_rows(&rows::job_prefix(), None, usize::MAX)? {
         let job = decode(&value)?;
         if job.state.ended() && job.ended_ms + KEEP_MS < now_ms && writes.len() < FORGET {
             writes.push(RowWrite::drop(row));

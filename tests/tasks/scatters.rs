@@ -18,8 +18,8 @@ pub fn texts(count: u64) -> Vec<String> {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) % below
     };
-    let mut text = |_| (0..=draw(9)).map(|_| WORDS[draw(12) as usize]).collect::<Vec<_>>().join(", ");
-    (0..count).map(|n| text(n)).collect()
+    let text = |_| (0..=draw(9)).map(|_| WORDS[draw(12) as usize]).collect::<Vec<_>>().join(", ");
+    (0..count).map(text).collect()
 }
 
 /// The counts, by other means.

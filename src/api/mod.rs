@@ -15,6 +15,8 @@ mod tasks;
 pub mod wire;
 
 #[cfg(test)]
+mod compute_tests;
+#[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod testing_compute;

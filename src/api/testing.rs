@@ -167,6 +167,8 @@ fn apply(state: &mut State, op: &Op) -> Result<ReplyBody> {
             ReplyBody::Number { value: number + delta, revision: state.revision }
         }
         Op::Task { name, payload, .. } if name == "echo" => ReplyBody::Task(payload.clone()),
+        Op::Job { .. } => return Err(Error::new(Code::InvalidRequest, "clients send no such operation")),
+        Op::Barrier { .. } => ReplyBody::Entries(Vec::new()),
         Op::Task { name, .. } | Op::PartitionTask { name, .. } => {
             return Err(Error::new(Code::NoSuchTask, format!("there is no task \"{name}\"")));
         }
@@ -195,6 +197,8 @@ pub(crate) struct FakePeer {
     pub(crate) broadcasts: Mutex<Vec<crate::node::Broadcast>>,
     /// Ids that were cancelled.
     pub(crate) cancelled: Mutex<Vec<u64>>,
+    /// Job tasks.
+    pub(crate) jobs: Mutex<BTreeMap<JobId, JobInfo>>,
 }
 
 impl FakePeer {
@@ -216,6 +220,7 @@ impl FakePeer {
             seen: Mutex::default(),
             broadcasts: Mutex::default(),
             cancelled: Mutex::default(),
+            jobs: Mutex::default(),
         }
     }
 

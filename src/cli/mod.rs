@@ -13,6 +13,7 @@ mod dev;
 mod entries;
 mod grid;
 mod local;
+mod jobs;
 mod maps;
 mod output;
 mod signals;
@@ -86,6 +87,11 @@ pub async fn execute(command: Command, out: &mut (dyn Write + Send)) -> Result<(
         Command::Explain(explain) => grid::explain(&connect(&explain.connection).await?, &explain, out).await,
         Command::Task(task) => task::task(&connect(&task.connection).await?, &task, out).await,
         Command::Broadcast(args) => compute::broadcast(&connect(&args.connection).await?, &args, out).await,
+        Command::Scatter(args) => compute::scatter(&connect(&args.options.connection).await?, &args, out).await,
+        Command::WordCount(args) => compute::word_count(&connect(&args.options.connection).await?, &args, out).await,
+        Command::TopK(args) => compute::top_k(&connect(&args.options.connection).await?, &args, out).await,
+        Command::Job(command) => jobs::job(&connect(jobs::connection(&command)).await?, &command, out).await,
+        Command::Jobs(only) => jobs::jobs(&connect(&only.connection).await?, only.connection.json, out).await,
         Command::Cancel(args) => compute::cancel(&connect(&args.connection).await?, &args, out).await,
         Command::Bench(bench) => bench::bench(&connect(&bench.connection).await?, &bench, out).await,
         Command::Start(start) => start::run(*start).await,

@@ -7,6 +7,8 @@ use std::time::Duration;
 pub struct ClientConfig {
     /// Time for a request, retries included, when the call names none. Default 10 s.
     pub deadline: Duration,
+    /// Time for a scatter with typed answer, retries included. Default 60 s.
+    pub scatter_deadline: Duration,
     /// Time to find a first peer. Default 5 s.
     pub connect_deadline: Duration,
     /// How long one attempt may take before its stream is taken for broken. Default 3 s.
@@ -41,6 +43,7 @@ impl Default for ClientConfig {
     fn default() -> Self {
         ClientConfig {
             deadline: Duration::from_secs(10),
+            scatter_deadline: Duration::from_secs(60),
             connect_deadline: Duration::from_secs(5),
             attempt_timeout: Duration::from_secs(3),
             backoff_min: Duration::from_millis(10),

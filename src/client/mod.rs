@@ -12,6 +12,7 @@ mod compute;
 mod config;
 mod core;
 mod driver;
+mod jobs;
 mod lane;
 mod many;
 mod ops;
@@ -45,6 +46,7 @@ struct Shared {
     sight: Arc<RwLock<Sight>>,
     inputs: mpsc::UnboundedSender<Input>,
     outstanding: Arc<Semaphore>,
+    random: Arc<dyn Random>,
     /// The session of what runs on many partitions.
     submissions: Stamper,
     /// Stops the driver when the last clone of the client is dropped.
@@ -103,15 +105,23 @@ impl ClientBuilder {
             backoff_max: self.config.backoff_max,
         };
         let submissions = Stamper::new(&*self.random);
-        let core = Core::new(timing, self.random, routes, time);
+        let core = Core::new(timing, self.random.clone(), routes, time);
         let (inputs, receiver) = mpsc::unbounded_channel();
         let sight = Arc::new(RwLock::new(Sight::default()));
         let stop = CancellationToken::new();
         let driver = Driver::new(self.config.clone(), core, peers.clone(), sight.clone(), inputs.clone());
         clock::spawn(driver.run(receiver, stop.clone()));
         let outstanding = Arc::new(Semaphore::new(self.config.max_outstanding));
-        let shared =
-            Shared { config: self.config, peers, sight, inputs, outstanding, submissions, _stop: stop.drop_guard() };
+        let shared = Shared {
+            config: self.config,
+            peers,
+            sight,
+            inputs,
+            outstanding,
+            random: self.random,
+            submissions,
+            _stop: stop.drop_guard(),
+        };
         Ok(Client { shared: Arc::new(shared) })
     }
 }

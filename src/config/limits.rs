@@ -28,6 +28,10 @@ pub struct Limits {
     pub default_deadline_ms: u32,
     /// Longest time to answer that a request may ask for, in milliseconds. Default 60 s.
     pub max_deadline_ms: u32,
+    /// Longest time that a scatter may take, in milliseconds. Default 10 min.
+    pub max_scatter_deadline_ms: u32,
+    /// Longest time that a job task may take, in milliseconds. Default a day.
+    pub max_job_time_ms: u64,
 }
 
 impl Default for Limits {
@@ -44,6 +48,8 @@ impl Default for Limits {
             max_answer_bytes: 32 << 20,
             default_deadline_ms: 10_000,
             max_deadline_ms: 60_000,
+            max_scatter_deadline_ms: 600_000,
+            max_job_time_ms: 86_400_000,
         }
     }
 }

@@ -113,6 +113,26 @@ impl Grid {
         self.own_client().await?.broadcast_typed(name, input).await
     }
 
+    /// Runs a scatter: a step on every partition, reduced to one answer.
+    ///
+    /// # Errors
+    /// As [`Client::scatter_typed`] and [`Grid::client`].
+    pub async fn scatter<In: Serialize, Out: DeserializeOwned>(&self, name: &str, input: &In) -> Result<Out> {
+        self.own_client().await?.scatter_typed(name, input).await
+    }
+
+    /// Runs a job task beside the leader of its key's partition, and waits for its end.
+    ///
+    /// # Errors
+    /// As [`Client::run_job`] and [`Grid::client`].
+    pub async fn run_job<In, Out>(&self, name: &str, key: impl AsRef<[u8]>, input: &In, time: Duration) -> Result<Out>
+    where
+        In: Serialize,
+        Out: DeserializeOwned,
+    {
+        self.own_client().await?.run_job(name, key, input, time).await
+    }
+
     /// Waits for the end of the peer's life, by failure or [`Grid::shutdown`].
     pub async fn ended(&self) -> Ended {
         self.node.ended().await

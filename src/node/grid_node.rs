@@ -7,6 +7,8 @@ use super::facts::Facts;
 use super::founding::{Founding, FoundingSettings};
 use super::hosting::{Hosting, HostingParts};
 use super::housekeeping::{Housekeeper, HousekeepingConfig};
+use super::jobs::Jobs;
+use super::mapping::Mapper;
 use super::memory_keeper::MemoryKeeper;
 use super::opening::{listen, open_backend, open_identity, open_log, open_spool, prepare_dir};
 use super::peer_calls::PeerCalls;
@@ -15,6 +17,7 @@ use super::router::Router;
 use super::settings::NodeSettings;
 use super::status::Status;
 use crate::clock::{self, ThreadKind, run_on};
+use crate::compute::Registry;
 use crate::error::{Error, Result};
 use crate::net::Listener;
 use crate::net::grpc::{self, Routes};
@@ -24,7 +27,7 @@ use crate::raft::network::Receptions;
 use crate::storage::disk::DirLock;
 use crate::storage::log::{Recovery, SharedLog};
 use crate::types::{GroupId, NodeId, ReplicaId};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -53,6 +56,11 @@ pub struct Node {
     pub(super) housekeeper: Arc<Housekeeper>,
     pub(super) clock_watch: Arc<ClockWatch>,
     pub(super) canceller: Arc<Canceller>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) mapper: Arc<Mapper>,
+    pub(super) jobs: Arc<Jobs>,
+    /// Itself, for what goes on after the call that began it.
+    pub(super) myself: Weak<Node>,
     transport: Arc<PeerTransport>,
     pub(super) log: SharedLog,
     address: String,
@@ -73,6 +81,7 @@ impl Node {
         settings: NodeSettings,
         ports: Ports,
         tasks: Arc<dyn TaskRunner>,
+        registry: Arc<Registry>,
         routes: impl FnOnce(Arc<Node>) -> Result<Routes>,
     ) -> Result<Arc<Self>> {
         let lock = prepare_dir(&ports, &settings.data).await?;
@@ -147,7 +156,9 @@ impl Node {
             clock: clock_watch.clone(),
             config: settings.housekeeping.clone(),
         });
-        let node = Arc::new(Node {
+        let mapper = Arc::new(Mapper::new(hosting.clone(), router.clone(), registry.clone()));
+        let jobs = Jobs::new(hosting.clone(), router.clone(), registry.clone());
+        let node = Arc::new_cyclic(|myself| Node {
             directory,
             hosting,
             router,
@@ -158,6 +169,10 @@ impl Node {
             housekeeper,
             clock_watch,
             canceller,
+            mapper,
+            jobs,
+            registry,
+            myself: myself.clone(),
             transport,
             log,
             address,
@@ -168,6 +183,8 @@ impl Node {
             lock: Mutex::new(Some(lock)),
         });
         node.serve(listener, routes(node.clone())?);
+        let jobs = node.jobs.clone();
+        node.keep(clock::spawn(async move { jobs.work().await }));
         if memory.limit().is_some() {
             node.keep(clock::spawn(MemoryKeeper::new(memory).work()));
         }
@@ -187,6 +204,7 @@ impl Node {
             router: self.router.clone(),
             facts: self.facts.clone(),
             status: self.status.clone(),
+            mapper: self.mapper.clone(),
         };
         let routes = routes.add_service(self.transport.service(Arc::new(calls)));
         let (config, stop) = (self.settings.peer.grpc.clone(), self.stop.clone());

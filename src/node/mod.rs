@@ -13,7 +13,10 @@ mod grid_service;
 mod hosting;
 mod housekeeping;
 mod identity;
+mod job_run;
+mod jobs;
 mod life;
+mod mapping;
 mod memory_keeper;
 mod metrics;
 mod opening;
@@ -21,13 +24,17 @@ mod peer_calls;
 mod ports;
 mod reconcile;
 mod router;
+mod scatter;
 mod service;
 mod settings;
 mod stamper;
 mod status;
 mod wire;
 
-pub use compute_service::{Broadcast, CancelReport, ComputeService, PartitionAnswer};
+pub use compute_service::{
+    Broadcast, CancelReport, ComputeService, MapCall, MapReply, PartitionAnswer, Scatter, ScatterAnswer, ScatterEvent,
+    StartJob,
+};
 pub use grid_node::{Ended, Node};
 pub use housekeeping::HousekeepingConfig;
 pub use ports::{OpenBackend, Ports};

@@ -3,6 +3,7 @@
 use super::facts::Facts;
 use super::founding::Founding;
 use super::hosting::Hosting;
+use super::mapping::Mapper;
 use super::router::Router;
 use super::status::Status;
 use super::wire::{self, Join, Welcome, kind};
@@ -31,6 +32,8 @@ pub struct PeerCalls {
     pub facts: Arc<Facts>,
     /// How the node stands.
     pub status: Arc<Status>,
+    /// Steps of scatters.
+    pub mapper: Arc<Mapper>,
 }
 
 #[async_trait::async_trait]
@@ -61,6 +64,7 @@ impl PeerHandler for PeerCalls {
                 wire::encode(&reply)
             }
             kind::STATUS => wire::encode(&self.status.own_report()),
+            kind::MAP => wire::encode(&self.mapper.map(wire::decode(&frame.payload)?).await),
             kind::CANCEL => {
                 self.hosting.cancelled.insert(wire::decode(&frame.payload)?);
                 Ok(Bytes::new())

@@ -71,6 +71,19 @@ impl Router {
         self.leaders().insert(group, leader);
     }
 
+    /// Forgets who leads a group that is not held here: a peer has said that it is another.
+    pub(super) fn forget_leader(&self, group: GroupId) {
+        self.leaders().remove(&group);
+    }
+
+    /// The node that leads a group, or, if that is not known, a live one that will know.
+    pub(super) fn leader_or_replica(&self, group: GroupId) -> Option<NodeId> {
+        self.leader_of(group).or_else(|| {
+            let view = self.directory.view();
+            view.replicas(group).iter().map(|(_, node)| *node).find(|node| self.directory.is_alive(*node))
+        })
+    }
+
     /// The node that leads a group, as far as known.
     pub fn leader_of(&self, group: GroupId) -> Option<NodeId> {
         match self.hosting.get(group) {

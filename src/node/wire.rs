@@ -24,6 +24,8 @@ pub mod kind {
     pub const STATUS: u8 = 36;
     /// A task's id that somebody has cancelled.
     pub const CANCEL: u8 = 48;
+    /// A scatter's step, for partitions that the asked peer leads.
+    pub const MAP: u8 = 49;
 }
 
 /// A request on its one hop.

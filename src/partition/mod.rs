@@ -11,6 +11,7 @@ pub mod entry;
 pub mod executor;
 mod fence;
 mod indexes;
+pub mod jobs;
 mod memory;
 mod operations;
 mod overlay;

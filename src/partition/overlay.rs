@@ -89,7 +89,7 @@ impl View {
     }
 
     /// Rows that start with `prefix`, after `after`, in order, at most `limit`: both layers merged.
-    fn scan_rows(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<(Bytes, Bytes)>> {
+    pub(super) fn scan_rows(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<(Bytes, Bytes)>> {
         let from = after.map_or(Bound::Included(prefix), Bound::Excluded);
         let overlaid = || {
             let range = self.pending.range::<[u8], _>((from, Bound::Unbounded));

@@ -5,7 +5,7 @@
 //! the bytes is the order of the keys) | sub-key. What belongs to a key starts with its slot, so
 //! that a split cuts one range. Pure; the numbers are persisted and never change.
 
-use crate::types::{MapId, SessionId, Slot};
+use crate::types::{JobId, MapId, SessionId, Slot};
 use bytes::{BufMut, Bytes, BytesMut};
 
 /// What kind of row it is.
@@ -20,6 +20,26 @@ pub enum TableId {
     Session = 3,
     /// Counters and times of the partition itself; partition-wide.
     Partition = 4,
+    /// Job tasks; partition-wide.
+    Job = 9,
+}
+
+/// The row of a job task; partition-wide, its id begins with its slot.
+pub fn job_row(job: JobId) -> Bytes {
+    let mut row = start(PARTITION_WIDE, TableId::Job, 0, 8);
+    row.put_u64(job.0);
+    row.freeze()
+}
+
+/// What the rows of all job tasks start with.
+pub fn job_prefix() -> Bytes {
+    start(PARTITION_WIDE, TableId::Job, 0, 0).freeze()
+}
+
+/// The job of a job's row; `None` if the row is not one.
+pub fn parse_job_row(row: &[u8]) -> Option<JobId> {
+    let id = row.strip_prefix(&job_prefix()[..])?;
+    Some(JobId(u64::from_be_bytes(id.try_into().ok()?)))
 }
 
 /// The slot number of partition-wide rows: sorts after every real slot.

@@ -3,6 +3,7 @@
 
 mod hybrid;
 mod ids;
+mod job;
 mod map;
 mod request;
 mod slot;
@@ -10,6 +11,7 @@ mod value;
 
 pub use hybrid::{HybridTime, MAX_AHEAD_MS};
 pub use ids::{GridId, GroupId, Incarnation, MapId, NodeId, PartitionId, ReplicaId, RunId, SessionId};
+pub use job::{JobId, JobInfo, JobState, JobStep};
 pub use map::{Eviction, MAX_TTL_MS, MapDescriptor, MapOptions, MapSpec, check_ttl, whole_ms};
 pub use request::{AckLevel, Condition, Op, ReadLevel, Reply, ReplyBody, Request, Served, SessionStamp, TaskPayload};
 pub use slot::{SLOTS, Slot, affinity_of, slot_of};

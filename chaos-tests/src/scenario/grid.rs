@@ -1,7 +1,7 @@
 //! Whole peers and real clients under faults: the promises of a grid, checked.
 //!
 //! In: a seed. Out: violations of: no acknowledged write lost, linearizability per key, each
-//! request once, one leader per term, the level of each acknowledgement, and that all finish once
+//! request once, broadcasts once per partition, scatters that miss nothing, one leader per term, the level of each acknowledgement, and that all finish once
 //! everything is mended.
 
 mod clients;
@@ -33,6 +33,8 @@ struct Records {
     marks: Rc<RefCell<workload::Marks>>,
     finals: Rc<RefCell<Finals>>,
     working: Rc<RefCell<u32>>,
+    /// Marks that broadcasts may have left in partitions.
+    issued: Rc<RefCell<u64>>,
     violations: Rc<RefCell<Vec<Violation>>>,
 }
 
@@ -57,13 +59,15 @@ fn run(seed: u64, lying: bool) -> Vec<Violation> {
         let run = move |life| peer::run(life, shape.clone(), seeds.clone(), leaders.clone(), records.clone());
         simulation.machine(&name, run).disk().set_lying(lying);
     }
+    let partitions = shape.partitions;
     *records.working.borrow_mut() = shape.clients;
     for number in 0..shape.clients {
         let (records, seeds) = (records.clone(), seeds.clone());
-        simulation.client(&format!("c{number}"), move |life| clients::work(life, seed, number, seeds, records));
+        simulation
+            .client(&format!("c{number}"), move |life| clients::work(life, seed, number, seeds, partitions, records));
     }
     let (judge, endpoints) = (records.clone(), seeds);
-    simulation.client("judge", move |life| clients::read_all(life, endpoints, judge));
+    simulation.client("judge", move |life| clients::read_all(life, endpoints, partitions, judge));
     let profile = Profile {
         nodes: shape.peers,
         calm_until: CALM_UNTIL,

@@ -156,7 +156,9 @@ pub fn kv_request_to_wire(request: Request) -> Option<WireOp> {
         }
         Op::Delete { map, key } => WireOp::Delete(v1::DeleteRequest { options, map, key }),
         Op::Increment { map, key, delta } => WireOp::Increment(v1::IncrementRequest { options, map, key, delta }),
-        Op::Task { .. } | Op::PartitionTask { .. } | Op::Transact { .. } => return None,
+        Op::Task { .. } | Op::PartitionTask { .. } | Op::Barrier { .. } | Op::Job { .. } | Op::Transact { .. } => {
+            return None;
+        }
     })
 }
 

@@ -74,6 +74,9 @@ impl Run {
 
 /// The rows whose values a command will read, as far as its keys tell.
 fn rows_read(job: &Job) -> Vec<Bytes> {
+    if let Op::Job { id, .. } = &job.request.op {
+        return vec![rows::job_row(*id)];
+    }
     let Some(map) = &job.map else { return Vec::new() };
     let row = |key: &Bytes| rows::map_row(operations::slot_in(&job.request, key), map.id, key);
     match &job.request.op {

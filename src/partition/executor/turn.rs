@@ -1,6 +1,7 @@
 //! One turn: commands in, one batch out.
 
 use super::super::entry::{self, Batch, Change, PartitionEntry, RemovalCause, RowWrite};
+use super::super::jobs;
 use super::super::operations;
 use super::super::rows::{self, PartitionRow};
 use super::super::sessions::Admission;
@@ -168,6 +169,19 @@ impl Run {
     }
 
     fn execute(&mut self, turn: &mut Turn, job: Job) {
+        if let Op::Job { id, step, .. } = &job.request.op {
+            let done = jobs::execute(&self.view, *id, step, self.time.ms());
+            let (body, writes) = match done {
+                Ok(done) => (Ok(done.body), done.writes),
+                Err(error) => (Err(error), Vec::new()),
+            };
+            self.record(turn, job, body, writes);
+            return;
+        }
+        if matches!(job.request.op, Op::Barrier { .. }) {
+            self.record(turn, job, Ok(ReplyBody::Entries(Vec::new())), Vec::new());
+            return;
+        }
         let Some(map) = &job.map else {
             self.answer(Waiting { job, body: Err(Error::internal("an operation came without its map")) });
             return;

@@ -9,12 +9,12 @@ use bytes::Bytes;
 use serde_json::json;
 use std::io::Write;
 
-async fn descriptor(client: &Client, map: &str) -> Result<Option<MapDescriptor>> {
+pub(super) async fn descriptor(client: &Client, map: &str) -> Result<Option<MapDescriptor>> {
     Ok(client.maps().await?.into_iter().find(|known| known.name == map))
 }
 
 /// A key's text as the map wants it; without a map, as text.
-fn key_bytes(text: &str, map: Option<&MapDescriptor>) -> Result<Bytes> {
+pub(super) fn key_bytes(text: &str, map: Option<&MapDescriptor>) -> Result<Bytes> {
     match map.map(|map| map.key_codec) {
         Some(KeyCodec::I64) => {
             let number: i64 = text.parse().map_err(|_| not_of_codec("key", text, "a whole number"))?;

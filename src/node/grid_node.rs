@@ -12,12 +12,13 @@ use super::ports::Ports;
 use super::router::Router;
 use super::settings::NodeSettings;
 use super::status::Status;
+use super::watching::Watching;
 use crate::clock::{self, ThreadKind, run_on};
 use crate::error::{Error, Result};
 use crate::net::Listener;
 use crate::net::grpc::{self, Routes};
 use crate::net::peer::PeerTransport;
-use crate::partition::TaskRunner;
+use crate::partition::{FeedLimits, FeedPool, TaskRunner};
 use crate::raft::network::{ReceptionConfig, Receptions};
 use crate::storage::disk::DirLock;
 use crate::storage::log::{Recovery, SharedLog};
@@ -44,6 +45,7 @@ pub struct Node {
     pub(super) directory: Arc<Directory>,
     pub(super) hosting: Arc<Hosting>,
     pub(super) router: Arc<Router>,
+    pub(super) watching: Arc<Watching>,
     pub(super) facts: Arc<Facts>,
     pub(super) status: Arc<Status>,
     pub(super) settings: NodeSettings,
@@ -101,8 +103,13 @@ impl Node {
             group_config: settings.group.clone(),
             network_config: settings.raft_network.clone(),
             executor_config: settings.executor.clone(),
+            feeds: FeedPool::new(FeedLimits {
+                per_partition: settings.watch.feed_per_partition,
+                per_node: settings.watch.feed_per_node,
+            }),
         }));
         let router = Arc::new(Router::new(hosting.clone(), directory.clone()));
+        let watching = Watching::new(hosting.clone(), router.clone(), settings.watch.clone());
         let facts = Arc::new(Facts::new(directory.clone(), router.clone(), hosting.clone()));
         let status = Arc::new(Status {
             directory: directory.clone(),
@@ -140,6 +147,7 @@ impl Node {
             directory,
             hosting,
             router,
+            watching,
             facts,
             status,
             settings,
@@ -170,6 +178,7 @@ impl Node {
             founding: self.founding.clone(),
             hosting: self.hosting.clone(),
             router: self.router.clone(),
+            watching: self.watching.clone(),
             facts: self.facts.clone(),
             status: self.status.clone(),
         };

@@ -4,10 +4,11 @@ use super::directory::META_MAP;
 use super::grid_node::Node;
 use super::metrics;
 use super::service::{Explanation, GridService, MemberInfo, PartitionInfo, PlacementTable};
+use super::watching::WatchStream;
 use crate::clock::{self, Instant};
 use crate::error::{Code, Error, Result};
 use crate::meta;
-use crate::types::{GroupId, HybridTime, MapDescriptor, MapSpec, Reply, Request};
+use crate::types::{GroupId, HybridTime, MapDescriptor, MapSpec, Reply, Request, WatchRequest};
 use bytes::Bytes;
 use std::time::Duration;
 
@@ -15,6 +16,10 @@ use std::time::Duration;
 impl GridService for Node {
     async fn execute(&self, request: Request, hops: u32) -> Result<Reply> {
         self.router.execute(request, hops).await.map_err(|error| self.router.with_address(error))
+    }
+
+    async fn watch(&self, request: WatchRequest) -> Result<WatchStream> {
+        self.watching.watch(request).await
     }
 
     async fn ensure_map(&self, wanted: MapSpec) -> Result<MapDescriptor> {

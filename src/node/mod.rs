@@ -21,6 +21,7 @@ mod service;
 mod settings;
 mod stamper;
 mod status;
+mod watching;
 mod wire;
 
 pub use grid_node::{Ended, Node};
@@ -28,3 +29,4 @@ pub use housekeeping::HousekeepingConfig;
 pub use ports::{OpenBackend, Ports};
 pub use service::{Explanation, GridService, MemberInfo, MemberState, PartitionInfo, PlacementTable, ReplicaInfo};
 pub use settings::NodeSettings;
+pub use watching::{WatchConfig, WatchStream};

@@ -5,6 +5,7 @@ use super::founding::Founding;
 use super::hosting::Hosting;
 use super::router::Router;
 use super::status::Status;
+use super::watching::Watching;
 use super::wire::{self, Join, Welcome, kind};
 use crate::clock;
 use crate::error::{Code, Error, Result};
@@ -29,6 +30,8 @@ pub struct PeerCalls {
     pub router: Arc<Router>,
     /// The grid's facts.
     pub facts: Arc<Facts>,
+    /// Other peers' watches.
+    pub watching: Arc<Watching>,
     /// How the node stands.
     pub status: Arc<Status>,
 }
@@ -60,6 +63,7 @@ impl PeerHandler for PeerCalls {
                 let reply = self.router.execute_forwarded(frame.group, wire::decode(&frame.payload)?).await?;
                 wire::encode(&reply)
             }
+            kind::WATCH => wire::encode(&self.watching.pulls().pull(wire::decode(&frame.payload)?).await?),
             kind::STATUS => wire::encode(&self.status.own_report()),
             other => Err(Error::new(Code::ProtocolMismatch, format!("{other} is no kind of message"))),
         }

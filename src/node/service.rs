@@ -1,7 +1,10 @@
 //! What the edges see of a peer.
 
+use super::watching::WatchStream;
 use crate::error::Result;
-use crate::types::{GridId, HybridTime, MapDescriptor, MapSpec, NodeId, PartitionId, ReplicaId, Reply, Request, Slot};
+use crate::types::{
+    GridId, HybridTime, MapDescriptor, MapSpec, NodeId, PartitionId, ReplicaId, Reply, Request, Slot, WatchRequest,
+};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -103,6 +106,12 @@ pub trait GridService: Send + Sync + 'static {
     /// Executes a request wherever its slot's leader is. `hops` counts the peers it has passed:
     /// at 0 it is forwarded if need be; at 1 the answer is `NotLeader` with the leader named.
     async fn execute(&self, request: Request, hops: u32) -> Result<Reply>;
+
+    /// Follows a map's changes.
+    ///
+    /// # Errors
+    /// `NoSuchMap`, `WrongCodec`, `InvalidToken`, `TooManyWatches`, `NotReady`.
+    async fn watch(&self, request: WatchRequest) -> Result<WatchStream>;
 
     /// The descriptor of a map; created as asked for if there is none.
     async fn ensure_map(&self, wanted: MapSpec) -> Result<MapDescriptor>;

@@ -1,6 +1,7 @@
 //! What a node is built with: the checked configuration, and the parts' own bounds.
 
 use super::housekeeping::HousekeepingConfig;
+use super::watching::WatchConfig;
 use crate::config::NodeConfig;
 use crate::net::peer::PeerConfig;
 use crate::partition::executor::ExecutorConfig;
@@ -42,6 +43,8 @@ pub struct NodeSettings {
     pub log: LogConfig,
     /// Timing of housekeeping.
     pub housekeeping: HousekeepingConfig,
+    /// Bounds of watches and of the history behind them.
+    pub watch: WatchConfig,
 }
 
 impl From<&NodeConfig> for NodeSettings {
@@ -62,6 +65,7 @@ impl From<&NodeConfig> for NodeSettings {
             executor: ExecutorConfig::default(),
             log: LogConfig::default(),
             housekeeping: HousekeepingConfig::default(),
+            watch: WatchConfig::from(&config.limits),
         }
     }
 }

@@ -5,7 +5,9 @@
 
 pub mod entry;
 pub mod executor;
+mod feed;
 mod fence;
+mod follow;
 mod operations;
 mod overlay;
 mod replica;
@@ -14,7 +16,9 @@ mod sessions;
 mod snapshot;
 mod user_code;
 
+pub use feed::{Compacted, Feed, FeedChange, FeedLimits, FeedPage, FeedPool};
 pub use fence::Fence;
+pub use follow::{Followed, Step};
 pub use operations::{check_entry, check_key, slot_in};
 pub use overlay::{MapDirectory, View};
 pub use replica::ReplicaState;
@@ -22,5 +26,9 @@ pub use sessions::{Admission, SessionLimits, Sessions};
 pub use snapshot::ReplicaMachine;
 pub use user_code::{SlotView, TaskCall, TaskOutcome, TaskRunner, TaskWrite};
 
+#[cfg(test)]
+mod feed_tests;
+#[cfg(test)]
+mod follow_tests;
 #[cfg(test)]
 mod sessions_tests;

@@ -3,8 +3,9 @@
 //! what decides about entries is taken exactly at the start, rows may be newer (models S).
 
 use super::entry::{Change, PartitionEntry};
+use super::feed::Feed;
 use super::fence::Fence;
-use super::rows;
+use super::rows::{self, PartitionRow};
 use super::snapshot::{Holds, decode_chunk};
 use crate::clock::Threads;
 use crate::error::{Code, Error, Result};
@@ -15,7 +16,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::watch;
 
 /// A scan takes the state's lock for so many rows at a time.
@@ -50,13 +51,16 @@ impl State {
         true
     }
 
-    fn apply(&mut self, log_id: &LogId, entry: PartitionEntry, track: bool) -> bool {
+    fn apply(&mut self, log_id: &LogId, entry: PartitionEntry, track: bool, feed: Option<&Feed>) -> bool {
         let batch = match entry {
             PartitionEntry::Marker(marker) => return self.position.fence.admit_marker(term_of(log_id), &marker),
             PartitionEntry::Batch(batch) => batch,
         };
         if !self.position.fence.admit_batch(term_of(log_id), &batch) {
             return false;
+        }
+        if let Some(feed) = feed {
+            feed.append(&batch);
         }
         for write in batch.writes {
             if track {
@@ -68,6 +72,12 @@ impl State {
             }
         }
         true
+    }
+
+    /// The newest revision that the rows tell of.
+    fn revision(&self) -> u64 {
+        let row = self.rows.get(&rows::partition_row(PartitionRow::Revision));
+        row.and_then(|row| rows::decode_number(row)).unwrap_or(0)
     }
 
     fn put(&mut self, row: Bytes, value: Bytes) {
@@ -104,6 +114,8 @@ pub struct ReplicaState {
     /// Snapshots that are being sent, or were a short while ago: the log from their start is kept.
     pub(super) holds: Holds,
     applied: watch::Sender<u64>,
+    /// The last changes, for those who follow them; none in the meta group.
+    feed: OnceLock<Arc<Feed>>,
 }
 
 /// A checkpoint's meta: a version byte, then MessagePack of this.
@@ -172,6 +184,7 @@ impl ReplicaState {
             writing: tokio::sync::Mutex::new(()),
             holds: Holds::default(),
             applied,
+            feed: OnceLock::new(),
         }))
     }
 
@@ -185,6 +198,25 @@ impl ReplicaState {
 
     pub(super) fn last_checkpoint(&self) -> MutexGuard<'_, Option<Position>> {
         self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives the state a feed: what is applied from now on goes into it. Once, before the group
+    /// starts.
+    pub fn keep_feed(&self, feed: Arc<Feed>) {
+        feed.reset(self.read().revision());
+        // Set once; a second one would be a bug and is ignored.
+        let _ = self.feed.set(feed);
+    }
+
+    /// The last changes, for those who follow them.
+    pub fn feed(&self) -> Option<&Arc<Feed>> {
+        self.feed.get()
+    }
+
+    /// The first row at or behind `from`.
+    pub fn first_from(&self, from: &[u8]) -> Option<Bytes> {
+        let state = self.read();
+        state.rows.range::<[u8], _>((Bound::Included(from), Bound::Unbounded)).next().map(|(row, _)| row.clone())
     }
 
     /// A row's value.
@@ -245,7 +277,8 @@ impl ReplicaState {
             Committed::Payload(payload) => {
                 let entry = PartitionEntry::decode(payload)?;
                 let mut state = self.write();
-                let took_effect = state.apply(&log_id, entry, self.backend.takes_changes());
+                let took_effect =
+                    state.apply(&log_id, entry, self.backend.takes_changes(), self.feed().map(|feed| &**feed));
                 state.log_bytes += payload.len() as u64;
                 state.advance(log_id);
                 took_effect
@@ -330,7 +363,12 @@ impl ReplicaState {
         fresh.position = position.clone();
         *self.last_checkpoint() = Some(position);
         let applied = index_of(&fresh.position.applied);
-        *self.write() = fresh;
+        let mut state = self.write();
+        *state = fresh;
+        if let Some(feed) = self.feed() {
+            feed.reset(state.revision());
+        }
+        drop(state);
         self.applied.send_replace(applied);
         Ok(())
     }

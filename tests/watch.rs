@@ -7,7 +7,9 @@ use common::{PATIENCE, start_peer, start_three};
 use keystead::client::{Client, TypedChange, Watch};
 use keystead::clock;
 use keystead::error::Code;
-use keystead::types::{KeyCodec, PartitionId, Value, ValueCodec, WatchEvent, WatchKind, WatchMessage, WatchToken};
+use keystead::types::{
+    KeyCodec, MapOptions, MapSpec, PartitionId, Value, ValueCodec, WatchEvent, WatchKind, WatchMessage, WatchToken,
+};
 use keystead::{Grid, types::RemovalCause};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -259,6 +261,67 @@ async fn a_peer_without_replicas_serves_watches() {
     let foreign = through.watch("m").from(one.token().expect("a token").clone()).start().next().await;
     assert_eq!(foreign.expect_err("refused").code, Code::InvalidToken);
     joiner.shutdown().await;
+    for peer in peers {
+        peer.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replicated_map_is_on_every_peer() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let seeds = common::addresses(&common::free_ports(3));
+    let mut peers = Vec::new();
+    for at in 0..3 {
+        let peer = Grid::builder()
+            .name(&format!("n{}", at + 1))
+            .listen(&seeds[at])
+            .seeds(seeds.iter().cloned())
+            .data(dir.path().join(format!("n{}", at + 1)))
+            .partitions(8)
+            .task("enrich", |context, input: String| {
+                let rate: Option<String> = context.replicated("rates").get(input.as_bytes())?;
+                let rate = rate.unwrap_or_default();
+                context.put("enriched", &context.key().to_vec(), &rate)?;
+                Ok(rate)
+            });
+        peers.push(peer.start().await.expect("starts"));
+    }
+    for peer in &peers {
+        peer.wait_ready(PATIENCE).await.expect("serves");
+    }
+    let client = client(&peers[0]).await;
+    let options = MapOptions::default().replicated();
+    let spec = MapSpec::new("rates", KeyCodec::Utf8, ValueCodec::Utf8).options(options);
+    client.create_map_as(&spec).await.expect("creates");
+    client.create_map("enriched", KeyCodec::Utf8, ValueCodec::Msgpack, 0).await.expect("creates");
+    let mut newest = 0;
+    for at in 0..50 {
+        let written = client.put("rates", format!("k{at}"), Value::utf8(format!("rate {at}"))).await.expect("puts");
+        // All keys live in one partition, whatever they are: their revisions grow together.
+        assert!(written.revision > newest);
+        newest = written.revision;
+    }
+    for peer in &peers {
+        // Every peer's own copy, once it has one's own last write.
+        let found = peer.get_local("rates", "k49", newest, PATIENCE).await.expect("reads");
+        assert!(found.revision >= newest);
+        assert_eq!(found.entry.expect("is there").value, Value::utf8("rate 49"));
+        let none = peer.get_local("rates", "none", 0, PATIENCE).await.expect("reads");
+        assert_eq!((none.entry, none.revision >= newest), (None, true));
+    }
+    // The grid's own read agrees, and so does a scan's worth of gets by their keys.
+    assert_eq!(client.get("rates", "k7").await.expect("gets").expect("is there").value, Value::utf8("rate 7"));
+    // Tasks read the copy wherever their keys live.
+    for at in 0..20 {
+        let rate: String = client.submit("enrich", format!("event {at}"), &format!("k{at}")).await.expect("runs");
+        assert_eq!(rate, format!("rate {at}"));
+    }
+    let deleted = client.delete("rates", "k1").await.expect("deletes");
+    assert!(deleted.existed && deleted.revision > newest);
+    let gone = client.get_local("rates", "k1", deleted.revision).await.expect("reads");
+    assert_eq!(gone.entry, None);
+    let plain = peers[0].get_local("enriched", "x", 0, PATIENCE).await.expect_err("is not replicated");
+    assert_eq!(plain.code, Code::NoLocalCopy);
     for peer in peers {
         peer.shutdown().await;
     }

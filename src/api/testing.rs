@@ -6,7 +6,8 @@ use crate::error::{Code, Error, Result};
 use crate::net::grpc::{self, GrpcConfig};
 use crate::net::{Network, TcpNetwork};
 use crate::node::{
-    Explanation, GridService, MemberInfo, MemberState, PartitionInfo, PlacementTable, ReplicaInfo, WatchStream,
+    Explanation, GridService, LocalEntry, MemberInfo, MemberState, PartitionInfo, PlacementTable, ReplicaInfo,
+    WatchStream,
 };
 use crate::types::*;
 use bytes::Bytes;
@@ -283,6 +284,10 @@ impl GridService for FakePeer {
 
     async fn watch(&self, request: WatchRequest) -> Result<WatchStream> {
         Err(Error::new(Code::NoSuchMap, format!("there is no map {:?}", request.map)))
+    }
+
+    async fn get_local(&self, map: &str, _key: Bytes, _at_least: u64, _at_most: Duration) -> Result<LocalEntry> {
+        Err(Error::new(Code::NoLocalCopy, format!("there is no copy of {map:?}")))
     }
 
     async fn ensure_map(&self, wanted: MapSpec) -> Result<MapDescriptor> {

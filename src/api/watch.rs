@@ -7,6 +7,7 @@ use crate::error::Result;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use grid_proto::keystead::v1;
+use std::time::Duration;
 use tonic::{Request, Response, Status};
 
 #[tonic::async_trait]
@@ -25,5 +26,24 @@ impl v1::watch_server::Watch for Edge {
             Err(error) => Err(wire::status(&error)),
         });
         Ok(Response::new(messages.boxed()))
+    }
+
+    async fn get_local(&self, request: Request<v1::GetLocalRequest>) -> Result<Response<v1::GetLocalReply>, Status> {
+        let request = request.into_inner();
+        let asked = async {
+            wire::check_name("map", &request.map)?;
+            wire::check_key("key", &request.key, &self.limits)?;
+            authorize(&Principal::Anonymous, Action::Read, &request.map)?;
+            let deadline = match request.deadline_ms {
+                0 => self.limits.default_deadline_ms,
+                asked => asked.min(self.limits.max_deadline_ms),
+            };
+            let at_most = Duration::from_millis(u64::from(deadline));
+            self.service.get_local(&request.map, request.key, request.at_least, at_most).await
+        };
+        match asked.await {
+            Ok(found) => Ok(Response::new(wire::local_entry_to_wire(found))),
+            Err(error) => Err(wire::status(&error)),
+        }
     }
 }

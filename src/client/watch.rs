@@ -8,6 +8,7 @@ use super::{Client, MapKey, TypedMap};
 use crate::api::wire;
 use crate::clock::{self, Instant};
 use crate::error::{Code, Error, Result, Retry};
+use crate::node::LocalEntry;
 use crate::types::{
     PartitionId, RemovalCause, Value, ValueCodec, WatchEvent, WatchKeys, WatchKind, WatchMessage, WatchRequest,
     WatchStart, WatchToken,
@@ -23,6 +24,8 @@ use tonic::Streaming;
 
 /// A peer that says nothing for so long is given up: it should report progress every few seconds.
 const SILENCE: Duration = Duration::from_secs(15);
+/// A peer may answer so much after the deadline that it was given.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// What to follow: the whole map from now on, until said otherwise.
 #[derive(Clone)]
@@ -35,6 +38,41 @@ impl Client {
     /// Follows the changes of a map.
     pub fn watch(&self, map: &str) -> WatchBuilder {
         WatchBuilder { client: self.clone(), request: WatchRequest { map: map.to_owned(), ..WatchRequest::default() } }
+    }
+}
+
+impl Client {
+    /// An entry of a replicated map from the copy of the first peer that answers, which should be
+    /// the one beside the caller; once the copy is of `at_least` this revision, that of one's own
+    /// last write, say.
+    ///
+    /// # Errors
+    /// `NoSuchMap`, `NoLocalCopy`, `DeadlineExceeded`, or `PeerUnreachable`.
+    pub async fn get_local(&self, map: &str, key: impl AsRef<[u8]>, at_least: u64) -> Result<LocalEntry> {
+        let deadline = self.shared.config.deadline;
+        let request = v1::GetLocalRequest {
+            map: map.to_owned(),
+            key: Bytes::copy_from_slice(key.as_ref()),
+            at_least,
+            deadline_ms: u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX),
+        };
+        let known: Vec<Peer> = self.shared.sight.read().map(|sight| sight.peers.clone()).unwrap_or_default();
+        let mut last = Error::new(Code::PeerUnreachable, "no peer is known");
+        for peer in known {
+            let asked = async {
+                let answer = self.shared.peers.watch(&peer).await?.get_local(request.clone()).await;
+                wire::local_entry_from_wire(answer.map_err(|status| wire::error_from_status(&status))?.into_inner())
+            };
+            match clock::timeout(deadline + GRACE, asked).await {
+                Ok(Err(error)) if error.code == Code::PeerUnreachable => {
+                    self.shared.peers.forget(&peer);
+                    last = error;
+                }
+                Ok(answer) => return answer,
+                Err(clock::Elapsed) => last = Error::new(Code::PeerUnreachable, "no answer in time").at(&*peer),
+            }
+        }
+        Err(last)
     }
 }
 

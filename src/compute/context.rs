@@ -2,6 +2,7 @@
 
 use super::TaskError;
 use super::overlay::Overlay;
+use super::replicated::Replicated;
 use crate::error::{Code, Error, Result};
 use crate::partition::{SlotView, TaskCall, TaskWrite};
 use crate::types::{Value, ValueCodec, affinity_of, slot_of};
@@ -54,6 +55,11 @@ impl<'a> TaskContext<'a> {
     /// partition; use it instead of a clock.
     pub fn now_ms(&self) -> u64 {
         self.call.now_ms
+    }
+
+    /// A replicated map, as this peer's copy has it: to read beyond the task's slot.
+    pub fn replicated(&self, map: &str) -> Replicated<'a> {
+        Replicated { view: self.view, map: map.to_owned() }
     }
 
     /// How many entries this call has read: one for each get, and each entry that a scan gave.
@@ -179,7 +185,7 @@ impl<'a> TaskContext<'a> {
 }
 
 /// Decodes a value by its own codec.
-fn decode<T: DeserializeOwned>(value: &Value) -> Result<T> {
+pub(super) fn decode<T: DeserializeOwned>(value: &Value) -> Result<T> {
     let bad = |error: &dyn std::fmt::Display| {
         Error::new(Code::WrongCodec, format!("a {:?} value is not what the task reads: {error}", value.codec))
     };

@@ -14,6 +14,7 @@ mod inside;
 mod overlay;
 mod pool;
 mod registry;
+mod replicated;
 pub mod rolling_total;
 mod runner;
 
@@ -21,6 +22,7 @@ pub use context::TaskContext;
 pub use error::TaskError;
 pub use inside::{inside_task, refuse_inside_task};
 pub use registry::Registry;
+pub use replicated::Replicated;
 pub use runner::{RunnerConfig, RunnerStats, ThreadPoolRunner};
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! A peer: built from its ports, supervised, shut down in order.
 
 use super::clock_watch::ClockWatch;
+use super::copying::Copying;
 use super::directory::Directory;
 use super::facts::Facts;
 use super::founding::{Founding, FoundingSettings};
@@ -46,6 +47,7 @@ pub struct Node {
     pub(super) hosting: Arc<Hosting>,
     pub(super) router: Arc<Router>,
     pub(super) watching: Arc<Watching>,
+    pub(super) copying: Arc<Copying>,
     pub(super) facts: Arc<Facts>,
     pub(super) status: Arc<Status>,
     pub(super) settings: NodeSettings,
@@ -110,6 +112,7 @@ impl Node {
         }));
         let router = Arc::new(Router::new(hosting.clone(), directory.clone()));
         let watching = Watching::new(hosting.clone(), router.clone(), settings.watch.clone());
+        let copying = Copying::new(directory.clone(), watching.clone(), settings.watch.replicated_map_bytes);
         let facts = Arc::new(Facts::new(directory.clone(), router.clone(), hosting.clone()));
         let status = Arc::new(Status {
             directory: directory.clone(),
@@ -148,6 +151,7 @@ impl Node {
             hosting,
             router,
             watching,
+            copying,
             facts,
             status,
             settings,

@@ -1,5 +1,6 @@
 //! [`GridService`] for a running node: what the edges see.
 
+use super::copying::LocalEntry;
 use super::directory::META_MAP;
 use super::grid_node::Node;
 use super::metrics;
@@ -20,6 +21,10 @@ impl GridService for Node {
 
     async fn watch(&self, request: WatchRequest) -> Result<WatchStream> {
         self.watching.watch(request).await
+    }
+
+    async fn get_local(&self, map: &str, key: Bytes, at_least: u64, at_most: Duration) -> Result<LocalEntry> {
+        self.copying.get(map, &key, at_least, at_most).await
     }
 
     async fn ensure_map(&self, wanted: MapSpec) -> Result<MapDescriptor> {

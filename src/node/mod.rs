@@ -2,6 +2,7 @@
 //! what the edges (gRPC, HTTP, embedded use) see of it.
 
 mod clock_watch;
+mod copying;
 mod directory;
 mod facts;
 mod founding;
@@ -24,6 +25,7 @@ mod status;
 mod watching;
 mod wire;
 
+pub use copying::LocalEntry;
 pub use grid_node::{Ended, Node};
 pub use housekeeping::HousekeepingConfig;
 pub use ports::{OpenBackend, Ports};

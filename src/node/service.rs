@@ -1,5 +1,6 @@
 //! What the edges see of a peer.
 
+use super::copying::LocalEntry;
 use super::watching::WatchStream;
 use crate::error::Result;
 use crate::types::{
@@ -112,6 +113,12 @@ pub trait GridService: Send + Sync + 'static {
     /// # Errors
     /// `NoSuchMap`, `WrongCodec`, `InvalidToken`, `TooManyWatches`, `NotReady`.
     async fn watch(&self, request: WatchRequest) -> Result<WatchStream>;
+
+    /// An entry of a replicated map from this peer's copy, once that is of `at_least` this revision.
+    ///
+    /// # Errors
+    /// `NoSuchMap`, `NoLocalCopy`, `DeadlineExceeded`.
+    async fn get_local(&self, map: &str, key: Bytes, at_least: u64, at_most: Duration) -> Result<LocalEntry>;
 
     /// The descriptor of a map; created as asked for if there is none.
     async fn ensure_map(&self, wanted: MapSpec) -> Result<MapDescriptor>;

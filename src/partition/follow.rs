@@ -28,6 +28,9 @@ pub struct Followed {
     pub slot: Option<Slot>,
 }
 
+/// Entries with their rows, and where to go on; `None` at the end.
+type Piece = (Vec<(Bytes, StoredValue)>, Option<Bytes>);
+
 /// What following gave.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -130,12 +133,7 @@ impl ReplicaState {
 
     /// The entries that are wanted behind a place, a piece of them, and where that piece ends;
     /// `None` at the end of the partition.
-    fn scan_piece(
-        &self,
-        followed: &Followed,
-        mut after: Bytes,
-        max_bytes: usize,
-    ) -> Result<(Vec<(Bytes, StoredValue)>, Option<Bytes>)> {
+    fn scan_piece(&self, followed: &Followed, mut after: Bytes, max_bytes: usize) -> Result<Piece> {
         if let (WatchKeys::Key(key), Some(slot)) = (&followed.keys, followed.slot) {
             let row = rows::map_row(slot, followed.map, key);
             let found = self.get(&row).map(|value| Ok((row, StoredValue::decode(&value)?))).transpose()?;

@@ -3,6 +3,7 @@
 //! In flow requests and committed entries; out flow batches for the log, and answers that apply's
 //! verdict has released. Nothing here opens a connection, a file or a thread of its own.
 
+mod copies;
 pub mod entry;
 pub mod executor;
 mod feed;
@@ -16,6 +17,7 @@ mod sessions;
 mod snapshot;
 mod user_code;
 
+pub use copies::{MapCopies, MapCopy};
 pub use feed::{Compacted, Feed, FeedChange, FeedLimits, FeedPage, FeedPool};
 pub use fence::Fence;
 pub use follow::{Followed, Step};

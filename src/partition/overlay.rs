@@ -2,6 +2,7 @@
 //! batch that carries them. Cheap to share with user code: a shared overlay is copied only when
 //! it changes meanwhile.
 
+use super::copies::MapCopy;
 use super::replica::ReplicaState;
 use super::rows;
 use super::user_code::SlotView;
@@ -15,6 +16,11 @@ use std::sync::Arc;
 pub trait MapDirectory: Send + Sync + 'static {
     /// The map of that name.
     fn map(&self, name: &str) -> Option<MapDescriptor>;
+
+    /// This peer's copy of a replicated map, if it has one.
+    fn copy(&self, _name: &str) -> Option<Arc<MapCopy>> {
+        None
+    }
 }
 
 type Pending = BTreeMap<Bytes, (u64, Option<Bytes>)>;
@@ -70,7 +76,14 @@ impl View {
     }
 
     fn named(&self, name: &str) -> Result<MapDescriptor> {
-        self.maps.map(name).ok_or_else(|| Error::new(Code::NoSuchMap, format!("there is no map {name:?}")))
+        let map = self.maps.map(name);
+        let map = map.ok_or_else(|| Error::new(Code::NoSuchMap, format!("there is no map {name:?}")))?;
+        if map.options.replicated {
+            let what = format!("the map {name:?} is replicated, and lies in no task's slot");
+            return Err(Error::new(Code::TaskOutsideSlot, what)
+                .remedy("read its copy with the context's `replicated`; write it from outside of tasks"));
+        }
+        Ok(map)
     }
 
     /// Rows that start with `prefix`, in order, at most `limit`: both layers merged.
@@ -93,6 +106,16 @@ impl View {
 }
 
 impl SlotView for View {
+    fn replicated(&self, map: &str, key: &[u8]) -> Result<(Option<StoredValue>, u64)> {
+        match self.maps.copy(map) {
+            Some(copy) => copy.get(key),
+            None => Err(self.maps.map(map).map_or_else(
+                || Error::new(Code::NoSuchMap, format!("there is no map {map:?}")),
+                |_| Error::new(Code::NoLocalCopy, format!("this peer has no copy of the map {map:?}")),
+            )),
+        }
+    }
+
     fn get(&self, slot: Slot, map: &str, key: &[u8]) -> Result<Option<StoredValue>> {
         self.entry(slot, self.named(map)?.id, key)
     }

@@ -1,7 +1,7 @@
 //! The port through which an executor runs user code. `compute` implements it: user code never
 //! runs on the threads of Raft, network or log, and sees nothing but its slot.
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::types::{Slot, StoredValue, TaskPayload, Value};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -20,6 +20,14 @@ pub trait SlotView: Send + Sync + 'static {
     /// # Errors
     /// `NoSuchMap`, `CorruptRow`.
     fn scan(&self, slot: Slot, map: &str, prefix: &[u8], limit: usize) -> Result<Vec<(Bytes, StoredValue)>>;
+
+    /// An entry of this peer's copy of a replicated map, and the revision that the copy is of.
+    ///
+    /// # Errors
+    /// `NoSuchMap`; `NoLocalCopy` for a map that is not replicated, or not yet here.
+    fn replicated(&self, map: &str, _key: &[u8]) -> Result<(Option<StoredValue>, u64)> {
+        Err(Error::new(Code::NoLocalCopy, format!("there is no copy of the map {map:?}")))
+    }
 }
 
 /// One task to run.

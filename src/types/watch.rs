@@ -268,7 +268,7 @@ impl WatchToken {
     pub fn from_text(text: &str) -> Result<Self> {
         let bad = || Error::new(Code::InvalidToken, "the token is not what a watch has printed");
         let digits = text.as_bytes();
-        if digits.len() % 2 != 0 || !digits.iter().all(u8::is_ascii_hexdigit) {
+        if !digits.len().is_multiple_of(2) || !digits.iter().all(u8::is_ascii_hexdigit) {
             return Err(bad());
         }
         let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();

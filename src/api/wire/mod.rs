@@ -25,7 +25,10 @@ pub use values::{
     ack_level_name, check_key, check_name, key_codec_from_wire, key_codec_to_wire, value_codec_from_wire,
     value_codec_to_wire,
 };
-pub use watch::{watch_message_from_wire, watch_message_to_wire, watch_request_from_wire, watch_request_to_wire};
+pub use watch::{
+    local_entry_from_wire, local_entry_to_wire, watch_message_from_wire, watch_message_to_wire,
+    watch_request_from_wire, watch_request_to_wire,
+};
 
 #[cfg(test)]
 mod tests;

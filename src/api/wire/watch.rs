@@ -1,8 +1,9 @@
 //! Watches: requests, messages and events, both ways.
 
-use super::values::{bad, check_key, check_name, value_from_wire, value_to_wire};
+use super::values::{bad, check_key, check_name, stored_from_wire, stored_to_wire, value_from_wire, value_to_wire};
 use crate::config::Limits;
 use crate::error::Result;
+use crate::node::LocalEntry;
 use crate::types::{
     PartitionId, RemovalCause, WatchEvent, WatchKeys, WatchKind, WatchMessage, WatchRequest, WatchStart, WatchToken,
 };
@@ -123,6 +124,19 @@ pub fn watch_message_from_wire(message: v1::WatchMessage) -> Result<WatchMessage
         token: WatchToken::decode(&message.token)?,
         live: message.live,
     })
+}
+
+/// An entry of a copy on the wire.
+pub fn local_entry_to_wire(found: LocalEntry) -> v1::GetLocalReply {
+    v1::GetLocalReply { entry: found.entry.map(stored_to_wire), revision: found.revision }
+}
+
+/// An entry of a copy from the wire.
+///
+/// # Errors
+/// `InvalidRequest`.
+pub fn local_entry_from_wire(reply: v1::GetLocalReply) -> Result<LocalEntry> {
+    Ok(LocalEntry { entry: reply.entry.map(stored_from_wire).transpose()?, revision: reply.revision })
 }
 
 #[cfg(test)]

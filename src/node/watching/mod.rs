@@ -27,7 +27,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use stream::Watcher;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// How long a map that is not known here is waited for: the local copy may lag.
 const MAP_WAIT: Duration = Duration::from_millis(500);
@@ -117,6 +117,22 @@ impl Watching {
         let permit = self.room.clone().try_acquire_owned().map_err(|_| {
             Error::new(Code::TooManyWatches, format!("{} watches are served here already", self.config.max_watches))
         })?;
+        self.begin(request, Some(permit)).await
+    }
+
+    /// Begins a watch of this peer's own, which takes no client's place.
+    ///
+    /// # Errors
+    /// As [`Watching::watch`].
+    pub async fn watch_inside(self: &Arc<Self>, request: WatchRequest) -> Result<WatchStream> {
+        self.begin(request, None).await
+    }
+
+    async fn begin(
+        self: &Arc<Self>,
+        request: WatchRequest,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Result<WatchStream> {
         let map = self.map(&request.map).await?;
         if let WatchKeys::Key(key) = &request.keys {
             check_key(&map, key)?;

@@ -59,7 +59,8 @@ pub(super) struct Watcher {
     /// Where the next pull begins among the partitions, so that all have their turn.
     turn: usize,
     told: Option<Instant>,
-    _permit: OwnedSemaphorePermit,
+    /// A place among the watches of clients.
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Watcher {
@@ -69,7 +70,7 @@ impl Watcher {
         followed: Followed,
         positions: BTreeMap<PartitionId, Position>,
         resnapshot: bool,
-        permit: OwnedSemaphorePermit,
+        permit: Option<OwnedSemaphorePermit>,
     ) -> Self {
         let part = |position| Part { position, busy: false, tried: BTreeSet::new(), compacted: None };
         Watcher {

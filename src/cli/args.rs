@@ -99,6 +99,12 @@ pub struct KeyArgs {
     /// The key
     #[arg(allow_hyphen_values = true)]
     pub key: String,
+    /// Read the asked peer's copy of a replicated map
+    #[arg(long)]
+    pub local: bool,
+    /// With --local: wait until the copy is of this revision, that of a write of one's own, say
+    #[arg(long, value_name = "REVISION", requires = "local", default_value_t = 0)]
+    pub at_least: u64,
     /// Where and how.
     #[command(flatten)]
     pub connection: Connection,

@@ -28,6 +28,7 @@ impl GridService for Node {
     }
 
     async fn ensure_map(&self, wanted: MapSpec) -> Result<MapDescriptor> {
+        let wanted = bounded(wanted, self.settings.watch.replicated_map_bytes as u64)?;
         let name = wanted.name.as_str();
         let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
         if name == META_MAP || !(1..=128).contains(&name.len()) || !name.chars().all(allowed) {
@@ -109,4 +110,19 @@ impl GridService for Node {
     fn metrics(&self) -> String {
         metrics::text(self)
     }
+}
+
+/// A replicated map without a limit gets that of the configuration, and none gets more: every peer
+/// holds all of it in RAM.
+fn bounded(mut wanted: MapSpec, limit: u64) -> Result<MapSpec> {
+    let Some(options) = wanted.options.as_mut().filter(|options| options.replicated) else { return Ok(wanted) };
+    match options.max_bytes {
+        0 => options.max_bytes = limit,
+        asked if asked > limit => {
+            let what = format!("a replicated map may hold {limit} bytes, {asked} were asked for");
+            return Err(Error::new(Code::ReplicatedFull, what).at(format!("map {:?}", wanted.name)));
+        }
+        _ => {}
+    }
+    Ok(wanted)
 }

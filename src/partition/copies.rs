@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::watch;
 
-/// What an entry costs besides key and value.
-const OVERHEAD: usize = 128;
+/// About the RAM that an entry takes besides key and value.
+const OVERHEAD: usize = 160;
 
 type Entries = BTreeMap<Bytes, StoredValue>;
 
@@ -31,8 +31,9 @@ pub struct MapCopy {
     revision: watch::Sender<Option<u64>>,
 }
 
+/// What counts towards the map's limit.
 fn cost(key: &[u8], stored: &StoredValue) -> usize {
-    OVERHEAD + key.len() + stored.value.data.len()
+    key.len() + stored.value.data.len()
 }
 
 fn change((entries, bytes): (&mut Entries, &mut usize), event: WatchEvent) {
@@ -132,10 +133,11 @@ impl MapCopy {
         self.revision.subscribe()
     }
 
-    /// Entries and bytes.
+    /// Entries, and about the bytes of RAM that they take.
     pub fn size(&self) -> (usize, usize) {
         let content = self.read();
-        (content.entries.len(), content.bytes + content.filling.as_ref().map_or(0, |(_, bytes)| *bytes))
+        let filling = content.filling.as_ref().map_or(0, |(entries, bytes)| *bytes + entries.len() * OVERHEAD);
+        (content.entries.len(), content.bytes + content.entries.len() * OVERHEAD + filling)
     }
 }
 
@@ -217,7 +219,7 @@ mod tests {
 
     #[test]
     fn a_copy_over_its_limit_is_given_up() {
-        let copy = MapCopy::new(MapId(1), 300);
+        let copy = MapCopy::new(MapId(1), 12);
         let put = |key, revision| (key, revision, WatchKind::Put(Value::utf8("value")));
         copy.take(message(Position::Live { revision: 2 }, vec![put("a", 1), put("b", 2)])).expect("fits");
         let error = copy.take(message(Position::Live { revision: 3 }, vec![put("c", 3)])).expect_err("full");

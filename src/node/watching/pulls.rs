@@ -168,3 +168,44 @@ pub(super) fn size_of_event(event: &WatchEvent) -> usize {
     };
     32 + event.key.len() + value
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::wire;
+    use crate::types::{RemovalCause, Value, WatchKind};
+    use bytes::Bytes;
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    #[test]
+    fn pulls_and_their_answers_have_golden_bytes() {
+        let pull = Pull {
+            map: MapId(1),
+            keys: WatchKeys::Prefix(Bytes::from_static(b"p")),
+            slot: Some(Slot(2)),
+            positions: vec![(PartitionId(3), Position::Live { revision: 4 })],
+            max_bytes: 5,
+            wait_ms: 6,
+        };
+        let bytes = wire::encode(&pull).expect("encodes");
+        assert_eq!(hex(&bytes), GOLDEN_PULL);
+        assert_eq!(wire::decode::<Pull>(&bytes).expect("decodes"), pull);
+        let event = |kind| WatchEvent { partition: PartitionId(3), key: "k".into(), revision: 5, time_ms: 6, kind };
+        let events = vec![event(WatchKind::Put(Value::utf8("v"))), event(WatchKind::Removed(RemovalCause::Expired))];
+        let scan = Position::Scan { revision: 7, after: Bytes::from_static(b"r") };
+        let answer = vec![
+            (PartitionId(3), Pulled::On(events, scan)),
+            (PartitionId(4), Pulled::Compacted(8)),
+            (PartitionId(5), Pulled::Unable),
+        ];
+        let bytes = wire::encode(&answer).expect("encodes");
+        assert_eq!(hex(&bytes), GOLDEN_ANSWER);
+        assert_eq!(wire::decode::<Vec<(PartitionId, Pulled)>>(&bytes).expect("decodes"), answer);
+    }
+
+    const GOLDEN_PULL: &str = "";
+    const GOLDEN_ANSWER: &str = "";
+}

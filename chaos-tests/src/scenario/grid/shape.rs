@@ -22,6 +22,8 @@ pub(super) struct Shape {
     pub(super) max_lag_entries: u64,
     /// Bytes of a log segment.
     pub(super) segment_bytes: u64,
+    /// Bytes of history of changes per partition: often few, so that watches find it passed.
+    pub(super) feed_bytes: usize,
 }
 
 impl Shape {
@@ -43,6 +45,7 @@ impl Shape {
             checkpoint_bytes: dice.between(2, 64) << 10,
             max_lag_entries: dice.between(5, 200),
             segment_bytes: dice.between(32, 256) << 10,
+            feed_bytes: if dice.per_mille(500) { 1 << 20 } else { dice.between(500, 20_000) as usize },
         }
     }
 

@@ -281,7 +281,8 @@ async fn a_replicated_map_is_on_every_peer() {
             .task("enrich", |context, input: String| {
                 let rate: Option<String> = context.replicated("rates").get(input.as_bytes())?;
                 let rate = rate.unwrap_or_default();
-                context.put("enriched", &context.key().to_vec(), &rate)?;
+                let key = context.key().to_vec();
+                context.put("enriched", &key, &rate)?;
                 Ok(rate)
             });
         peers.push(peer.start().await.expect("starts"));

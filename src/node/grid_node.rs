@@ -111,7 +111,8 @@ impl Node {
             }),
         }));
         let router = Arc::new(Router::new(hosting.clone(), directory.clone()));
-        let watching = Watching::new(hosting.clone(), router.clone(), settings.watch.clone());
+        let stop = CancellationToken::new();
+        let watching = Watching::new(hosting.clone(), router.clone(), settings.watch.clone(), stop.clone());
         let copying = Copying::new(directory.clone(), watching.clone(), settings.watch.replicated_map_bytes);
         let facts = Arc::new(Facts::new(directory.clone(), router.clone(), hosting.clone()));
         let status = Arc::new(Status {
@@ -162,7 +163,7 @@ impl Node {
             log,
             address,
             recovery,
-            stop: CancellationToken::new(),
+            stop,
             ended: watch::Sender::new(None),
             tasks: Mutex::default(),
             lock: Mutex::new(Some(lock)),

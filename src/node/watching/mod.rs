@@ -28,6 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use stream::Watcher;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
 
 /// How long a map that is not known here is waited for: the local copy may lag.
 const MAP_WAIT: Duration = Duration::from_millis(500);
@@ -83,11 +84,13 @@ pub struct Watching {
     config: WatchConfig,
     room: Arc<Semaphore>,
     remote: Arc<Semaphore>,
+    /// Ends all watches: they would hold up the peer's end.
+    stop: CancellationToken,
 }
 
 impl Watching {
     /// No watches yet.
-    pub fn new(hosting: Arc<Hosting>, router: Arc<Router>, config: WatchConfig) -> Arc<Self> {
+    pub fn new(hosting: Arc<Hosting>, router: Arc<Router>, config: WatchConfig, stop: CancellationToken) -> Arc<Self> {
         Arc::new(Watching {
             directory: hosting.parts.directory.clone(),
             pulls: Arc::new(Pulls::new(hosting.clone())),
@@ -96,6 +99,7 @@ impl Watching {
             room: Arc::new(Semaphore::new(config.max_watches)),
             remote: Arc::new(Semaphore::new(config.max_pulls)),
             config,
+            stop,
         })
     }
 

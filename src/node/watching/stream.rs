@@ -108,9 +108,14 @@ impl Watcher {
             if !self.events.is_empty() && !self.is_starting() {
                 return Ok(self.message());
             }
-            let Some(answer) = self.pulls.next().await else {
-                return Err(Error::internal("a watch without partitions"));
+            let answer = tokio::select! {
+                biased;
+                () = self.watching.stop.cancelled() => {
+                    return Err(Error::new(Code::ShuttingDown, "this peer is shutting down"));
+                }
+                answer = self.pulls.next() => answer,
             };
+            let answer = answer.ok_or_else(|| Error::internal("a watch without partitions"))?;
             let moved = self.take_in(answer);
             let is_due = self.told.is_none_or(|told| told.elapsed() >= self.watching.config.progress);
             if !self.is_starting() && (moved || !self.events.is_empty() || is_due) {

@@ -22,7 +22,7 @@ const MARK: &str = "z";
 pub(super) async fn follow(life: Life, seed: u64, endpoints: Vec<String>, records: Records) {
     let mut watcher = Watcher::new(&life, seed, endpoints, false).await;
     let mut watched = Watched { name: life.name.clone(), ..Watched::default() };
-    let mut marked = BTreeSet::new();
+    let (mut marked, mut begun) = (BTreeSet::new(), false);
     loop {
         if watcher.wants_end(&records, &marked).await {
             watched.whole = true;
@@ -31,7 +31,7 @@ pub(super) async fn follow(life: Life, seed: u64, endpoints: Vec<String>, record
         }
         match watcher.next().await {
             Ok(message) => {
-                if watched.from == 0 {
+                if !std::mem::replace(&mut begun, true) {
                     watched.from = records.history.mark();
                 }
                 for event in message.events {
@@ -54,6 +54,7 @@ pub(super) async fn follow(life: Life, seed: u64, endpoints: Vec<String>, record
                 let ended = Watched { name: life.name.clone(), ..Watched::default() };
                 records.watched.borrow_mut().push(std::mem::replace(&mut watched, ended));
                 marked.clear();
+                begun = false;
                 watcher.begin(None);
             }
             Err(error) => check_error(&error, &records, &life).await,

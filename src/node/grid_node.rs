@@ -1,5 +1,6 @@
 //! A peer: built from its ports, supervised, shut down in order.
 
+use super::cancelling::Canceller;
 use super::clock_watch::ClockWatch;
 use super::copying::Copying;
 use super::directory::Directory;
@@ -54,6 +55,7 @@ pub struct Node {
     pub(super) founding: Arc<Founding>,
     pub(super) housekeeper: Arc<Housekeeper>,
     pub(super) clock_watch: Arc<ClockWatch>,
+    pub(super) canceller: Arc<Canceller>,
     transport: Arc<PeerTransport>,
     pub(super) log: SharedLog,
     address: String,
@@ -141,6 +143,11 @@ impl Node {
             changing: tokio::sync::Mutex::new(()),
         });
         let clock_watch = Arc::new(ClockWatch::new(status.clone()));
+        let canceller = Arc::new(Canceller {
+            directory: directory.clone(),
+            transport: transport.clone(),
+            cancelled: hosting.cancelled.clone(),
+        });
         let housekeeper = Arc::new(Housekeeper {
             directory: directory.clone(),
             hosting: hosting.clone(),
@@ -159,6 +166,7 @@ impl Node {
             founding,
             housekeeper,
             clock_watch,
+            canceller,
             transport,
             log,
             address,

@@ -65,6 +65,10 @@ impl PeerHandler for PeerCalls {
             }
             kind::WATCH => wire::encode(&self.watching.pulls().pull(wire::decode(&frame.payload)?).await?),
             kind::STATUS => wire::encode(&self.status.own_report()),
+            kind::CANCEL => {
+                self.hosting.cancelled.insert(wire::decode(&frame.payload)?);
+                Ok(Bytes::new())
+            }
             other => Err(Error::new(Code::ProtocolMismatch, format!("{other} is no kind of message"))),
         }
     }

@@ -24,6 +24,8 @@ pub mod kind {
     pub const STATUS: u8 = 36;
     /// What has changed behind these positions? A long poll.
     pub const WATCH: u8 = 44;
+    /// A task's id that somebody has cancelled.
+    pub const CANCEL: u8 = 48;
 }
 
 /// A request on its one hop.

@@ -3,6 +3,7 @@
 //! In flow requests and committed entries; out flow batches for the log, and answers that apply's
 //! verdict has released. Nothing here opens a connection, a file or a thread of its own.
 
+mod cancelled;
 mod copies;
 pub mod entry;
 pub mod executor;
@@ -17,6 +18,7 @@ mod sessions;
 mod snapshot;
 mod user_code;
 
+pub use cancelled::Cancelled;
 pub use copies::{MapCopies, MapCopy};
 pub use feed::{Compacted, Feed, FeedChange, FeedLimits, FeedPage, FeedPool};
 pub use fence::Fence;
@@ -26,7 +28,7 @@ pub use overlay::{MapDirectory, View};
 pub use replica::ReplicaState;
 pub use sessions::{Admission, SessionLimits, Sessions};
 pub use snapshot::ReplicaMachine;
-pub use user_code::{SlotView, TaskCall, TaskOutcome, TaskRunner, TaskWrite};
+pub use user_code::{PAGE_BYTES, Page, Place, SlotView, TaskCall, TaskOutcome, TaskRunner, TaskWrite};
 
 #[cfg(test)]
 mod feed_tests;

@@ -118,6 +118,8 @@ codes! {
     SessionFull = 3011, Exhausted, SamePeer, "wait for answers before sending more";
     /// The sender's clock is too far ahead.
     ClockAhead = 3012, BadRequest, OtherPeer, "set the clock of the named peer";
+    /// The peer's memory limit is reached, and nothing is left that could leave RAM.
+    MemoryFull = 3030, Exhausted, Never, "delete entries, raise --memory-limit, or add peers; reads and deletions go on";
 
     /// A task's handler returned an error.
     TaskFailed = 4001, UserCode, Never, "see the handler's message";

@@ -31,7 +31,7 @@ pub struct Limits {
     /// History of changes that is kept per partition for watches, in bytes. Default 64 MiB.
     pub feed_bytes_per_partition: usize,
     /// History of changes of all partitions that a peer holds, in bytes; the largest give way first.
-    /// Default 256 MiB.
+    /// Default 256 MiB; beside a memory limit never more than an eighth of that.
     pub feed_bytes_per_node: usize,
     /// Watches that a peer serves at once. Default 1024.
     pub max_watches: usize,

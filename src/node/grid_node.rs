@@ -8,7 +8,8 @@ use super::facts::Facts;
 use super::founding::{Founding, FoundingSettings};
 use super::hosting::{Hosting, HostingParts};
 use super::housekeeping::{Housekeeper, HousekeepingConfig};
-use super::opening::{listen, open_backend, open_identity, open_log, prepare_dir};
+use super::memory_keeper::MemoryKeeper;
+use super::opening::{listen, open_backend, open_identity, open_log, open_spool, prepare_dir};
 use super::peer_calls::PeerCalls;
 use super::ports::Ports;
 use super::router::Router;
@@ -20,8 +21,8 @@ use crate::error::{Error, Result};
 use crate::net::Listener;
 use crate::net::grpc::{self, Routes};
 use crate::net::peer::PeerTransport;
-use crate::partition::{FeedLimits, FeedPool, TaskRunner};
-use crate::raft::network::{ReceptionConfig, Receptions};
+use crate::partition::{FeedPool, Memory, TaskRunner};
+use crate::raft::network::Receptions;
 use crate::storage::disk::DirLock;
 use crate::storage::log::{Recovery, SharedLog};
 use crate::types::{GroupId, NodeId, ReplicaId};
@@ -80,6 +81,7 @@ impl Node {
     ) -> Result<Arc<Self>> {
         let lock = prepare_dir(&ports, &settings.data).await?;
         let (file, mut identity) = open_identity(&ports, &settings.data).await?;
+        let spool = open_spool(&ports, &settings.data).await?;
         let backend = open_backend(&ports, &settings.data).await?;
         let (log, recovery) = open_log(&ports, &settings, &identity).await?;
         if !identity.log_created {
@@ -96,21 +98,20 @@ impl Node {
             directory.clone(),
             settings.peer.clone(),
         );
+        let memory = Memory::new(settings.memory);
         let hosting = Arc::new(Hosting::new(HostingParts {
+            memory: memory.clone(),
             ports: ports.clone(),
             directory: directory.clone(),
             log: log.clone(),
             backend,
             transport: transport.clone(),
-            receptions: Receptions::new(ReceptionConfig::default()),
+            receptions: Receptions::new(settings.receptions.clone()).spooling(spool, ports.threads.clone()),
             tasks,
             group_config: settings.group.clone(),
             network_config: settings.raft_network.clone(),
             executor_config: settings.executor.clone(),
-            feeds: FeedPool::new(FeedLimits {
-                per_partition: settings.watch.feed_per_partition,
-                per_node: settings.watch.feed_per_node,
-            }),
+            feeds: FeedPool::new(settings.watch.feed_limits(memory.limit()), memory.clone()),
         }));
         let router = Arc::new(Router::new(hosting.clone(), directory.clone()));
         let stop = CancellationToken::new();
@@ -177,6 +178,9 @@ impl Node {
             lock: Mutex::new(Some(lock)),
         });
         node.serve(listener, routes(node.clone())?);
+        if memory.limit().is_some() {
+            node.keep(clock::spawn(MemoryKeeper::new(memory).work()));
+        }
         let living = node.clone();
         node.keep(clock::spawn(async move { living.live().await }));
         Ok(node)

@@ -8,6 +8,7 @@
 //! batches go first. A reader holds no place in it: who is too slow finds that it is compacted.
 
 use super::entry::{Batch, Change};
+use super::memory::Memory;
 use super::rows::{self, PartitionRow};
 use crate::types::{HybridTime, RemovalCause};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -96,14 +97,16 @@ pub struct Feed {
 /// The feeds of a node, which share a bound.
 pub struct FeedPool {
     limits: FeedLimits,
+    /// The node's account of RAM: history counts, too.
+    memory: Arc<Memory>,
     bytes: AtomicUsize,
     feeds: Mutex<Vec<Weak<Feed>>>,
 }
 
 impl FeedPool {
     /// No feeds yet.
-    pub fn new(limits: FeedLimits) -> Arc<Self> {
-        Arc::new(FeedPool { limits, bytes: AtomicUsize::new(0), feeds: Mutex::default() })
+    pub fn new(limits: FeedLimits, memory: Arc<Memory>) -> Arc<Self> {
+        Arc::new(FeedPool { limits, memory, bytes: AtomicUsize::new(0), feeds: Mutex::default() })
     }
 
     /// A new replica's feed.
@@ -151,6 +154,7 @@ impl Feed {
         self.bytes.fetch_sub(less, Ordering::Relaxed);
         self.pool.bytes.fetch_add(more, Ordering::Relaxed);
         self.pool.bytes.fetch_sub(less, Ordering::Relaxed);
+        self.pool.memory.account(less, more);
     }
 
     /// Begins anew with rows that came from a checkpoint or a snapshot, in which the partition's
@@ -271,6 +275,7 @@ impl Drop for Feed {
     fn drop(&mut self) {
         let bytes = *self.bytes.get_mut();
         self.pool.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.pool.memory.account(bytes, 0);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::entry::{Batch, RemovalCause, RowWrite};
 use super::feed::{Compacted, Feed, FeedLimits, FeedPool};
+use super::memory::Memory;
 use super::rows::{self, PartitionRow};
 use crate::types::{HybridTime, MapId, RunId, Slot, StoredValue, Value};
 use proptest::prelude::*;
@@ -32,7 +33,7 @@ pub(super) fn batch(number: u64, changes: &[(u64, &str, Option<&str>)]) -> Batch
 }
 
 fn pool(per_partition: usize, per_node: usize) -> Arc<FeedPool> {
-    FeedPool::new(FeedLimits { per_partition, per_node })
+    FeedPool::new(FeedLimits { per_partition, per_node }, Memory::new(None))
 }
 
 fn revisions(feed: &Feed, after: u64, max_bytes: usize) -> Result<(Vec<u64>, u64), Compacted> {

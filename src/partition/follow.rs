@@ -136,7 +136,7 @@ impl ReplicaState {
     fn scan_piece(&self, followed: &Followed, mut after: Bytes, max_bytes: usize) -> Result<Piece> {
         if let (WatchKeys::Key(key), Some(slot)) = (&followed.keys, followed.slot) {
             let row = rows::map_row(slot, followed.map, key);
-            let found = self.get(&row).map(|value| Ok((row, StoredValue::decode(&value)?))).transpose()?;
+            let found = self.get(&row)?.map(|value| Ok::<_, Error>((row, StoredValue::decode(&value)?))).transpose()?;
             return Ok((found.into_iter().collect(), None));
         }
         let prefix: &[u8] = match &followed.keys {
@@ -150,7 +150,7 @@ impl ReplicaState {
             };
             let of_slot = rows::map_prefix(slot, followed.map, prefix);
             let room = SCAN_STEPS - steps;
-            let in_slot = self.scan(&of_slot, (after > of_slot).then_some(&after[..]), room);
+            let in_slot = self.scan(&of_slot, (after > of_slot).then_some(&after[..]), room)?;
             steps += in_slot.len() + 1;
             let all_of_slot = in_slot.len() < room;
             for (row, value) in in_slot {

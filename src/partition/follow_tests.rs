@@ -5,6 +5,7 @@ use super::entry::{Batch, Marker, PartitionEntry, RowWrite};
 use super::feed::{FeedLimits, FeedPool};
 use super::feed_tests::{MAP, batch};
 use super::follow::{Followed, Step};
+use super::memory::Memory;
 use super::replica::ReplicaState;
 use crate::clock::SystemThreads;
 use crate::raft::{Committed, LogId};
@@ -34,8 +35,9 @@ impl Replica {
         let dir = tempfile::tempdir().expect("a directory");
         let backend = MemoryBackend::open(Arc::new(StdDisk), dir.path()).expect("opens");
         let key = ReplicaKey { group: GroupId(1), replica: 1 };
-        let state = ReplicaState::load(key, Arc::new(backend), Arc::new(SystemThreads)).expect("loads");
-        state.keep_feed(FeedPool::new(FeedLimits { per_partition, per_node: usize::MAX }).feed());
+        let state =
+            ReplicaState::load(key, Arc::new(backend), Arc::new(SystemThreads), Memory::new(None)).expect("loads");
+        state.keep_feed(FeedPool::new(FeedLimits { per_partition, per_node: usize::MAX }, Memory::new(None)).feed());
         let mut replica = Replica { state, index: 0, batches: 0, revision: 0, present: BTreeMap::new(), _dir: dir };
         replica.apply(PartitionEntry::Marker(Marker { term: 1, run: RunId(1) }));
         replica

@@ -4,25 +4,34 @@
 //! verdict has released. Nothing here opens a connection, a file or a thread of its own.
 
 mod cancelled;
+mod cells;
+mod checkpoint;
+mod cold;
 mod copies;
 pub mod entry;
 pub mod executor;
 mod feed;
 mod fence;
 mod follow;
+mod indexes;
+mod memory;
 mod operations;
 mod overlay;
 mod replica;
 pub mod rows;
 mod sessions;
 mod snapshot;
+mod state;
 mod user_code;
 
 pub use cancelled::Cancelled;
+pub use cold::{Hand, Pinned};
 pub use copies::{MapCopies, MapCopy};
 pub use feed::{Compacted, Feed, FeedChange, FeedLimits, FeedPage, FeedPool};
 pub use fence::Fence;
 pub use follow::{Followed, Step};
+pub use indexes::MapSize;
+pub use memory::{Memory, MemoryLimit, MemoryStats};
 pub use operations::{check_entry, check_key, slot_in};
 pub use overlay::{MapDirectory, View};
 pub use replica::ReplicaState;
@@ -30,6 +39,8 @@ pub use sessions::{Admission, SessionLimits, Sessions};
 pub use snapshot::ReplicaMachine;
 pub use user_code::{PAGE_BYTES, Page, Place, SlotView, TaskCall, TaskOutcome, TaskRunner, TaskWrite};
 
+#[cfg(test)]
+mod cold_tests;
 #[cfg(test)]
 mod feed_tests;
 #[cfg(test)]

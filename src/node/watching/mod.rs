@@ -18,7 +18,7 @@ use super::router::Router;
 use crate::clock;
 use crate::config::Limits;
 use crate::error::{Code, Error, Result};
-use crate::partition::{Followed, check_key};
+use crate::partition::{FeedLimits, Followed, check_key};
 use crate::types::{
     MapDescriptor, PartitionId, Position, WatchKeys, WatchMessage, WatchRequest, WatchStart, affinity_of, slot_of,
 };
@@ -66,6 +66,15 @@ impl From<&Limits> for WatchConfig {
             feed_per_node: limits.feed_bytes_per_node,
             replicated_map_bytes: limits.replicated_map_bytes,
         }
+    }
+}
+
+impl WatchConfig {
+    /// Bounds of the history; beside a memory limit it takes no more than an eighth of that.
+    pub fn feed_limits(&self, memory_limit: Option<u64>) -> FeedLimits {
+        let most = memory_limit.map_or(usize::MAX, |limit| usize::try_from(limit / 8).unwrap_or(usize::MAX));
+        let per_node = self.feed_per_node.min(most);
+        FeedLimits { per_partition: self.feed_per_partition.min(per_node), per_node }
     }
 }
 

@@ -151,7 +151,7 @@ async fn follow(
     room: usize,
 ) -> Result<Step> {
     let scans = matches!(position, Position::Begin | Position::Scan { .. });
-    if !scans {
+    if !scans || !hosted.state.may_block() {
         return hosted.state.follow(partition, followed, position, room);
     }
     let (hosted, followed, position) = (hosted.clone(), followed.clone(), position.clone());

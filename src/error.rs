@@ -164,6 +164,17 @@ codes! {
     /// The caller may not do that.
     Unauthorized = 6004, Denied, Never, "ask the grid's operator";
 
+    /// The history no longer has what comes behind the token.
+    Compacted = 7001, Conflict, Never, "watch again with a snapshot; a longer history is kept with feed_bytes_per_partition in the [limits] table";
+    /// A watch token that cannot be read, or of another map.
+    InvalidToken = 7002, BadRequest, Never, "use a token of a watch of the same map, or begin without one";
+    /// The peer serves as many watches as it may.
+    TooManyWatches = 7003, Exhausted, OtherPeer, "watch through another peer, or raise max_watches in the [limits] table";
+    /// The map is not replicated, or this peer has no copy of it.
+    NoLocalCopy = 7004, Conflict, Never, "create the map with the option replicated, or read it without --local";
+    /// A replicated map has reached its limit.
+    ReplicatedFull = 7005, Exhausted, Never, "delete entries, or raise replicated_map_bytes in the [limits] table of every peer";
+
     /// A state that cannot be: a bug.
     Internal = 9001, Internal, Never, "please report this, with the peer's log";
 }

@@ -12,6 +12,7 @@ mod health;
 pub mod http;
 mod kv;
 mod tasks;
+mod watch;
 pub mod wire;
 
 #[cfg(test)]
@@ -36,6 +37,7 @@ use tonic::service::Routes;
 use v1::cluster_server::ClusterServer;
 use v1::kv_server::KvServer;
 use v1::tasks_server::TasksServer;
+use v1::watch_server::WatchServer;
 
 /// Time after a request's deadline at which the edge answers for a grid that did not: a stream's
 /// place is never lost to a request that hangs.
@@ -90,8 +92,10 @@ pub fn routes(service: Arc<dyn GridService>, limits: &Limits) -> Result<Routes> 
     // What is sent is bounded by the limits of keys and values, not by this size.
     let kv = KvServer::new(edge.clone()).max_decoding_message_size(bytes).max_encoding_message_size(usize::MAX);
     let tasks = TasksServer::new(edge.clone()).max_decoding_message_size(bytes).max_encoding_message_size(usize::MAX);
+    let watch = WatchServer::new(edge.clone()).max_decoding_message_size(bytes).max_encoding_message_size(usize::MAX);
     let cluster = ClusterServer::new(edge).max_decoding_message_size(bytes).max_encoding_message_size(usize::MAX);
     Ok(Routes::new(kv)
+        .add_service(watch)
         .add_service(tasks)
         .add_service(cluster)
         .add_service(health::server(service))

@@ -5,7 +5,10 @@ use crate::config::Limits;
 use crate::error::{Code, Error, Result};
 use crate::net::grpc::{self, GrpcConfig};
 use crate::net::{Network, TcpNetwork};
-use crate::node::{Explanation, GridService, MemberInfo, MemberState, PartitionInfo, PlacementTable, ReplicaInfo};
+use crate::node::{
+    Explanation, GridService, LocalEntry, MemberInfo, MemberState, PartitionInfo, PlacementTable, ReplicaInfo,
+    WatchStream,
+};
 use crate::types::*;
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
@@ -290,6 +293,14 @@ impl GridService for FakePeer {
         self.door.add_permits(1);
         self.inside.fetch_sub(1, Ordering::SeqCst);
         answer
+    }
+
+    async fn watch(&self, request: WatchRequest) -> Result<WatchStream> {
+        Err(Error::new(Code::NoSuchMap, format!("there is no map {:?}", request.map)))
+    }
+
+    async fn get_local(&self, map: &str, _key: Bytes, _at_least: u64, _at_most: Duration) -> Result<LocalEntry> {
+        Err(Error::new(Code::NoLocalCopy, format!("there is no copy of {map:?}")))
     }
 
     async fn ensure_map(&self, wanted: MapSpec) -> Result<MapDescriptor> {

@@ -39,6 +39,8 @@ pub enum Command {
     Incr(IncrArgs),
     /// Create a map, with limits and a time to live if it is to have them
     CreateMap(CreateMapArgs),
+    /// Print a map's changes as they come
+    Watch(WatchArgs),
     /// List the grid's members
     Members(MembersArgs),
     /// List the partitions: leader, replicas, progress
@@ -114,6 +116,12 @@ pub struct KeyArgs {
     /// The key
     #[arg(allow_hyphen_values = true)]
     pub key: String,
+    /// Read the asked peer's copy of a replicated map
+    #[arg(long)]
+    pub local: bool,
+    /// With --local: wait until the copy is of this revision, that of a write of one's own, say
+    #[arg(long, value_name = "REVISION", requires = "local", default_value_t = 0)]
+    pub at_least: u64,
     /// Where and how.
     #[command(flatten)]
     pub connection: Connection,
@@ -145,6 +153,44 @@ pub struct IncrArgs {
     /// What to add
     #[arg(default_value_t = 1, allow_hyphen_values = true)]
     pub delta: i64,
+    /// Where and how.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// `watch`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Each change comes once, in order for each key, also when peers fail. With --tokens the place behind
+each message is printed; --from goes on there. The history is bounded: a watch that went on too late
+fails with KS7001; with --snapshot it prints `reset` and the entries that are there instead.
+
+Example:
+  keystead watch orders --prefix 2026- --snapshot")]
+pub struct WatchArgs {
+    /// The map
+    pub map: String,
+    /// Only this key
+    #[arg(long, conflicts_with = "prefix", allow_hyphen_values = true)]
+    pub key: Option<String>,
+    /// Only keys that start so
+    #[arg(long, allow_hyphen_values = true)]
+    pub prefix: Option<String>,
+    /// What decides where the keys live, if their writes named it
+    #[arg(long, allow_hyphen_values = true)]
+    pub affinity: Option<String>,
+    /// Go on behind this token
+    #[arg(long, value_name = "TOKEN")]
+    pub from: Option<String>,
+    /// Begin with the entries that are there
+    #[arg(long)]
+    pub snapshot: bool,
+    /// Print the token behind each message, too
+    #[arg(long)]
+    pub tokens: bool,
+    /// End behind the message in which so many events have come
+    #[arg(long, value_name = "EVENTS")]
+    pub count: Option<u64>,
     /// Where and how.
     #[command(flatten)]
     pub connection: Connection,

@@ -9,12 +9,12 @@ use bytes::Bytes;
 use serde_json::json;
 use std::io::Write;
 
-async fn descriptor(client: &Client, map: &str) -> Result<Option<MapDescriptor>> {
+pub(super) async fn descriptor(client: &Client, map: &str) -> Result<Option<MapDescriptor>> {
     Ok(client.maps().await?.into_iter().find(|known| known.name == map))
 }
 
 /// A key's text as the map wants it; without a map, as text.
-fn key_bytes(text: &str, map: Option<&MapDescriptor>) -> Result<Bytes> {
+pub(super) fn key_bytes(text: &str, map: Option<&MapDescriptor>) -> Result<Bytes> {
     match map.map(|map| map.key_codec) {
         Some(KeyCodec::I64) => {
             let number: i64 = text.parse().map_err(|_| not_of_codec("key", text, "a whole number"))?;
@@ -69,8 +69,25 @@ pub(super) async fn put(client: &Client, args: &PutArgs, out: &mut (dyn Write + 
     output::line(out, &format!("revision {} ({level})", written.revision))
 }
 
+/// `get --local`: the asked peer's copy of a replicated map, and the revision that it is of.
+async fn get_local(client: &Client, args: &KeyArgs, key: Bytes, out: &mut (dyn Write + Send)) -> Result<()> {
+    let found = client.get_local(&args.map, key, args.at_least).await?;
+    let entry = found.entry.ok_or_else(|| no_such_key(&args.map, &args.key))?;
+    if !args.connection.json {
+        return output::print(out, &output::raw(&entry.value));
+    }
+    let fields = json!({ "map": args.map, "key": args.key, "copy_revision": found.revision });
+    match output::entry(Some(&entry)) {
+        serde_json::Value::Object(entry) => output::json(out, &output::with(fields, entry)),
+        _ => output::json(out, &fields),
+    }
+}
+
 pub(super) async fn get(client: &Client, args: &KeyArgs, out: &mut (dyn Write + Send)) -> Result<()> {
     let map = descriptor(client, &args.map).await?;
+    if args.local {
+        return get_local(client, args, key_bytes(&args.key, map.as_ref())?, out).await;
+    }
     let op = Op::Get { map: args.map.clone(), key: key_bytes(&args.key, map.as_ref())? };
     let reply = client.execute(op, CallOptions::default()).await?;
     let ReplyBody::Entry(entry) = reply.body else { return Err(Error::internal("a reply of another kind")) };

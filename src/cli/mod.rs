@@ -19,6 +19,7 @@ mod output;
 mod signals;
 mod start;
 mod task;
+mod watch;
 
 #[cfg(test)]
 mod tests;
@@ -80,6 +81,7 @@ pub async fn execute(command: Command, out: &mut (dyn Write + Send)) -> Result<(
         Command::Delete(delete) => entries::delete(&connect(&delete.connection).await?, &delete, out).await,
         Command::Incr(incr) => entries::incr(&connect(&incr.connection).await?, &incr, out).await,
         Command::CreateMap(create) => maps::create(&connect(&create.connection).await?, &create, out).await,
+        Command::Watch(args) => watch::watch(&connect(&args.connection).await?, &args, out).await,
         Command::Members(only) => grid::members(&connect(&only.connection).await?, only.connection.json, out).await,
         Command::Partitions(only) => {
             grid::partitions(&connect(&only.connection).await?, only.connection.json, out).await

@@ -19,6 +19,7 @@ mod ops;
 mod peers;
 mod results;
 mod typed;
+mod watch;
 
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ pub use compute::{OnProgress, Progress, SubmitOptions};
 pub use config::ClientConfig;
 pub use results::{CallOptions, Conditional, Deleted, Number, TaskAnswer, Written};
 pub use typed::{MapKey, TypedMap};
+pub use watch::{FromKey, TypedChange, TypedEvent, TypedWatch, Watch, WatchBuilder};
 
 use crate::clock::{self, Instant, Random, SystemRandom};
 use crate::error::{Code, Error, Result};

@@ -18,6 +18,7 @@ mod partition_context;
 mod payload;
 mod pool;
 mod registry;
+mod replicated;
 pub mod rolling_total;
 mod runner;
 mod scatter;
@@ -30,6 +31,7 @@ pub use inside::{inside_task, refuse_inside_task};
 pub use job::{JobContext, JobGrid, JobIdentity, JobProgress, MAX_TEXT};
 pub use partition_context::{Cursor, PartitionContext};
 pub use registry::{Registry, RunningJob};
+pub use replicated::Replicated;
 pub use runner::{RunnerConfig, RunnerStats, ThreadPoolRunner};
 pub use scatter::{GoOn, PartitionScan, Reduced, ResultMap, Scatter};
 

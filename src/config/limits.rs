@@ -32,6 +32,22 @@ pub struct Limits {
     pub max_scatter_deadline_ms: u32,
     /// Longest time that a job task may take, in milliseconds. Default a day.
     pub max_job_time_ms: u64,
+    /// History of changes that is kept per partition for watches, in bytes. Default 64 MiB.
+    pub feed_bytes_per_partition: usize,
+    /// History of changes of all partitions that a peer holds, in bytes; the largest give way first.
+    /// Default 256 MiB; beside a memory limit never more than an eighth of that.
+    pub feed_bytes_per_node: usize,
+    /// Watches that a peer serves at once. Default 1024.
+    pub max_watches: usize,
+    /// Bytes of events at which a message of a watch is full; at most the half of
+    /// `max_message_bytes`. Default 1 MiB.
+    pub watch_message_bytes: usize,
+    /// A watch hears at least so often how far it has come, in milliseconds. Default 2 s.
+    pub watch_progress_ms: u32,
+    /// Pulls of other peers' watches that a peer answers at once. Default 1024.
+    pub max_watch_pulls: usize,
+    /// Bytes of keys and values that a replicated map may hold; every peer has a copy. Default 64 MiB.
+    pub replicated_map_bytes: usize,
 }
 
 impl Default for Limits {
@@ -50,6 +66,13 @@ impl Default for Limits {
             max_deadline_ms: 60_000,
             max_scatter_deadline_ms: 600_000,
             max_job_time_ms: 86_400_000,
+            feed_bytes_per_partition: 64 << 20,
+            feed_bytes_per_node: 256 << 20,
+            max_watches: 1024,
+            watch_message_bytes: 1 << 20,
+            watch_progress_ms: 2_000,
+            max_watch_pulls: 1024,
+            replicated_map_bytes: 64 << 20,
         }
     }
 }

@@ -5,7 +5,7 @@ use super::identity::Identity;
 use crate::membership::{Gossip, LivePeers};
 use crate::meta::{FoundingRecord, MetaView};
 use crate::net::peer::{AddressBook, PeerIdentity};
-use crate::partition::MapDirectory;
+use crate::partition::{MapCopies, MapCopy, MapDirectory};
 use crate::types::{KeyCodec, MapDescriptor, MapId, MapOptions, NodeId, ValueCodec};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use tokio::sync::watch;
@@ -31,13 +31,20 @@ pub struct Directory {
     identity: RwLock<Identity>,
     gossip: OnceLock<Arc<dyn Gossip>>,
     view: watch::Sender<Arc<MetaView>>,
+    copies: MapCopies,
 }
 
 impl Directory {
     /// Knows only who the node is.
     pub fn new(name: &str, identity: Identity) -> Arc<Self> {
         let view = watch::Sender::new(Arc::default());
-        Arc::new(Directory { name: name.into(), identity: RwLock::new(identity), gossip: OnceLock::new(), view })
+        Arc::new(Directory {
+            name: name.into(),
+            identity: RwLock::new(identity),
+            gossip: OnceLock::new(),
+            view,
+            copies: MapCopies::default(),
+        })
     }
 
     /// The node's identity now.
@@ -108,6 +115,11 @@ impl Directory {
         self.view.send_replace(Arc::new(view));
     }
 
+    /// The copies of replicated maps.
+    pub fn copies(&self) -> &MapCopies {
+        &self.copies
+    }
+
     /// A node's name, for people; its id if it is unknown.
     pub fn name_of(&self, node: NodeId) -> String {
         let live = self.live();
@@ -133,5 +145,9 @@ impl AddressBook for Directory {
 impl MapDirectory for Directory {
     fn map(&self, name: &str) -> Option<MapDescriptor> {
         if name == META_MAP { Some(meta_map()) } else { self.view.borrow().map(name).cloned() }
+    }
+
+    fn copy(&self, name: &str) -> Option<Arc<MapCopy>> {
+        self.copies.get(name)
     }
 }

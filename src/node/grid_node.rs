@@ -2,6 +2,7 @@
 
 use super::cancelling::Canceller;
 use super::clock_watch::ClockWatch;
+use super::copying::Copying;
 use super::directory::Directory;
 use super::facts::Facts;
 use super::founding::{Founding, FoundingSettings};
@@ -16,13 +17,14 @@ use super::ports::Ports;
 use super::router::Router;
 use super::settings::NodeSettings;
 use super::status::Status;
+use super::watching::Watching;
 use crate::clock::{self, ThreadKind, run_on};
 use crate::compute::Registry;
 use crate::error::{Error, Result};
 use crate::net::Listener;
 use crate::net::grpc::{self, Routes};
 use crate::net::peer::PeerTransport;
-use crate::partition::{Memory, TaskRunner};
+use crate::partition::{FeedPool, Memory, TaskRunner};
 use crate::raft::network::Receptions;
 use crate::storage::disk::DirLock;
 use crate::storage::log::{Recovery, SharedLog};
@@ -49,6 +51,8 @@ pub struct Node {
     pub(super) directory: Arc<Directory>,
     pub(super) hosting: Arc<Hosting>,
     pub(super) router: Arc<Router>,
+    pub(super) watching: Arc<Watching>,
+    pub(super) copying: Arc<Copying>,
     pub(super) facts: Arc<Facts>,
     pub(super) status: Arc<Status>,
     pub(super) settings: NodeSettings,
@@ -116,8 +120,12 @@ impl Node {
             group_config: settings.group.clone(),
             network_config: settings.raft_network.clone(),
             executor_config: settings.executor.clone(),
+            feeds: FeedPool::new(settings.watch.feed_limits(memory.limit()), memory.clone()),
         }));
         let router = Arc::new(Router::new(hosting.clone(), directory.clone()));
+        let stop = CancellationToken::new();
+        let watching = Watching::new(hosting.clone(), router.clone(), settings.watch.clone(), stop.clone());
+        let copying = Copying::new(directory.clone(), watching.clone(), settings.watch.replicated_map_bytes);
         let facts = Arc::new(Facts::new(directory.clone(), router.clone(), hosting.clone()));
         let status = Arc::new(Status {
             directory: directory.clone(),
@@ -162,6 +170,8 @@ impl Node {
             directory,
             hosting,
             router,
+            watching,
+            copying,
             facts,
             status,
             settings,
@@ -177,7 +187,7 @@ impl Node {
             log,
             address,
             recovery,
-            stop: CancellationToken::new(),
+            stop,
             ended: watch::Sender::new(None),
             tasks: Mutex::default(),
             lock: Mutex::new(Some(lock)),
@@ -202,6 +212,7 @@ impl Node {
             founding: self.founding.clone(),
             hosting: self.hosting.clone(),
             router: self.router.clone(),
+            watching: self.watching.clone(),
             facts: self.facts.clone(),
             status: self.status.clone(),
             mapper: self.mapper.clone(),

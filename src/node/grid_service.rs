@@ -5,18 +5,20 @@ use super::cancelling::CancelOnDrop;
 use super::compute_service::{
     Broadcast, CancelReport, ComputeService, PartitionAnswer, Scatter, ScatterEvent, StartJob,
 };
+use super::copying::LocalEntry;
 use super::directory::META_MAP;
 use super::grid_node::Node;
 use super::metrics;
 use super::scatter;
 use super::service::{Explanation, GridService, MemberInfo, PartitionInfo, PlacementTable};
+use super::watching::WatchStream;
 use crate::clock::{self, Instant};
 use crate::compute::ResultMap;
 use crate::error::{Code, Error, Result};
 use crate::meta;
 use crate::types::{
-    GroupId, HybridTime, JobId, JobInfo, JobStep, MapDescriptor, MapSpec, Op, Reply, ReplyBody, Request, affinity_of,
-    slot_of,
+    GroupId, HybridTime, JobId, JobInfo, JobStep, MapDescriptor, MapSpec, Op, Reply, ReplyBody, Request, WatchRequest,
+    affinity_of, slot_of,
 };
 use bytes::Bytes;
 use std::time::Duration;
@@ -110,7 +112,16 @@ impl GridService for Node {
         outcome.map_err(|error| self.router.with_address(error))
     }
 
+    async fn watch(&self, request: WatchRequest) -> Result<WatchStream> {
+        self.watching.watch(request).await
+    }
+
+    async fn get_local(&self, map: &str, key: Bytes, at_least: u64, at_most: Duration) -> Result<LocalEntry> {
+        self.copying.get(map, &key, at_least, at_most).await
+    }
+
     async fn ensure_map(&self, wanted: MapSpec) -> Result<MapDescriptor> {
+        let wanted = bounded(wanted, self.settings.watch.replicated_map_bytes as u64)?;
         let name = wanted.name.as_str();
         let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
         if name == META_MAP || !(1..=128).contains(&name.len()) || !name.chars().all(allowed) {
@@ -192,4 +203,19 @@ impl GridService for Node {
     fn metrics(&self) -> String {
         metrics::text(self)
     }
+}
+
+/// A replicated map without a limit gets that of the configuration, and none gets more: every peer
+/// holds all of it in RAM.
+fn bounded(mut wanted: MapSpec, limit: u64) -> Result<MapSpec> {
+    let Some(options) = wanted.options.as_mut().filter(|options| options.replicated) else { return Ok(wanted) };
+    match options.max_bytes {
+        0 => options.max_bytes = limit,
+        asked if asked > limit => {
+            let what = format!("a replicated map may hold {limit} bytes, {asked} were asked for");
+            return Err(Error::new(Code::ReplicatedFull, what).at(format!("map {:?}", wanted.name)));
+        }
+        _ => {}
+    }
+    Ok(wanted)
 }

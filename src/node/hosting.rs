@@ -6,7 +6,7 @@ use crate::clock::{ThreadKind, run_on};
 use crate::error::{Code, Error, Result};
 use crate::net::peer::PeerTransport;
 use crate::partition::executor::{Executor, ExecutorConfig, ExecutorParts, ExecutorStats};
-use crate::partition::{Cancelled, Memory, ReplicaMachine, ReplicaState, TaskRunner};
+use crate::partition::{Cancelled, FeedPool, Memory, ReplicaMachine, ReplicaState, TaskRunner};
 
 use crate::raft::network::{GroupNetwork, RaftNetworkConfig, Receptions};
 use crate::raft::{Group, GroupConfig, Leadership, LogStore};
@@ -57,6 +57,8 @@ pub struct HostingParts {
     pub network_config: RaftNetworkConfig,
     /// Bounds of the executors.
     pub executor_config: ExecutorConfig,
+    /// The history of changes that the replicas keep.
+    pub feeds: Arc<FeedPool>,
 }
 
 /// The replicas that this node holds.
@@ -126,6 +128,9 @@ impl Hosting {
         let load = move || ReplicaState::load(key, backend, threads, memory);
         let state = run_on(&parts.ports.threads, ThreadKind::Backend, load).await??;
         check_whole(&log, &state)?;
+        if group != GroupId::META {
+            state.keep_feed(parts.feeds.feed());
+        }
         let network = GroupNetwork::new(
             group,
             replica,

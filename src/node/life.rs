@@ -21,7 +21,9 @@ impl Node {
         let (housekeeper, hosting, starter) = (self.housekeeper.clone(), self.clone(), self.clone());
         let (member, seeds) = (self.clone(), self.founding.clone());
         let housekeeping = self.clone();
+        let copying = self.copying.clone();
         self.keep(clock::spawn(async move { facts.follow().await }));
+        self.keep(clock::spawn(async move { copying.work().await }));
         self.keep(clock::spawn(async move { hosting.start_replicas().await }));
         self.keep(clock::spawn(async move { reconciler.work().await }));
         self.keep(clock::spawn(async move { member.report_in().await }));

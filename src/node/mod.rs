@@ -5,6 +5,7 @@ mod broadcast;
 mod cancelling;
 mod clock_watch;
 mod compute_service;
+mod copying;
 mod directory;
 mod facts;
 mod founding;
@@ -29,15 +30,18 @@ mod service;
 mod settings;
 mod stamper;
 mod status;
+mod watching;
 mod wire;
 
 pub use compute_service::{
     Broadcast, CancelReport, ComputeService, MapCall, MapReply, PartitionAnswer, Scatter, ScatterAnswer, ScatterEvent,
     StartJob,
 };
+pub use copying::LocalEntry;
 pub use grid_node::{Ended, Node};
 pub use housekeeping::HousekeepingConfig;
 pub use ports::{OpenBackend, Ports};
 pub use service::{Explanation, GridService, MemberInfo, MemberState, PartitionInfo, PlacementTable, ReplicaInfo};
 pub use settings::NodeSettings;
 pub use stamper::{Stamped, Stamper};
+pub use watching::{WatchConfig, WatchStream};

@@ -6,6 +6,7 @@ use super::hosting::Hosting;
 use super::mapping::Mapper;
 use super::router::Router;
 use super::status::Status;
+use super::watching::Watching;
 use super::wire::{self, Join, Welcome, kind};
 use crate::clock;
 use crate::error::{Code, Error, Result};
@@ -30,6 +31,8 @@ pub struct PeerCalls {
     pub router: Arc<Router>,
     /// The grid's facts.
     pub facts: Arc<Facts>,
+    /// Other peers' watches.
+    pub watching: Arc<Watching>,
     /// How the node stands.
     pub status: Arc<Status>,
     /// Steps of scatters.
@@ -63,6 +66,7 @@ impl PeerHandler for PeerCalls {
                 let reply = self.router.execute_forwarded(frame.group, wire::decode(&frame.payload)?).await?;
                 wire::encode(&reply)
             }
+            kind::WATCH => wire::encode(&self.watching.pulls().pull(wire::decode(&frame.payload)?).await?),
             kind::STATUS => wire::encode(&self.status.own_report()),
             kind::MAP => wire::encode(&self.mapper.map(wire::decode(&frame.payload)?).await),
             kind::CANCEL => {

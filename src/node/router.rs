@@ -102,6 +102,7 @@ impl Router {
         }
         let expires = Instant::now() + Duration::from_millis(u64::from(request.deadline_ms));
         let map = self.map_of(&request).await?;
+        let request = by_map(request, map.as_ref());
         let mut groups = self.groups_of(&request)?;
         match (groups.len(), groups.pop_first()) {
             (0, _) | (_, None) => Err(Error::new(Code::InvalidRequest, "the request names no key")),
@@ -410,6 +411,14 @@ impl Router {
         }
         error
     }
+}
+
+/// The keys of a replicated map live together, whatever the caller named.
+fn by_map(mut request: Request, map: Option<&MapDescriptor>) -> Request {
+    if let Some(affinity) = map.and_then(MapDescriptor::affinity) {
+        request.affinity = Some(affinity);
+    }
+    request
 }
 
 fn not_ready() -> Error {

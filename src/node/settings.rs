@@ -1,6 +1,7 @@
 //! What a node is built with: the checked configuration, and the parts' own bounds.
 
 use super::housekeeping::HousekeepingConfig;
+use super::watching::WatchConfig;
 use crate::config::NodeConfig;
 use crate::net::peer::PeerConfig;
 use crate::partition::MemoryLimit;
@@ -47,6 +48,8 @@ pub struct NodeSettings {
     pub log: LogConfig,
     /// Timing of housekeeping.
     pub housekeeping: HousekeepingConfig,
+    /// Bounds of watches and of the history behind them.
+    pub watch: WatchConfig,
 }
 
 impl From<&NodeConfig> for NodeSettings {
@@ -67,6 +70,7 @@ impl From<&NodeConfig> for NodeSettings {
             receptions: ReceptionConfig::default(),
             raft_network: RaftNetworkConfig::default(),
             executor: ExecutorConfig::default(),
+            watch: WatchConfig::from(&config.limits),
             log: log_config(config.memory_limit),
             housekeeping: housekeeping_config(config.memory_limit),
         }

@@ -2,6 +2,7 @@
 //! batch that carries them. Cheap to share with user code: a shared overlay is copied only when
 //! it changes meanwhile.
 
+use super::copies::MapCopy;
 use super::replica::ReplicaState;
 use super::rows;
 use super::user_code::{PAGE_BYTES, Page, Place, SlotView};
@@ -16,6 +17,11 @@ use std::sync::Arc;
 pub trait MapDirectory: Send + Sync + 'static {
     /// The map of that name.
     fn map(&self, name: &str) -> Option<MapDescriptor>;
+
+    /// This peer's copy of a replicated map, if it has one.
+    fn copy(&self, _name: &str) -> Option<Arc<MapCopy>> {
+        None
+    }
 }
 
 /// Rows that a page is gathered by, so that it ends soon after it is full.
@@ -85,7 +91,14 @@ impl View {
     }
 
     fn named(&self, name: &str) -> Result<MapDescriptor> {
-        self.maps.map(name).ok_or_else(|| Error::new(Code::NoSuchMap, format!("there is no map {name:?}")))
+        let map = self.maps.map(name);
+        let map = map.ok_or_else(|| Error::new(Code::NoSuchMap, format!("there is no map {name:?}")))?;
+        if map.options.replicated {
+            let what = format!("the map {name:?} is replicated, and lies in no task's slot");
+            return Err(Error::new(Code::TaskOutsideSlot, what)
+                .remedy("read its copy with the context's `replicated`; write it from outside of tasks"));
+        }
+        Ok(map)
     }
 
     /// Rows that start with `prefix`, after `after`, in order, at most `limit`: both layers merged.
@@ -114,6 +127,16 @@ fn decode_entry(row: &Bytes, value: &Bytes) -> Result<(Bytes, StoredValue)> {
 }
 
 impl SlotView for View {
+    fn replicated(&self, map: &str, key: &[u8]) -> Result<(Option<StoredValue>, u64)> {
+        match self.maps.copy(map) {
+            Some(copy) => copy.get(key),
+            None => Err(self.maps.map(map).map_or_else(
+                || Error::new(Code::NoSuchMap, format!("there is no map {map:?}")),
+                |_| Error::new(Code::NoLocalCopy, format!("this peer has no copy of the map {map:?}")),
+            )),
+        }
+    }
+
     fn get(&self, slot: Slot, map: &str, key: &[u8]) -> Result<Option<StoredValue>> {
         self.entry(slot, self.named(map)?.id, key)
     }

@@ -5,6 +5,7 @@
 use super::cells::{Cell, RowKey};
 use super::checkpoint::{Position, decode_meta, index_of};
 use super::entry::PartitionEntry;
+use super::feed::Feed;
 use super::indexes::MapSize;
 use super::memory::Memory;
 use super::snapshot::Holds;
@@ -17,7 +18,7 @@ use crate::types::{GroupId, MapId, SessionId, Slot};
 use bytes::Bytes;
 use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::watch;
 
 /// Rows with their values, and where to go on.
@@ -44,6 +45,8 @@ pub struct ReplicaState {
     pub(super) installing: RwLock<()>,
     /// The replica has stopped: nothing is written to the backend any more.
     pub(super) closed: AtomicBool,
+    /// The last changes, for those who follow them; none in the meta group.
+    feed: OnceLock<Arc<Feed>>,
 }
 
 impl Drop for ReplicaState {
@@ -95,6 +98,7 @@ impl ReplicaState {
             evictable,
             installing: RwLock::new(()),
             closed: AtomicBool::new(false),
+            feed: OnceLock::new(),
         });
         loaded.report(&mut loaded.write());
         loaded.memory.register(key, &loaded);
@@ -125,6 +129,30 @@ impl ReplicaState {
 
     pub(super) fn last_checkpoint(&self) -> MutexGuard<'_, Option<Position>> {
         self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives the state a feed: what is applied from now on goes into it. Once, before the group
+    /// starts.
+    pub fn keep_feed(&self, feed: Arc<Feed>) {
+        feed.reset(self.read().revision());
+        // Set once; a second one would be a bug and is ignored.
+        let _ = self.feed.set(feed);
+    }
+
+    /// The last changes, for those who follow them.
+    pub fn feed(&self) -> Option<&Arc<Feed>> {
+        self.feed.get()
+    }
+
+    /// Whether reads may wait for the backend.
+    pub fn may_block(&self) -> bool {
+        self.evictable
+    }
+
+    /// The first row at or behind `from`.
+    pub fn first_from(&self, from: &[u8]) -> Option<Bytes> {
+        let state = self.read();
+        state.rows.range(Bound::Included(from)).next().map(|(row, _)| Bytes::copy_from_slice(row.as_slice()))
     }
 
     /// A row's value. Blocks when it is cold: see [`ReplicaState::warm`].
@@ -223,7 +251,8 @@ impl ReplicaState {
             Committed::Payload(payload) => {
                 let entry = PartitionEntry::decode(payload)?;
                 let mut state = self.write();
-                let took_effect = state.apply(&log_id, entry, self.backend.takes_changes());
+                let took_effect =
+                    state.apply(&log_id, entry, self.backend.takes_changes(), self.feed().map(|feed| &**feed));
                 state.log_bytes += payload.len() as u64;
                 self.report(&mut state);
                 state.advance(log_id);

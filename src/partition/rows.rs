@@ -5,7 +5,7 @@
 //! the bytes is the order of the keys) | sub-key. What belongs to a key starts with its slot, so
 //! that a split cuts one range. Pure; the numbers are persisted and never change.
 
-use crate::types::{JobId, MapId, SessionId, Slot};
+use crate::types::{JobId, MapId, SLOTS, SessionId, Slot};
 use bytes::{BufMut, Bytes, BytesMut};
 
 /// What kind of row it is.
@@ -82,6 +82,23 @@ pub fn map_prefix(slot: Slot, map: MapId, prefix: &[u8]) -> Bytes {
 /// Whether a row is a map's entry.
 pub fn is_map_row(row: &[u8]) -> bool {
     row.get(2) == Some(&(TableId::Map as u8)) && !row.starts_with(&PARTITION_WIDE.to_be_bytes())
+}
+
+/// The map of an entry's row; `None` if the row is not one.
+pub fn map_of_row(row: &[u8]) -> Option<MapId> {
+    let id = row.get(3..PREFIX).filter(|_| is_map_row(row))?;
+    Some(MapId(u32::from_be_bytes(id.try_into().ok()?)))
+}
+
+/// Bytes before every row of a slot and behind every row of the one before.
+pub fn slot_start(slot: u16) -> Bytes {
+    Bytes::copy_from_slice(&slot.to_be_bytes())
+}
+
+/// The slot that a row lies in; `None` for partition-wide rows.
+pub fn slot_of_row(row: &[u8]) -> Option<Slot> {
+    let slot = u16::from_be_bytes([*row.first()?, *row.get(1)?]);
+    (slot < SLOTS).then_some(Slot(slot))
 }
 
 /// The key in a map's row; `None` if the row is not one.

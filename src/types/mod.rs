@@ -8,6 +8,7 @@ mod map;
 mod request;
 mod slot;
 mod value;
+mod watch;
 
 pub use hybrid::{HybridTime, MAX_AHEAD_MS};
 pub use ids::{GridId, GroupId, Incarnation, MapId, NodeId, PartitionId, ReplicaId, RunId, SessionId};
@@ -16,3 +17,6 @@ pub use map::{Eviction, MAX_TTL_MS, MapDescriptor, MapOptions, MapSpec, check_tt
 pub use request::{AckLevel, Condition, Op, ReadLevel, Reply, ReplyBody, Request, Served, SessionStamp, TaskPayload};
 pub use slot::{SLOTS, Slot, affinity_of, slot_of};
 pub use value::{KeyCodec, StoredValue, Value, ValueCodec};
+pub use watch::{
+    Position, RemovalCause, WatchEvent, WatchKeys, WatchKind, WatchMessage, WatchRequest, WatchStart, WatchToken,
+};

@@ -11,6 +11,7 @@ mod options;
 mod replies;
 mod requests;
 mod values;
+mod watch;
 
 pub use cluster::{
     explanation_from_wire, explanation_to_wire, map_from_wire, map_spec_from_wire, map_spec_to_wire, map_to_wire,
@@ -30,6 +31,10 @@ pub use requests::{kv_request_from_wire, kv_request_to_wire, task_request_from_w
 pub use values::{
     ack_level_name, check_key, check_name, key_codec_from_wire, key_codec_to_wire, value_codec_from_wire,
     value_codec_to_wire,
+};
+pub use watch::{
+    local_entry_from_wire, local_entry_to_wire, watch_message_from_wire, watch_message_to_wire,
+    watch_request_from_wire, watch_request_to_wire,
 };
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ const DEADLINE: Duration = Duration::from_secs(2);
 /// Time for one attempt.
 const ATTEMPT: Duration = Duration::from_millis(700);
 
-async fn connect(life: &Life, endpoints: &[String]) -> Client {
+pub(super) async fn connect(life: &Life, endpoints: &[String]) -> Client {
     let config = ClientConfig {
         deadline: DEADLINE,
         attempt_timeout: ATTEMPT,
@@ -38,7 +38,7 @@ async fn connect(life: &Life, endpoints: &[String]) -> Client {
     }
 }
 
-async fn create_maps(client: &Client) {
+pub(super) async fn create_maps(client: &Client) {
     for (map, codec) in [(MAP, ValueCodec::I64), (LISTS, ValueCodec::Msgpack)] {
         while client.create_map(map, KeyCodec::Utf8, codec, 0).await.is_err() {
             sleep(Duration::from_millis(100)).await;
@@ -235,6 +235,7 @@ pub(super) async fn read_all(life: Life, endpoints: Vec<String>, partitions: u32
         let list = stored.map(|stored| decode_list(&stored.value.data)).unwrap_or_default();
         records.marks.borrow_mut().found(key, list);
     }
+    *records.judged.borrow_mut() = true;
 }
 
 /// The task's list, as it wrote it.

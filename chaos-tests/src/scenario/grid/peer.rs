@@ -18,6 +18,7 @@ use keystead::storage::backend::MemoryBackend;
 use keystead::storage::disk::Disk;
 use keystead::storage::log::LogConfig;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The map that tasks keep their lists in.
 pub(super) const LISTS: &str = "lists";
@@ -102,6 +103,9 @@ fn adjust(settings: &mut NodeSettings, shape: &Shape, observer: LeaderObserver) 
     settings.receptions.max_held_bytes = shape.held_snapshot_bytes;
     settings.housekeeping.keep_entries = 5;
     settings.housekeeping.max_lag_entries = shape.max_lag_entries;
+    settings.watch.feed_per_partition = shape.feed_bytes;
+    settings.watch.message_bytes = 2_000;
+    settings.watch.progress = Duration::from_millis(500);
     settings.log = LogConfig {
         segment_bytes: shape.segment_bytes,
         cache_bytes: 64 << 10,

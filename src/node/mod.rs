@@ -21,6 +21,7 @@ mod service;
 mod settings;
 mod stamper;
 mod status;
+mod walks;
 mod wire;
 
 pub use grid_node::{Ended, Node};

@@ -15,7 +15,7 @@ mod snapshot;
 mod user_code;
 
 pub use fence::Fence;
-pub use operations::{check_entry, check_key, slot_in};
+pub use operations::{check_entry, check_key, read, slot_in};
 pub use overlay::{MapDirectory, View};
 pub use replica::ReplicaState;
 pub use sessions::{Admission, SessionLimits, Sessions};

@@ -207,6 +207,12 @@ impl ReplicaState {
             .collect()
     }
 
+    /// The first row at or behind `from`.
+    pub fn first_from(&self, from: &[u8]) -> Option<Bytes> {
+        let state = self.read();
+        state.rows.range::<[u8], _>((Bound::Included(from), Bound::Unbounded)).next().map(|(row, _)| row.clone())
+    }
+
     /// The kept answers: (session, number, slot, bytes).
     pub fn answers(&self) -> Vec<(SessionId, u64, Slot, usize)> {
         let state = self.read();

@@ -9,6 +9,7 @@ mod options;
 mod replies;
 mod requests;
 mod values;
+mod walks;
 
 pub use cluster::{
     explanation_from_wire, explanation_to_wire, map_from_wire, map_to_wire, member_from_wire, member_to_wire,
@@ -24,6 +25,7 @@ pub use values::{
     ack_level_name, check_key, check_name, key_codec_from_wire, key_codec_to_wire, value_codec_from_wire,
     value_codec_to_wire,
 };
+pub(crate) use walks::{clear_reply, scan_reply, size_reply, transact_reply};
 
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,7 @@ use super::run::{Ended, Flight, Run, Waiting};
 use super::{Job, count};
 use crate::clock::Instant;
 use crate::error::{Code, Error, Result, Retry};
-use crate::types::{AckLevel, Op, ReplyBody, SessionId, Slot, StoredValue};
+use crate::types::{AckLevel, Op, ReplyBody, SessionId, Slot, StoredValue, Target};
 use bytes::Bytes;
 use futures::StreamExt;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -108,7 +108,8 @@ impl Run {
             Admission::ResendFrom(number) => Error::new(
                 Code::ResendFrom,
                 format!("write {number} of session {} has not arrived; resend from {number}", stamp.session),
-            ),
+            )
+            .resend_from(number),
             Admission::Full => {
                 Error::new(Code::SessionFull, format!("session {} has too many unanswered writes", stamp.session))
             }
@@ -313,7 +314,11 @@ impl Run {
 }
 
 fn slot_of(job: &Job) -> Slot {
-    job.request.op.routing_key().map_or(Slot(0), |key| operations::slot_in(&job.request, key))
+    match job.request.op.target() {
+        Target::Key(key) => operations::slot_in(&job.request, key),
+        Target::Slot(slot) => slot,
+        Target::Grid | Target::Nowhere => Slot(0),
+    }
 }
 
 impl TaskGroup {

@@ -6,6 +6,7 @@ mod conditions;
 mod entries;
 mod numbers;
 mod transact;
+mod walks;
 
 pub use checks::{check_entry, check_key};
 
@@ -74,9 +75,14 @@ impl Scope<'_> {
         RowWrite { row: self.row(key), value: Some(stored.encode()) }
     }
 
-    /// The row that deletes a key's entry.
+    /// What deletes a key's entry, at the present revision.
     fn delete(&self, key: &[u8]) -> RowWrite {
-        RowWrite { row: self.row(key), value: None }
+        self.remove(self.row(key))
+    }
+
+    /// What deletes an entry's row, at the present revision.
+    fn remove(&self, row: Bytes) -> RowWrite {
+        RowWrite { row, value: None }
     }
 }
 
@@ -90,11 +96,29 @@ pub(super) fn execute(view: &View, map: &MapDescriptor, request: &Request, revis
     match &request.op {
         Op::Get { key, .. } => entries::get(&scope, key),
         Op::GetMany { keys, .. } => entries::get_many(&scope, keys),
-        Op::Put { key, value, condition, .. } => entries::put(&mut scope, key, value, condition),
+        Op::Put { key, value, condition, previous, .. } => entries::put(&mut scope, key, value, condition, *previous),
         Op::PutMany { entries, .. } => entries::put_many(&mut scope, entries),
-        Op::Delete { key, .. } => entries::delete(&mut scope, key),
+        Op::Delete { key, condition, previous, .. } => entries::delete(&mut scope, key, condition, *previous),
         Op::Increment { key, delta, .. } => numbers::increment(&mut scope, key, *delta),
         Op::Transact { checks, writes, .. } => transact::transact(&mut scope, checks, writes),
+        Op::Scan { prefix, from, until, limit, max_bytes, .. } => {
+            let bounds = walks::Bounds { limit: *limit, bytes: *max_bytes };
+            walks::scan(&scope, prefix, from.as_ref(), *until, bounds)
+        }
+        Op::Size { .. } => walks::size(&scope),
+        Op::Clear { from, until, limit, .. } => walks::clear(&mut scope, from.as_ref(), *until, *limit),
+        Op::Forget { .. } => Err(Error::internal("a map that was dropped came as one that there is")),
         Op::Task { .. } => Err(Error::internal("a task came where only operations are executed")),
     }
+}
+
+/// Answers a request that only reads, from what a view shows.
+///
+/// # Errors
+/// `InvalidRequest`, `CorruptRow`; `Internal` for a request that writes.
+pub fn read(view: &View, map: &MapDescriptor, request: &Request) -> Result<ReplyBody> {
+    if !request.op.is_read() {
+        return Err(Error::internal("a write came where only reads are answered"));
+    }
+    execute(view, map, request, &mut 0).map(|done| done.body)
 }

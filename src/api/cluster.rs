@@ -29,10 +29,15 @@ impl Edge {
     async fn ensure_map(&self, request: v1::CreateMapRequest) -> Result<v1::CreateMapReply> {
         wire::check_name("map", &request.name)?;
         authorize(&Principal::Anonymous, Action::CreateMap, &request.name)?;
-        let key_codec = wire::key_codec_from_wire(request.key_codec)?;
-        let value_codec = wire::value_codec_from_wire(request.value_codec)?;
-        let map = self.service.ensure_map(&request.name, key_codec, value_codec, request.schema).await?;
+        let map = self.service.ensure_map(wire::map_spec_from_wire(request)?).await?;
         Ok(v1::CreateMapReply { map: Some(wire::map_to_wire(map)) })
+    }
+
+    async fn drop_named(&self, request: v1::DropMapRequest) -> Result<v1::DropMapReply> {
+        wire::check_name("map", &request.name)?;
+        authorize(&Principal::Anonymous, Action::DropMap, &request.name)?;
+        let (map, pending_partitions) = self.service.drop_map(&request.name).await?;
+        Ok(v1::DropMapReply { map: Some(wire::map_to_wire(map)), pending_partitions })
     }
 
     async fn all_members(&self) -> Result<v1::MembersReply> {
@@ -73,6 +78,10 @@ impl v1::cluster_server::Cluster for Edge {
 
     async fn create_map(&self, request: Request<v1::CreateMapRequest>) -> Call<v1::CreateMapReply> {
         answer(self.ensure_map(request.into_inner()).await)
+    }
+
+    async fn drop_map(&self, request: Request<v1::DropMapRequest>) -> Call<v1::DropMapReply> {
+        answer(self.drop_named(request.into_inner()).await)
     }
 
     async fn time(&self, _request: Request<v1::TimeRequest>) -> Call<v1::TimeReply> {

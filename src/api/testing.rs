@@ -53,9 +53,14 @@ impl World {
     }
 
     pub(crate) fn add_map(&self, name: &str, key_codec: KeyCodec, value_codec: ValueCodec) {
+        self.add_map_of(&MapSpec::new(name, key_codec, value_codec));
+    }
+
+    fn add_map_of(&self, wanted: &MapSpec) -> MapDescriptor {
         let mut state = self.state.lock().expect("lock");
-        let id = MapId(state.maps.len() as u32 + 1);
-        state.maps.push(MapDescriptor { id, name: name.into(), key_codec, value_codec, schema: 0 });
+        let map = wanted.descriptor(MapId(state.maps.len() as u32 + 1));
+        state.maps.push(map.clone());
+        map
     }
 
     pub(crate) fn lead(&self, address: &str) {
@@ -109,6 +114,16 @@ impl World {
     }
 }
 
+fn holds(condition: &Condition, present: Option<&StoredValue>) -> bool {
+    match condition {
+        Condition::Always => true,
+        Condition::Absent => present.is_none(),
+        Condition::Present => present.is_some(),
+        Condition::Value(value) => present.is_some_and(|present| present.value == *value),
+        Condition::Revision(at) => present.is_some_and(|present| present.revision == *at),
+    }
+}
+
 fn apply(state: &mut State, op: &Op) -> Result<ReplyBody> {
     if let Some(map) = op.map()
         && !state.maps.iter().any(|known| known.name == map)
@@ -117,24 +132,63 @@ fn apply(state: &mut State, op: &Op) -> Result<ReplyBody> {
     }
     let entry = |state: &State, map: &String, key: &Bytes| state.entries.get(&(map.clone(), key.clone())).cloned();
     Ok(match op {
-        Op::Transact { .. } => return Err(Error::new(Code::InvalidRequest, "clients send no such operation")),
+        Op::Forget { .. } => return Err(Error::new(Code::InvalidRequest, "clients send no such operation")),
+        Op::Transact { map, checks, writes } => {
+            for (key, expected) in checks {
+                let present = entry(state, map, key);
+                if present.as_ref().map(|present| present.revision) != *expected {
+                    return Ok(ReplyBody::CheckFailed { key: key.clone(), present });
+                }
+            }
+            state.revision += 1;
+            for (key, value) in writes {
+                match value {
+                    Some(value) => {
+                        let stored = StoredValue { revision: state.revision, value: value.clone() };
+                        drop(state.entries.insert((map.clone(), key.clone()), stored));
+                    }
+                    None => drop(state.entries.remove(&(map.clone(), key.clone()))),
+                }
+            }
+            ReplyBody::Written { revision: state.revision, previous: None }
+        }
+        Op::Scan { map, prefix, from, limit, .. } => {
+            let id = state.maps.iter().find(|known| known.name == *map).map_or(MapId(0), |known| known.id);
+            let after = from.as_ref().and_then(|from| from.after.clone());
+            // All in slot 0: the order of the keys.
+            let of_map = state.entries.iter().filter(|((of, key), _)| of == map && key.starts_with(prefix));
+            let mut rest = of_map.filter(|((_, key), _)| after.as_ref().is_none_or(|after| key > after));
+            let entries: Vec<_> =
+                rest.by_ref().take(*limit as usize).map(|((_, key), stored)| (key.clone(), stored.clone())).collect();
+            let more = rest.next().is_some();
+            let after = entries.last().map(|(key, _)| key.clone());
+            let next = more.then_some(Cursor { map: id, slot: Slot(0), after });
+            ReplyBody::Page { entries, next }
+        }
+        Op::Size { map, .. } => {
+            let of_map = || state.entries.iter().filter(|((of, _), _)| of == map);
+            let bytes = of_map().map(|((_, key), stored)| (key.len() + stored.value.data.len()) as u64).sum();
+            ReplyBody::Size { entries: of_map().count() as u64, bytes }
+        }
+        Op::Clear { map, limit, .. } => {
+            let of_map = state.entries.keys().filter(|(of, _)| of == map).take(*limit as usize);
+            let gone: Vec<_> = of_map.cloned().collect();
+            gone.iter().for_each(|key| drop(state.entries.remove(key)));
+            let more = state.entries.keys().any(|(of, _)| of == map);
+            let id = state.maps.iter().find(|known| known.name == *map).map_or(MapId(0), |known| known.id);
+            ReplyBody::Cleared { deleted: gone.len() as u64, next: if more { Cursor::at_slot(id, 0) } else { None } }
+        }
         Op::Get { map, key } => ReplyBody::Entry(entry(state, map, key)),
         Op::GetMany { map, keys } => ReplyBody::Entries(keys.iter().map(|key| entry(state, map, key)).collect()),
-        Op::Put { map, key, value, condition } => {
+        Op::Put { map, key, value, condition, previous } => {
             let present = entry(state, map, key);
-            let holds = match condition {
-                Condition::Always => true,
-                Condition::Absent => present.is_none(),
-                Condition::Value(value) => present.as_ref().is_some_and(|present| present.value == *value),
-                Condition::Revision(at) => present.as_ref().is_some_and(|present| present.revision == *at),
-            };
-            if !holds {
+            if !holds(condition, present.as_ref()) {
                 return Ok(ReplyBody::ConditionFailed(present));
             }
             state.revision += 1;
             let stored = StoredValue { revision: state.revision, value: value.clone() };
             state.entries.insert((map.clone(), key.clone()), stored);
-            ReplyBody::Written { revision: state.revision }
+            ReplyBody::Written { revision: state.revision, previous: present.filter(|_| *previous) }
         }
         Op::PutMany { map, entries } => {
             state.revision += 1;
@@ -142,10 +196,15 @@ fn apply(state: &mut State, op: &Op) -> Result<ReplyBody> {
                 let stored = StoredValue { revision: state.revision, value: value.clone() };
                 state.entries.insert((map.clone(), key.clone()), stored);
             }
-            ReplyBody::Written { revision: state.revision }
+            ReplyBody::Written { revision: state.revision, previous: None }
         }
-        Op::Delete { map, key } => {
-            ReplyBody::Deleted { existed: state.entries.remove(&(map.clone(), key.clone())).is_some() }
+        Op::Delete { map, key, condition, previous } => {
+            let present = entry(state, map, key);
+            if !holds(condition, present.as_ref()) {
+                return Ok(ReplyBody::ConditionFailed(present));
+            }
+            state.entries.remove(&(map.clone(), key.clone()));
+            ReplyBody::Deleted { existed: present.is_some(), previous: present.filter(|_| *previous) }
         }
         Op::Increment { map, key, delta } => {
             let present = entry(state, map, key);
@@ -272,16 +331,24 @@ impl GridService for FakePeer {
         answer
     }
 
-    async fn ensure_map(&self, name: &str, key: KeyCodec, value: ValueCodec, schema: u32) -> Result<MapDescriptor> {
-        let known = self.maps().into_iter().find(|map| map.name == name);
+    async fn ensure_map(&self, wanted: MapSpec) -> Result<MapDescriptor> {
+        let known = self.maps().into_iter().find(|map| map.name == wanted.name);
         if let Some(map) = known {
-            if (map.key_codec, map.value_codec, map.schema) != (key, value, schema) {
-                return Err(Error::new(Code::MapExists, "it has other codecs"));
+            if !wanted.matches(&map) {
+                return Err(Error::new(Code::MapExists, "it has other codecs or options"));
             }
             return Ok(map);
         }
-        self.world.add_map(name, key, value);
-        self.maps().pop().ok_or_else(|| Error::internal("no map"))
+        wanted.options.as_ref().map_or(Ok(()), MapOptions::check)?;
+        Ok(self.world.add_map_of(&wanted))
+    }
+
+    async fn drop_map(&self, name: &str) -> Result<(MapDescriptor, u32)> {
+        let mut state = self.world.state.lock().expect("lock");
+        let at = state.maps.iter().position(|map| map.name == name);
+        let at = at.ok_or_else(|| Error::new(Code::NoSuchMap, format!("there is no map \"{name}\"")))?;
+        state.entries.retain(|(map, _), _| map != name);
+        Ok((state.maps.remove(at), 0))
     }
 
     fn maps(&self) -> Vec<MapDescriptor> {

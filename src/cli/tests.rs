@@ -3,6 +3,7 @@
 use super::args::{Cli, Command};
 use super::*;
 use crate::api::testing::{FakePeer, World};
+use crate::error::Code;
 use crate::types::{KeyCodec, ValueCodec};
 use clap::CommandFactory;
 
@@ -44,6 +45,8 @@ fn wrong_usage_is_status_2_and_help_is_0() {
     assert_eq!(status(&["put", "m"]), 2);
     assert_eq!(status(&["fly"]), 2);
     assert_eq!(status(&["bench", "--reads", "101"]), 2);
+    assert_eq!(status(&["create-map", "m", "--ttl", "10"]), 2);
+    assert_eq!(status(&["create-map", "m", "--eviction", "fifo"]), 2);
     assert_eq!(status(&["put", "--help"]), 0);
     assert_eq!(status(&["start", "--listen", "0.0.0.0:1", "--data", "/nowhere"]), 2);
 }
@@ -92,6 +95,21 @@ fn start_gathers_its_configuration() {
 }
 
 #[tokio::test]
+async fn maps_are_created_with_options() {
+    let (address, _stop) = FakePeer::new(&World::new()).serve().await;
+    let limited = ["create-map", "cache", "--ttl", "10m", "--max-bytes", "64MiB", "--eviction", "lru", "--json"];
+    let shown = json(&run_at(&address, &limited).await.expect("created"));
+    assert_eq!((&shown["ttl_ms"], &shown["max_bytes"]), (&600_000.into(), &67_108_864.into()));
+    assert_eq!((&shown["eviction"], &shown["keys"]), (&"lru".into(), &"utf8".into()));
+    assert_eq!(json(&run_at(&address, &limited).await.expect("there"))["id"], shown["id"]);
+    let other = run_at(&address, &["create-map", "cache", "--ttl", "9m"]).await.expect_err("other options");
+    assert_eq!(other.code, Code::MapExists);
+    run_at(&address, &["put", "cache", "k", "v"]).await.expect("a write takes the map as it is");
+    let unlimited = run_at(&address, &["create-map", "x", "--eviction", "lfu"]).await.expect_err("senseless");
+    assert!(unlimited.what.contains("max_entries"), "{unlimited}");
+}
+
+#[tokio::test]
 async fn put_get_delete_and_incr() {
     let (address, _stop) = FakePeer::new(&World::new()).serve().await;
     let at = |arguments: &'static [&'static str]| run_at(&address, arguments);
@@ -107,6 +125,40 @@ async fn put_get_delete_and_incr() {
     for missing in [&["get", "orders", "42"], &["delete", "orders", "42"], &["get", "nowhere", "42"]] {
         let error = run_at(&address, missing).await.expect_err("not there");
         assert_eq!(error.code.exit_status(), 3, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn conditions_transactions_and_whole_maps() {
+    let (address, _stop) = FakePeer::new(&World::new()).serve().await;
+    let at = |arguments: &'static [&'static str]| run_at(&address, arguments);
+    at(&["put", "m", "{t}a", "1", "--if-absent"]).await.expect("absent");
+    let refused = at(&["put", "m", "{t}a", "2", "--if-absent"]).await.expect_err("present");
+    assert_eq!((refused.code, refused.code.exit_status()), (Code::ConditionFailed, 1));
+    assert!(refused.what.contains("revision 1") && refused.what.contains("\"1\""), "{refused}");
+    assert_eq!(at(&["put", "m", "{t}a", "2", "--if-revision", "1", "--previous"]).await.expect("matches"), "1\n");
+    assert_eq!(at(&["delete", "m", "{t}a", "--if-value", "9"]).await.expect_err("other").code, Code::ConditionFailed);
+    assert_eq!(at(&["delete", "m", "{t}a", "--if-value", "2", "--previous"]).await.expect("matches"), "2\n");
+
+    at(&["transact", "m", "--check", "{t}a=absent", "--put", "{t}a=x", "--put", "{t}b=y=z"]).await.expect("commits");
+    let refused = at(&["transact", "m", "--check", "{t}a=1", "--delete", "{t}b"]).await.expect_err("another revision");
+    assert!(refused.code == Code::ConditionFailed && refused.what.contains("{t}a"), "{refused}");
+    let apart = at(&["transact", "m", "--put", "a=1", "--put", "b=1"]).await.expect_err("two slots");
+    assert_eq!((apart.code, apart.code.exit_status()), (Code::CrossSlot, 2));
+
+    assert_eq!(at(&["scan", "m", "--prefix", "{t}"]).await.expect("scans"), "{t}a\tx\n{t}b\ty=z\n");
+    let page = at(&["scan", "m", "--limit", "1"]).await.expect("a page");
+    let token = page.trim().rsplit(' ').next().expect("a token").to_owned();
+    assert_eq!(run_at(&address, &["scan", "m", "--token", &token]).await.expect("the rest"), "{t}b\ty=z\n");
+    assert!(Cli::try_parse_from(["keystead", "scan", "m", "--token", "zz"]).is_err());
+    assert!(at(&["size", "m"]).await.expect("sizes").starts_with("2 entries"));
+    let maps = json(&at(&["maps", "--json"]).await.expect("lists"));
+    assert_eq!((&maps[0]["name"], &maps[0]["entries"], &maps[0]["bytes"]), (&"m".into(), &2.into(), &12.into()));
+    assert_eq!(at(&["clear", "m"]).await.expect("clears"), "2 entries deleted\n");
+    assert_eq!(at(&["drop", "m"]).await.expect("drops"), "dropped\n");
+    assert_eq!(at(&["drop", "m"]).await.expect_err("gone").code.exit_status(), 3);
+    for usage in [&["put", "m", "", "v"][..], &["get", "a b", "k"]] {
+        assert_eq!(run_at(&address, usage).await.expect_err("wrong usage").code.exit_status(), 2, "{usage:?}");
     }
 }
 

@@ -23,7 +23,7 @@ pub(super) fn unexpected(reply: &Reply) -> Error {
 
 impl Client {
     /// Executes a write; creates its map first if there is none and the settings say so.
-    pub(super) async fn write(&self, op: Op, codec: Option<ValueCodec>) -> Result<Reply> {
+    pub(crate) async fn write(&self, op: Op, codec: Option<ValueCodec>) -> Result<Reply> {
         let give_up = Instant::now() + self.shared.config.deadline;
         let mut outcome = self.execute(op.clone(), CallOptions::default()).await;
         let Some(codec) = codec.filter(|_| self.shared.config.create_maps) else { return outcome };

@@ -6,8 +6,7 @@ use crate::api::wire;
 use crate::error::{Error, Result};
 use crate::types::{Cursor, MapDescriptor, Op, ReadLevel, ReplyBody, SLOTS, Slot, StoredValue};
 use bytes::Bytes;
-use futures::Stream;
-use futures::stream::{self, TryStreamExt};
+use futures::stream::{self, BoxStream, StreamExt};
 use grid_proto::keystead::v1;
 use std::collections::VecDeque;
 
@@ -40,11 +39,7 @@ impl Client {
     /// All entries of a map whose keys start with `prefix`, by partition, slot and key, fetched page
     /// by page. Each page is linearizable; the whole is not one snapshot. Goes on through failovers;
     /// ends with the first error.
-    pub fn scan(
-        &self,
-        map: &str,
-        prefix: impl AsRef<[u8]>,
-    ) -> impl Stream<Item = Result<(Bytes, StoredValue)>> + use<> {
+    pub fn scan(&self, map: &str, prefix: impl AsRef<[u8]>) -> BoxStream<'static, Result<(Bytes, StoredValue)>> {
         struct Walk {
             client: Client,
             map: String,
@@ -66,7 +61,7 @@ impl Client {
                 walk.next = page.next.map(Some);
             }
         })
-        .into_stream()
+        .boxed()
     }
 
     /// Counts a map's entries: exact in each partition, at a moment of its own.

@@ -7,7 +7,7 @@ use super::router::Router;
 use crate::clock::{self, Instant};
 use crate::error::{Code, Error, Result};
 use crate::meta::{MetaView, RowChange};
-use crate::partition::rows;
+use crate::partition::rows::{self, PartitionRow};
 use crate::types::{
     AckLevel, Condition, GroupId, MapId, Op, ReadLevel, Reply, ReplyBody, Request, StoredValue, Value, slot_of,
 };
@@ -109,7 +109,7 @@ impl Facts {
                 _ => return Err(Error::internal("a change of a meta row is conditional on its revision")),
             };
             checks.push((key.clone(), expected));
-            writes.push((key, Some(Value::bytes(change.value))));
+            writes.push((key, change.value.map(Value::bytes)));
         }
         let reply = self.execute(Op::Transact { map: META_MAP.to_owned(), checks, writes }).await?;
         match reply.body {
@@ -161,8 +161,10 @@ impl Facts {
 }
 
 fn read_view(state: &crate::partition::ReplicaState) -> Result<MetaView> {
+    // Read before the rows: what they show is at least so new. A deletion leaves no row to tell.
+    let newest = state.get(&rows::partition_row(PartitionRow::Revision)).and_then(|row| rows::decode_number(&row));
     let prefix = rows::map_prefix(slot_of(&AFFINITY), MapId(0), b"");
-    let mut view = MetaView::default();
+    let mut view = MetaView { version: newest.unwrap_or(0), ..MetaView::default() };
     for (row, value) in state.scan(&prefix, None, usize::MAX) {
         let stored = StoredValue::decode(&value)?;
         let key = rows::map_key(&row).ok_or_else(|| Error::new(Code::CorruptRow, "a meta row has no key"))?;

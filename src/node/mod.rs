@@ -3,6 +3,7 @@
 
 mod clock_watch;
 mod directory;
+mod drops;
 mod facts;
 mod founding;
 mod grid_node;

@@ -204,7 +204,10 @@ fn apply(state: &mut State, op: &Op) -> Result<ReplyBody> {
                 return Ok(ReplyBody::ConditionFailed(present));
             }
             state.entries.remove(&(map.clone(), key.clone()));
-            ReplyBody::Deleted { existed: present.is_some(), previous: present.filter(|_| *previous) }
+            let existed = present.is_some();
+            state.revision += u64::from(existed);
+            let revision = if existed { state.revision } else { 0 };
+            ReplyBody::Deleted { existed, revision, previous: present.filter(|_| *previous) }
         }
         Op::Increment { map, key, delta } => {
             let present = entry(state, map, key);

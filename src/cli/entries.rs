@@ -138,7 +138,7 @@ pub(super) async fn delete(client: &Client, args: &DeleteArgs, out: &mut (dyn Wr
     };
     let reply = client.write(op, None).await?;
     let previous = match &reply.body {
-        ReplyBody::Deleted { existed: true, previous } => previous.as_ref(),
+        ReplyBody::Deleted { existed: true, previous, .. } => previous.as_ref(),
         ReplyBody::Deleted { .. } | ReplyBody::ConditionFailed(None) => return Err(no_such_key(&args.map, &args.key)),
         ReplyBody::ConditionFailed(present) => return Err(refused(&args.map, &args.key, present.as_ref())),
         _ => return Err(Error::internal("a reply of another kind")),

@@ -170,8 +170,8 @@ impl Client {
     ) -> Result<(Removed, Option<StoredValue>)> {
         let reply = self.write(Op::Delete { map: map.to_owned(), key, condition, previous }, None).await?;
         match reply.body {
-            ReplyBody::Deleted { existed, previous } => {
-                Ok((Removed::Deleted(Deleted { existed, served: reply.served }), previous))
+            ReplyBody::Deleted { existed, revision, previous } => {
+                Ok((Removed::Deleted(Deleted { existed, revision, served: reply.served }), previous))
             }
             ReplyBody::ConditionFailed(present) => Ok((Removed::Refused { present, served: reply.served }, None)),
             _ => Err(unexpected(&reply)),

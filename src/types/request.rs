@@ -318,6 +318,10 @@ pub enum ReplyBody {
     Deleted {
         /// Whether there was an entry.
         existed: bool,
+        /// Revision of the deletion in its partition; 0 if there was no entry. Answers that were
+        /// kept before deletions had revisions are without.
+        #[serde(default)]
+        revision: u64,
         /// The entry that was there, if it was asked for.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         previous: Option<StoredValue>,

@@ -67,9 +67,10 @@ pub(crate) fn put_reply(reply: Reply) -> Result<v1::PutReply> {
 
 pub(crate) fn delete_reply(reply: Reply) -> Result<v1::DeleteReply> {
     match reply.body {
-        ReplyBody::Deleted { existed, previous } => Ok(v1::DeleteReply {
+        ReplyBody::Deleted { existed, revision, previous } => Ok(v1::DeleteReply {
             served: served_to_wire(&reply.served, true),
             existed,
+            revision,
             previous: previous.map(stored_to_wire),
             ..Default::default()
         }),
@@ -176,7 +177,7 @@ pub fn kv_reply_from_wire(result: Option<WireResult>) -> Result<Reply> {
         }
         WireResult::Delete(delete) => {
             let previous = maybe_stored(delete.previous)?;
-            reply(delete.served, ReplyBody::Deleted { existed: delete.existed, previous })
+            reply(delete.served, ReplyBody::Deleted { existed: delete.existed, revision: delete.revision, previous })
         }
         WireResult::Increment(number) => {
             reply(number.served, ReplyBody::Number { value: number.value, revision: number.revision })

@@ -124,8 +124,8 @@ proptest! {
             (Kind::Put, ReplyBody::Written { revision, previous: None }),
             (Kind::Put, ReplyBody::Written { revision, previous: entry.clone() }),
             (Kind::Put, ReplyBody::ConditionFailed(entry.clone())),
-            (Kind::Delete, ReplyBody::Deleted { existed: number > 0, previous: None }),
-            (Kind::Delete, ReplyBody::Deleted { existed: true, previous: entry.clone() }),
+            (Kind::Delete, ReplyBody::Deleted { existed: number > 0, revision, previous: None }),
+            (Kind::Delete, ReplyBody::Deleted { existed: true, revision, previous: entry.clone() }),
             (Kind::Delete, ReplyBody::ConditionFailed(entry.clone())),
             (Kind::Increment, ReplyBody::Number { value: number, revision }),
             (Kind::PutMany, ReplyBody::Written { revision, previous: None }),
@@ -154,7 +154,8 @@ fn a_task_reply_round_trips_and_names_its_level() {
 
 #[test]
 fn a_reply_of_another_kind_is_an_error_not_a_panic() {
-    let reply = Reply { body: ReplyBody::Deleted { existed: true, previous: None }, served: Served::default() };
+    let reply =
+        Reply { body: ReplyBody::Deleted { existed: true, revision: 7, previous: None }, served: Served::default() };
     let error = kv_reply_from_wire(Some(kv_reply_to_wire(Kind::Get, Ok(reply)))).expect_err("another kind");
     assert_eq!(error.code, Code::Internal);
 }

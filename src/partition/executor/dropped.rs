@@ -4,7 +4,7 @@
 //! A peer may not have heard of the drop, so that the local copy of the grid's facts cannot be what
 //! decides: the mark is a row of the partition, and every command after it sees it.
 
-use super::super::entry::RowWrite;
+use super::super::entry::{RemovalCause, RowWrite};
 use super::super::rows;
 use super::run::Run;
 use crate::error::{Code, Error, Result};
@@ -50,9 +50,11 @@ impl Run {
         }
         let next = if more { Cursor::at_slot(map, 0) } else { None };
         let body = ReplyBody::Cleared { deleted: entries.len() as u64, next };
-        let mut writes: Vec<RowWrite> = entries.into_iter().map(|row| RowWrite { row, value: None }).collect();
+        self.revision += u64::from(!entries.is_empty());
+        let remove = |row| RowWrite::remove(row, self.revision, RemovalCause::Deleted);
+        let mut writes: Vec<RowWrite> = entries.into_iter().map(remove).collect();
         if self.dropped.insert(map) {
-            writes.push(RowWrite { row: rows::dropped_row(map), value: Some(rows::encode_number(self.time.0)) });
+            writes.push(RowWrite::put(rows::dropped_row(map), rows::encode_number(self.time.0)));
         }
         (Ok(body), writes)
     }

@@ -47,7 +47,10 @@ pub(super) fn delete(scope: &mut Scope<'_>, key: &Bytes, condition: &Condition, 
     if !holds(condition, present.as_ref()) {
         return Done::read(ReplyBody::ConditionFailed(present));
     }
-    let existed = present.is_some();
-    let writes = if existed { vec![scope.delete(key)] } else { Vec::new() };
-    Ok(Done { body: ReplyBody::Deleted { existed, previous: present.filter(|_| previous) }, writes })
+    if present.is_none() {
+        return Done::read(ReplyBody::Deleted { existed: false, revision: 0, previous: None });
+    }
+    let revision = scope.next_revision();
+    let body = ReplyBody::Deleted { existed: true, revision, previous: present.filter(|_| previous) };
+    Ok(Done { body, writes: vec![scope.delete(key)] })
 }

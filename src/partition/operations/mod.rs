@@ -10,7 +10,7 @@ mod walks;
 
 pub use checks::{check_entry, check_key};
 
-use super::entry::RowWrite;
+use super::entry::{RemovalCause, RowWrite};
 use super::overlay::View;
 use super::rows;
 use crate::error::{Error, Result};
@@ -72,17 +72,18 @@ impl Scope<'_> {
     /// The row that puts a value under a key, at the present revision.
     fn put(&self, key: &[u8], value: &Value) -> RowWrite {
         let stored = StoredValue { revision: *self.revision, value: value.clone() };
-        RowWrite { row: self.row(key), value: Some(stored.encode()) }
+        RowWrite::put(self.row(key), stored.encode())
     }
 
-    /// What deletes a key's entry, at the present revision.
+    /// What deletes a key's entry, at the present revision. Only for entries that are there: who
+    /// follows changes is told of it.
     fn delete(&self, key: &[u8]) -> RowWrite {
         self.remove(self.row(key))
     }
 
     /// What deletes an entry's row, at the present revision.
     fn remove(&self, row: Bytes) -> RowWrite {
-        RowWrite { row, value: None }
+        RowWrite::remove(row, *self.revision, RemovalCause::Deleted)
     }
 }
 
@@ -122,3 +123,6 @@ pub fn read(view: &View, map: &MapDescriptor, request: &Request) -> Result<Reply
     }
     execute(view, map, request, &mut 0).map(|done| done.body)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! Several entries of one slot, all or nothing. Pure.
 
+use super::super::entry::RowWrite;
 use super::{Done, Scope, check_entry, check_key};
 use crate::error::{Code, Error, Result};
 use crate::types::{ReplyBody, SLOTS, Slot, Value};
@@ -22,13 +23,21 @@ pub(super) fn transact(
         }
     }
     let mut made = Vec::with_capacity(writes.len());
-    let revision = if writes.is_empty() { *scope.revision } else { scope.next_revision() };
+    let before = *scope.revision;
+    let next = scope.next_revision();
     for (key, value) in writes {
         match value {
             Some(value) => made.push(scope.put(key, value)),
-            None => made.push(scope.delete(key)),
+            None => {
+                let row = scope.row(key);
+                if scope.view.get(&row).is_some() || made.iter().any(|write: &RowWrite| write.row == row) {
+                    made.push(scope.delete(key));
+                }
+            }
         }
     }
+    // What changes nothing takes no revision.
+    let revision = if made.is_empty() { before } else { next };
     Ok(Done { body: ReplyBody::Written { revision, previous: None }, writes: made })
 }
 

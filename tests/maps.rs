@@ -8,7 +8,6 @@ use common::{PATIENCE, start_peer, start_three};
 use futures::TryStreamExt;
 use keystead::client::{Client, ClientConfig, Transacted};
 use keystead::error::Code;
-use keystead::node::GridService;
 use keystead::types::{Condition, Cursor, KeyCodec, ReadLevel, Value, ValueCodec};
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -8,6 +8,7 @@
 //! outstanding.
 
 mod cluster;
+mod compute;
 mod config;
 mod core;
 mod driver;
@@ -23,6 +24,7 @@ mod walks;
 #[cfg(test)]
 mod tests;
 
+pub use compute::{OnProgress, Progress, SubmitOptions};
 pub use config::ClientConfig;
 pub use results::{
     CallOptions, Conditional, Deleted, Number, Page, Removed, Replaced, Size, TaskAnswer, Transacted, Written,
@@ -33,6 +35,7 @@ pub use typed::{MapKey, TypedMap};
 use crate::clock::{self, Instant, Random, SystemRandom};
 use crate::error::{Code, Error, Result};
 use crate::net::{Network, TcpNetwork};
+use crate::node::Stamper;
 use crate::types::{Op, Reply, Request, Slot, Target, affinity_of, slot_of};
 use core::{Call, Core, GridTime, Peer, Routes, Timing};
 use driver::{Driver, Input, Sight};
@@ -47,6 +50,8 @@ struct Shared {
     sight: Arc<RwLock<Sight>>,
     inputs: mpsc::UnboundedSender<Input>,
     outstanding: Arc<Semaphore>,
+    /// The session of what runs on many partitions.
+    submissions: Stamper,
     /// Stops the driver when the last clone of the client is dropped.
     _stop: DropGuard,
 }
@@ -102,6 +107,7 @@ impl ClientBuilder {
             backoff_min: self.config.backoff_min,
             backoff_max: self.config.backoff_max,
         };
+        let submissions = Stamper::new(&*self.random);
         let core = Core::new(timing, self.random, routes, time);
         let (inputs, receiver) = mpsc::unbounded_channel();
         let sight = Arc::new(RwLock::new(Sight::default()));
@@ -109,7 +115,8 @@ impl ClientBuilder {
         let driver = Driver::new(self.config.clone(), core, peers.clone(), sight.clone(), inputs.clone());
         clock::spawn(driver.run(receiver, stop.clone()));
         let outstanding = Arc::new(Semaphore::new(self.config.max_outstanding));
-        let shared = Shared { config: self.config, peers, sight, inputs, outstanding, _stop: stop.drop_guard() };
+        let shared =
+            Shared { config: self.config, peers, sight, inputs, outstanding, submissions, _stop: stop.drop_guard() };
         Ok(Client { shared: Arc::new(shared) })
     }
 }

@@ -162,10 +162,10 @@ impl Facts {
 
 fn read_view(state: &crate::partition::ReplicaState) -> Result<MetaView> {
     // Read before the rows: what they show is at least so new. A deletion leaves no row to tell.
-    let newest = state.get(&rows::partition_row(PartitionRow::Revision)).and_then(|row| rows::decode_number(&row));
+    let newest = state.get(&rows::partition_row(PartitionRow::Revision))?.and_then(|row| rows::decode_number(&row));
     let prefix = rows::map_prefix(slot_of(&AFFINITY), MapId(0), b"");
     let mut view = MetaView { version: newest.unwrap_or(0), ..MetaView::default() };
-    for (row, value) in state.scan(&prefix, None, usize::MAX) {
+    for (row, value) in state.scan(&prefix, None, usize::MAX)? {
         let stored = StoredValue::decode(&value)?;
         let key = rows::map_key(&row).ok_or_else(|| Error::new(Code::CorruptRow, "a meta row has no key"))?;
         let key = std::str::from_utf8(&key)

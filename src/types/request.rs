@@ -172,6 +172,19 @@ pub enum Op {
         key: Bytes,
         /// What the handler is given.
         payload: TaskPayload,
+        /// What a cancellation names it by; 0 when nobody will.
+        id: u64,
+    },
+    /// Runs a registered partition task on a whole partition.
+    PartitionTask {
+        /// The task's registered name.
+        name: String,
+        /// The partition's first and last slot: where it runs, and what it may touch.
+        slots: (Slot, Slot),
+        /// What the handler is given.
+        payload: TaskPayload,
+        /// What a cancellation names it by; 0 when nobody will.
+        id: u64,
     },
 }
 
@@ -233,16 +246,6 @@ impl Op {
         }
     }
 
-    /// The slot that it is addressed by, if it names no key.
-    pub fn slot(&self) -> Option<Slot> {
-        match self {
-            Op::Scan { from, .. } | Op::Clear { from, .. } => Some(from.as_ref().map_or(Slot(0), |from| from.slot)),
-            Op::Size { slot, .. } => *slot,
-            Op::Forget { slot, .. } => Some(*slot),
-            _ => None,
-        }
-    }
-
     /// The key that decides where the operation goes (the first, for many).
     pub fn routing_key(&self) -> Option<&Bytes> {
         match self {
@@ -253,7 +256,32 @@ impl Op {
             Op::Transact { checks, writes, .. } => {
                 checks.first().map(|(key, _)| key).or_else(|| writes.first().map(|(key, _)| key))
             }
+            Op::PartitionTask { .. } => None,
             Op::Scan { .. } | Op::Size { .. } | Op::Clear { .. } | Op::Forget { .. } => None,
+        }
+    }
+
+    /// The slot that it is addressed by, if it names no key.
+    pub fn slot(&self) -> Option<Slot> {
+        match self {
+            Op::PartitionTask { slots, .. } => Some(slots.0),
+            Op::Scan { from, .. } | Op::Clear { from, .. } => Some(from.as_ref().map_or(Slot(0), |from| from.slot)),
+            Op::Size { slot, .. } => *slot,
+            Op::Forget { slot, .. } => Some(*slot),
+            _ => None,
+        }
+    }
+
+    /// Whether it runs user code in the executor's turn.
+    pub fn is_task(&self) -> bool {
+        matches!(self, Op::Task { .. } | Op::PartitionTask { .. })
+    }
+
+    /// What a cancellation names it by.
+    pub fn task_id(&self) -> Option<u64> {
+        match self {
+            Op::Task { id, .. } | Op::PartitionTask { id, .. } => Some(*id).filter(|id| *id != 0),
+            _ => None,
         }
     }
 
@@ -263,7 +291,7 @@ impl Op {
             Op::Get { map, .. } | Op::GetMany { map, .. } | Op::Put { map, .. } => Some(map),
             Op::PutMany { map, .. } | Op::Delete { map, .. } | Op::Increment { map, .. } => Some(map),
             Op::Transact { map, .. } | Op::Scan { map, .. } | Op::Size { map, .. } | Op::Clear { map, .. } => Some(map),
-            Op::Task { .. } | Op::Forget { .. } => None,
+            Op::Task { .. } | Op::PartitionTask { .. } | Op::Forget { .. } => None,
         }
     }
 

@@ -142,7 +142,7 @@ pub fn task_request_from_wire(submit: Option<v1::SubmitRequest>, limits: &Limits
     check_key("key", &submit.key, limits)?;
     let payload = payload_from_wire(submit.payload)?;
     check_size("payload", payload.data.len(), limits.max_payload_bytes)?;
-    let op = Op::Task { name: submit.name, key: submit.key, payload };
+    let op = Op::Task { name: submit.name, key: submit.key, payload, id: submit.task_id };
     Ok(request(options::from_wire(submit.options, limits)?, op))
 }
 
@@ -172,7 +172,7 @@ pub fn kv_request_to_wire(request: Request) -> Option<WireOp> {
             return_previous: previous,
         }),
         Op::Increment { map, key, delta } => WireOp::Increment(v1::IncrementRequest { options, map, key, delta }),
-        Op::Task { .. } | Op::Forget { .. } => return None,
+        Op::Task { .. } | Op::PartitionTask { .. } | Op::Forget { .. } => return None,
         other => return walks::to_wire(options, other),
     })
 }
@@ -181,8 +181,8 @@ pub fn kv_request_to_wire(request: Request) -> Option<WireOp> {
 pub fn task_request_to_wire(request: Request) -> Option<v1::SubmitRequest> {
     let options = options::to_wire(&request);
     match request.op {
-        Op::Task { name, key, payload } => {
-            Some(v1::SubmitRequest { options, name, key, payload: Some(payload_to_wire(payload)) })
+        Op::Task { name, key, payload, id } => {
+            Some(v1::SubmitRequest { options, name, key, payload: Some(payload_to_wire(payload)), task_id: id })
         }
         _ => None,
     }

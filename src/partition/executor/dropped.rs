@@ -9,13 +9,15 @@ use super::super::rows;
 use super::run::Run;
 use crate::error::{Code, Error, Result};
 use crate::types::{Cursor, MapDescriptor, MapId, ReplyBody, SLOTS, Slot};
-use bytes::Bytes;
 use std::collections::BTreeSet;
 
 /// The maps that a replica's rows mark as dropped.
-pub(super) fn rebuild(replica: &super::ReplicaState) -> BTreeSet<MapId> {
-    let marks = replica.scan(&rows::dropped_prefix(), None, usize::MAX);
-    marks.into_iter().filter_map(|(row, _)| rows::parse_dropped_row(&row)).collect()
+///
+/// # Errors
+/// When a mark cannot be read.
+pub(super) fn rebuild(replica: &super::ReplicaState) -> Result<BTreeSet<MapId>> {
+    let marks = replica.scan(&rows::dropped_prefix(), None, usize::MAX)?;
+    Ok(marks.into_iter().filter_map(|(row, _)| rows::parse_dropped_row(&row)).collect())
 }
 
 impl Run {
@@ -38,12 +40,12 @@ impl Run {
         }
         let (mut entries, mut more) = (Vec::new(), false);
         let limit = limit.max(1) as usize;
-        let walked = self.view.walk(map, (Slot(0), None), Slot(SLOTS - 1), b"", &mut |slot, key: Bytes, _| {
+        let walked = self.view.walk(map, (Slot(0), None), Slot(SLOTS - 1), b"", &mut |found| {
             more = entries.len() >= limit;
             if !more {
-                entries.push(rows::map_row(slot, map, &key));
+                entries.push(found.row);
             }
-            Ok(!more)
+            !more
         });
         if let Err(error) = walked {
             return (Err(error), Vec::new());

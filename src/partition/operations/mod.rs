@@ -109,7 +109,27 @@ pub(super) fn execute(view: &View, map: &MapDescriptor, request: &Request, revis
         Op::Size { .. } => walks::size(&scope),
         Op::Clear { from, until, limit, .. } => walks::clear(&mut scope, from.as_ref(), *until, *limit),
         Op::Forget { .. } => Err(Error::internal("a map that was dropped came as one that there is")),
-        Op::Task { .. } => Err(Error::internal("a task came where only operations are executed")),
+        Op::Task { .. } | Op::PartitionTask { .. } => {
+            Err(Error::internal("a task came where only operations are executed"))
+        }
+    }
+}
+
+/// The rows whose values a request will read, as far as its keys, and those that there are, tell.
+pub fn rows_read(view: &View, map: &MapDescriptor, request: &Request) -> Vec<Bytes> {
+    let scope = Scope { view, map, request, revision: &mut 0 };
+    match &request.op {
+        Op::GetMany { keys, .. } => keys.iter().map(|key| scope.row(key)).collect(),
+        Op::Transact { checks, .. } => checks.iter().map(|(key, _)| scope.row(key)).collect(),
+        Op::Scan { prefix, from, until, limit, max_bytes, .. } => {
+            let bounds = walks::Bounds { limit: *limit, bytes: *max_bytes };
+            // What is wrong with the request is said when it is executed.
+            let page = walks::page(&scope, prefix, from.as_ref(), *until, bounds);
+            page.map(|(rows, _)| rows.into_iter().map(|found| found.row).collect()).unwrap_or_default()
+        }
+        // These ask at most whether an entry is there, and keys are always in RAM.
+        Op::PutMany { .. } | Op::Task { .. } => Vec::new(),
+        op => op.routing_key().map(|key| scope.row(key)).into_iter().collect(),
     }
 }
 

@@ -3,7 +3,7 @@
 use super::*;
 use crate::clock::{SystemThreads, Threads};
 use crate::error::Code;
-use crate::partition::{MapDirectory, ReplicaState};
+use crate::partition::{MapDirectory, Memory, ReplicaState};
 use crate::storage::backend::{MemoryBackend, ReplicaKey};
 use crate::storage::disk::StdDisk;
 use crate::types::{AckLevel, Condition, Cursor, GroupId, KeyCodec, MapId, MapSpec, ReadLevel, SLOTS, ValueCodec};
@@ -31,7 +31,7 @@ impl Table {
         let backend = Arc::new(MemoryBackend::open(Arc::new(StdDisk), dir.path()).expect("opens"));
         let threads: Arc<dyn Threads> = Arc::new(SystemThreads);
         let key = ReplicaKey { group: GroupId(1), replica: 1 };
-        let replica = ReplicaState::load(key, backend, threads).expect("loads");
+        let replica = ReplicaState::load(key, backend, threads, Memory::new(None)).expect("loads");
         let map = MapSpec::new("m", KeyCodec::Utf8, ValueCodec::Utf8).descriptor(MapId(3));
         let view = View::new(replica, Arc::new(OneMap(map.clone())));
         Table { view, map, revision: 0, _dir: dir }

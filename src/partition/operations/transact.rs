@@ -30,7 +30,7 @@ pub(super) fn transact(
             Some(value) => made.push(scope.put(key, value)),
             None => {
                 let row = scope.row(key);
-                if scope.view.get(&row).is_some() || made.iter().any(|write: &RowWrite| write.row == row) {
+                if scope.view.contains(&row) || made.iter().any(|write: &RowWrite| write.row == row) {
                     made.push(scope.delete(key));
                 }
             }

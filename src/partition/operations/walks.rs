@@ -1,9 +1,10 @@
 //! Operations on all entries of a map in one partition: pages, counts, deletion in bounded pieces.
 //! Pure. Entries come by slot and key; a cursor says where the next piece begins.
 
+use super::super::walk::Found;
 use super::{Done, Scope};
 use crate::error::{Code, Error, Result};
-use crate::types::{Cursor, ReplyBody, Slot, StoredValue};
+use crate::types::{Cursor, ReplyBody, Slot};
 use bytes::Bytes;
 
 /// Bytes of row keys at which a piece of a deletion is full: all of it becomes one log entry.
@@ -38,6 +39,29 @@ fn next(scope: &Scope<'_>, full: bool, last: Option<(Slot, Bytes)>, until: Slot)
     }
 }
 
+/// The rows of a page, by their lengths alone, and where the next page begins.
+pub(super) fn page(
+    scope: &Scope<'_>,
+    prefix: &[u8],
+    from: Option<&Cursor>,
+    until: Slot,
+    bounds: Bounds,
+) -> Result<(Vec<Found>, Option<Cursor>)> {
+    let (mut rows, mut bytes, mut full) = (Vec::<Found>::new(), 0, false);
+    scope.view.walk(scope.map.id, start(scope, from)?, until, prefix, &mut |found| {
+        let size = found.key.len() + found.len;
+        full = !rows.is_empty() && (rows.len() >= bounds.limit as usize || bytes + size > bounds.bytes as usize);
+        if !full {
+            bytes += size;
+            rows.push(found);
+        }
+        !full
+    })?;
+    let last = rows.last().map(|found| (found.slot, found.key.clone()));
+    let next = next(scope, full, last, until);
+    Ok((rows, next))
+}
+
 pub(super) fn scan(
     scope: &Scope<'_>,
     prefix: &[u8],
@@ -45,42 +69,32 @@ pub(super) fn scan(
     until: Slot,
     bounds: Bounds,
 ) -> Result<Done> {
-    let (mut entries, mut bytes, mut last, mut full) = (Vec::new(), 0, None, false);
-    scope.view.walk(scope.map.id, start(scope, from)?, until, prefix, &mut |slot, key, row| {
-        let stored = StoredValue::decode(&row)?;
-        let size = key.len() + stored.value.data.len();
-        full = !entries.is_empty() && (entries.len() >= bounds.limit as usize || bytes + size > bounds.bytes as usize);
-        if !full {
-            bytes += size;
-            last = Some((slot, key.clone()));
-            entries.push((key, stored));
+    let (rows, next) = page(scope, prefix, from, until, bounds)?;
+    let mut entries = Vec::with_capacity(rows.len());
+    for found in rows {
+        if let Some(stored) = scope.view.stored(&found.row)? {
+            entries.push((found.key, stored));
         }
-        Ok(!full)
-    })?;
-    Done::read(ReplyBody::Page { entries, next: next(scope, full, last, until) })
+    }
+    Done::read(ReplyBody::Page { entries, next })
 }
 
 pub(super) fn size(scope: &Scope<'_>) -> Result<Done> {
-    let (mut entries, mut bytes) = (0, 0);
-    scope.view.walk(scope.map.id, (Slot(0), None), Slot(u16::MAX), b"", &mut |_, key, row| {
-        entries += 1;
-        bytes += (key.len() + StoredValue::decode(&row)?.value.data.len()) as u64;
-        Ok(true)
-    })?;
-    Done::read(ReplyBody::Size { entries, bytes })
+    let size = scope.view.map_size(scope.map.id);
+    Done::read(ReplyBody::Size { entries: size.entries, bytes: size.bytes })
 }
 
 pub(super) fn clear(scope: &mut Scope<'_>, from: Option<&Cursor>, until: Slot, limit: u32) -> Result<Done> {
     let (mut rows, mut bytes, mut last, mut full) = (Vec::new(), 0, None, false);
-    let map = scope.map.id;
-    scope.view.walk(map, start(scope, from)?, until, b"", &mut |slot, key, _| {
+    let begin = start(scope, from)?;
+    scope.view.walk(scope.map.id, begin, until, b"", &mut |found| {
         full = !rows.is_empty() && (rows.len() >= limit as usize || bytes >= CLEAR_BYTES);
         if !full {
-            bytes += key.len();
-            last = Some((slot, key.clone()));
-            rows.push(super::rows::map_row(slot, map, &key));
+            bytes += found.row.len();
+            last = Some((found.slot, found.key));
+            rows.push(found.row);
         }
-        Ok(!full)
+        !full
     })?;
     let body = ReplyBody::Cleared { deleted: rows.len() as u64, next: next(scope, full, last, until) };
     if rows.is_empty() {

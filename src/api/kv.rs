@@ -89,4 +89,20 @@ impl v1::kv_server::Kv for Edge {
     async fn put_many(&self, request: tonic::Request<v1::PutManyRequest>) -> Call<v1::PutManyReply> {
         self.unary(Op::PutMany(request.into_inner()), wire::put_many_reply).await
     }
+
+    async fn transact(&self, request: tonic::Request<v1::TransactRequest>) -> Call<v1::TransactReply> {
+        self.unary(Op::Transact(request.into_inner()), wire::transact_reply).await
+    }
+
+    async fn scan(&self, request: tonic::Request<v1::ScanRequest>) -> Call<v1::ScanReply> {
+        self.unary(Op::Scan(request.into_inner()), wire::scan_reply).await
+    }
+
+    async fn size(&self, request: tonic::Request<v1::SizeRequest>) -> Call<v1::SizeReply> {
+        self.unary(Op::Size(request.into_inner()), wire::size_reply).await
+    }
+
+    async fn clear(&self, request: tonic::Request<v1::ClearRequest>) -> Call<v1::ClearReply> {
+        self.unary(Op::Clear(request.into_inner()), wire::clear_reply).await
+    }
 }

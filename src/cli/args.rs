@@ -1,5 +1,6 @@
 //! The commands and their options.
 
+use super::walk_args::{ClearArgs, Conditions, DropArgs, MapsArgs, ScanArgs, SizeArgs, TransactArgs};
 use crate::types::{Eviction, KeyCodec, ValueCodec};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -37,6 +38,18 @@ pub enum Command {
     Delete(DeleteArgs),
     /// Add to a number and print the sum
     Incr(IncrArgs),
+    /// Check and write several entries of one slot, all or nothing
+    Transact(TransactArgs),
+    /// Print a map's entries
+    Scan(ScanArgs),
+    /// Count a map's entries
+    Size(SizeArgs),
+    /// Delete all entries of a map
+    Clear(ClearArgs),
+    /// List the maps and what they hold
+    Maps(MapsArgs),
+    /// Drop a map
+    Drop(DropArgs),
     /// Create a map, with limits and a time to live if it is to have them
     CreateMap(CreateMapArgs),
     /// Print a map's changes as they come
@@ -102,6 +115,9 @@ pub struct PutArgs {
     /// The value, as text; encoded as the map's codec wants it
     #[arg(allow_hyphen_values = true)]
     pub value: String,
+    /// What must hold.
+    #[command(flatten)]
+    pub conditions: Conditions,
     /// Where and how.
     #[command(flatten)]
     pub connection: Connection,
@@ -136,6 +152,9 @@ pub struct DeleteArgs {
     /// The key
     #[arg(allow_hyphen_values = true)]
     pub key: String,
+    /// What must hold.
+    #[command(flatten)]
+    pub conditions: Conditions,
     /// Where and how.
     #[command(flatten)]
     pub connection: Connection,

@@ -12,13 +12,15 @@ mod demo;
 mod dev;
 mod entries;
 mod grid;
-mod local;
 mod jobs;
+mod local;
 mod maps;
 mod output;
 mod signals;
 mod start;
 mod task;
+mod walk_args;
+mod walks;
 mod watch;
 
 #[cfg(test)]
@@ -82,6 +84,12 @@ pub async fn execute(command: Command, out: &mut (dyn Write + Send)) -> Result<(
         Command::Incr(incr) => entries::incr(&connect(&incr.connection).await?, &incr, out).await,
         Command::CreateMap(create) => maps::create(&connect(&create.connection).await?, &create, out).await,
         Command::Watch(args) => watch::watch(&connect(&args.connection).await?, &args, out).await,
+        Command::Transact(transact) => walks::transact(&connect(&transact.connection).await?, &transact, out).await,
+        Command::Scan(scan) => walks::scan(&connect(&scan.connection).await?, &scan, out).await,
+        Command::Size(size) => walks::size(&connect(&size.connection).await?, &size, out).await,
+        Command::Clear(clear) => walks::clear(&connect(&clear.connection).await?, &clear, out).await,
+        Command::Maps(maps) => walks::maps(&connect(&maps.connection).await?, &maps, out).await,
+        Command::Drop(drop) => walks::drop(&connect(&drop.connection).await?, &drop, out).await,
         Command::Members(only) => grid::members(&connect(&only.connection).await?, only.connection.json, out).await,
         Command::Partitions(only) => {
             grid::partitions(&connect(&only.connection).await?, only.connection.json, out).await

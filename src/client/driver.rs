@@ -230,6 +230,11 @@ pub(super) fn size_of_op(op: &Op) -> usize {
         Op::Transact { writes, .. } => {
             writes.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, |value| value.data.len())).sum()
         }
+        Op::Scan { prefix, from, .. } => {
+            prefix.len() + from.as_ref().and_then(|from| from.after.as_ref()).map_or(0, bytes::Bytes::len)
+        }
+        Op::Clear { from, .. } => from.as_ref().and_then(|from| from.after.as_ref()).map_or(0, bytes::Bytes::len),
+        Op::Size { .. } | Op::Forget { .. } => 0,
     };
     // Map name, stamp, options.
     of_op + 64

@@ -32,6 +32,8 @@ pub struct Directory {
     gossip: OnceLock<Arc<dyn Gossip>>,
     view: watch::Sender<Arc<MetaView>>,
     copies: MapCopies,
+    /// The index up to which `view` reflects the meta group's log.
+    reflected: watch::Sender<u64>,
 }
 
 impl Directory {
@@ -44,6 +46,7 @@ impl Directory {
             gossip: OnceLock::new(),
             view,
             copies: MapCopies::default(),
+            reflected: watch::Sender::new(0),
         })
     }
 
@@ -118,6 +121,16 @@ impl Directory {
     /// The copies of replicated maps.
     pub fn copies(&self) -> &MapCopies {
         &self.copies
+    }
+
+    /// The log index up to which the facts here reflect the meta group, and every change of it.
+    pub fn reflected(&self) -> watch::Receiver<u64> {
+        self.reflected.subscribe()
+    }
+
+    /// Notes that the facts here reflect the meta group's log up to an index.
+    pub fn set_reflected(&self, index: u64) {
+        self.reflected.send_if_modified(|at| std::mem::replace(at, index.max(*at)) < index);
     }
 
     /// A node's name, for people; its id if it is unknown.

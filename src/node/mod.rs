@@ -7,6 +7,7 @@ mod clock_watch;
 mod compute_service;
 mod copying;
 mod directory;
+mod drops;
 mod facts;
 mod founding;
 mod grid_node;
@@ -30,6 +31,7 @@ mod service;
 mod settings;
 mod stamper;
 mod status;
+mod walks;
 mod watching;
 mod wire;
 

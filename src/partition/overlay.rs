@@ -32,8 +32,8 @@ type Pending = BTreeMap<Bytes, (u64, Option<Bytes>)>;
 /// The rows of a replica as its executor sees them: the overlay above the applied state.
 #[derive(Clone)]
 pub struct View {
-    replica: Arc<ReplicaState>,
-    pending: Arc<Pending>,
+    pub(super) replica: Arc<ReplicaState>,
+    pub(super) pending: Arc<Pending>,
     maps: Arc<dyn MapDirectory>,
 }
 
@@ -87,7 +87,15 @@ impl View {
     /// # Errors
     /// `CorruptRow`.
     pub fn entry(&self, slot: Slot, map: MapId, key: &[u8]) -> Result<Option<StoredValue>> {
-        self.get(&rows::map_row(slot, map, key))?.map(|row| StoredValue::decode(&row)).transpose()
+        self.stored(&rows::map_row(slot, map, key))
+    }
+
+    /// The entry of a map's row.
+    ///
+    /// # Errors
+    /// `CorruptRow`.
+    pub(super) fn stored(&self, row: &[u8]) -> Result<Option<StoredValue>> {
+        self.get(row)?.map(|row| StoredValue::decode(&row)).transpose()
     }
 
     fn named(&self, name: &str) -> Result<MapDescriptor> {

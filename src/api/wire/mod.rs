@@ -11,6 +11,7 @@ mod options;
 mod replies;
 mod requests;
 mod values;
+mod walks;
 mod watch;
 
 pub use cluster::{
@@ -32,6 +33,7 @@ pub use values::{
     ack_level_name, check_key, check_name, key_codec_from_wire, key_codec_to_wire, value_codec_from_wire,
     value_codec_to_wire,
 };
+pub(crate) use walks::{clear_reply, scan_reply, size_reply, transact_reply};
 pub use watch::{
     local_entry_from_wire, local_entry_to_wire, watch_message_from_wire, watch_message_to_wire,
     watch_request_from_wire, watch_request_to_wire,

@@ -80,6 +80,8 @@ codes! {
     InvalidConfig = 1007, BadRequest, Never, "correct the named option";
     /// An option asks for an address that would be open to the network.
     PublicAddress = 1008, Denied, Never, "listen on loopback, or pass --insecure if the network is trusted";
+    /// Another process listens at the address.
+    AddressInUse = 1009, Conflict, Never, "choose another address, or stop the process that uses it";
 
     /// No such map.
     NoSuchMap = 2001, NotFound, Never, "create it with a first `keystead put`, or correct the name";
@@ -116,6 +118,8 @@ codes! {
     SessionFull = 3011, Exhausted, SamePeer, "wait for answers before sending more";
     /// The sender's clock is too far ahead.
     ClockAhead = 3012, BadRequest, OtherPeer, "set the clock of the named peer";
+    /// So many peers of the partition cannot be reached that no majority is left.
+    NoMajority = 3013, Unavailable, OtherPeer, "start the named peers again, or mend the network between them; `keystead members` shows who is there";
 
     /// A task's handler returned an error.
     TaskFailed = 4001, UserCode, Never, "see the handler's message";
@@ -144,6 +148,8 @@ codes! {
     UnknownFormat = 5005, DataLoss, Never, "use the version of Keystead that wrote the data directory, or a later one";
     /// The data directory is in use by another process.
     DataDirBusy = 5006, Conflict, Never, "stop the other process, or choose another --data";
+    /// The data directory cannot be written.
+    DataDirUnwritable = 5007, Denied, Never, "make the directory writable for this user, or choose another --data";
 
     /// The peer belongs to another grid.
     ForeignGrid = 6001, Denied, Never, "correct the seeds, or start with an empty data directory to join this grid";

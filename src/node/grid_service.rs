@@ -30,6 +30,9 @@ impl GridService for Node {
         }
         if self.directory.view().map(name).is_none() {
             // It may have been created a moment ago, through another peer.
+            if let Some(error) = self.router.trouble(GroupId::META) {
+                return Err(error);
+            }
             self.facts.refresh().await;
         }
         let plan = |view: &meta::MetaView| {

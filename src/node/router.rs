@@ -9,6 +9,7 @@ use crate::clock::{self, Instant};
 use crate::error::{Code, Error, Result, Retry};
 use crate::net::peer::{AddressBook, Lane};
 use crate::partition::executor::Job;
+use crate::storage::log::LogHealth;
 use crate::partition::{View, check_key, slot_in};
 use crate::types::{
     AckLevel, GroupId, HybridTime, MapDescriptor, NodeId, Op, ReadLevel, Reply, ReplyBody, Request, Served,
@@ -68,7 +69,7 @@ impl Router {
 
     /// The node that leads a group, as far as known.
     pub fn leader_of(&self, group: GroupId) -> Option<NodeId> {
-        match self.hosting.get(group) {
+        match self.hosting.get(group).filter(|hosted| !hosted.group.has_stopped()) {
             Some(hosted) => hosted.leadership().leader.map(|(_, node)| node),
             None => self.leaders().get(&group).copied(),
         }
@@ -195,20 +196,26 @@ impl Router {
         let mut pause = Duration::from_millis(5);
         let mut asked = 0;
         let maps_known_by = Instant::now() + MAP_WAIT;
+        let mut unsure = false;
         loop {
             let left = expires.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(Error::new(Code::DeadlineExceeded, "the request's time is over").at(place(group)));
+                return Err(self.time_is_over(group, unsure && !request.op.is_read()));
             }
             let error = match self.attempt(group, &request, map.as_ref(), hops, left, asked).await {
                 Ok(reply) => return Ok(reply),
                 Err(error) => error,
             };
+            // What may have reached a log may take effect yet.
+            unsure |= matches!(error.code, Code::OutcomeUnknown | Code::DeadlineExceeded | Code::PeerUnreachable);
             // What only the session's owner can mend goes back to it at once.
             let owners = matches!(error.code, Code::ResendFrom | Code::SessionFull | Code::ClockAhead);
             // A leader that has just started may not have heard of a task's map yet.
             let unheard = error.code == Code::NoSuchMap && matches!(request.op, Op::Task { .. });
-            let final_here = error.code.retry() == Retry::Never && !(unheard && Instant::now() < maps_known_by);
+            // Nobody else has the partition: there is nobody to wait for.
+            let alone_and_full = error.code == Code::DiskFull && !unsure;
+            let never = error.code.retry() == Retry::Never && !(unheard && Instant::now() < maps_known_by);
+            let final_here = never || alone_and_full;
             if hops > 0 || final_here || (owners && !simple) {
                 return Err(error);
             }
@@ -228,6 +235,40 @@ impl Router {
         }
     }
 
+    /// Why a request found no answer in its time, as far as this peer can tell.
+    fn time_is_over(&self, group: GroupId, unsure: bool) -> Error {
+        match self.trouble(group) {
+            Some(error) if unsure => Error { code: Code::OutcomeUnknown, ..error },
+            Some(error) => error,
+            None => Error::new(Code::DeadlineExceeded, "the request's time is over").at(place(group)),
+        }
+    }
+
+    /// What keeps a group from answering, if this peer can see it: its disk, or too few replicas
+    /// that can be reached.
+    pub fn trouble(&self, group: GroupId) -> Option<Error> {
+        let hosted = self.hosting.get(group);
+        let voters: Vec<NodeId> = match &hosted {
+            Some(hosted) => hosted.group.status().voters.into_values().collect(),
+            None => self.directory.view().replicas(group).iter().map(|(_, node)| *node).collect(),
+        };
+        let away: Vec<NodeId> = voters.iter().copied().filter(|node| !self.directory.is_alive(*node)).collect();
+        if !voters.is_empty() && voters.len() - away.len() <= voters.len() / 2 {
+            let named: Vec<String> = away.iter().map(|node| self.name_and_address(*node)).collect();
+            let (gone, all) = (away.len(), voters.len());
+            let what = format!("{gone} of {all} peers of {} cannot be reached: {}", place(group), named.join(", "));
+            return Some(Error::new(Code::NoMajority, what));
+        }
+        let stopped = hosted.is_some_and(|hosted| hosted.group.has_stopped());
+        let full = *self.hosting.parts.log.health().borrow() == LogHealth::DiskFull;
+        (stopped && full).then(|| disk_full(group))
+    }
+
+    fn name_and_address(&self, node: NodeId) -> String {
+        let name = self.directory.name_of(node);
+        self.directory.address_of(node).map_or_else(|| name.clone(), |address| format!("{name} at {address}"))
+    }
+
     /// Waits a while, or until the leadership of a group that is held here changes.
     async fn pause(&self, group: GroupId, pause: Duration) {
         let Some(hosted) = self.hosting.get(group) else { return clock::sleep(pause).await };
@@ -240,7 +281,8 @@ impl Router {
     }
 
     fn route(&self, group: GroupId, asked: usize) -> Route {
-        if let Some(hosted) = self.hosting.get(group) {
+        // A replica that has stopped, its disk being full, say, knows of no leader: others do.
+        if let Some(hosted) = self.hosting.get(group).filter(|hosted| !hosted.group.has_stopped()) {
             let leadership = hosted.leadership();
             return match leadership.leader {
                 _ if leadership.is_me => Route::Here(hosted),
@@ -248,13 +290,14 @@ impl Router {
                 None => Route::Nowhere,
             };
         }
-        if let Some(node) = self.leaders().get(&group) {
+        let me = self.directory.me();
+        if let Some(node) = self.leaders().get(&group).filter(|node| **node != me) {
             return Route::There(*node);
         }
         let view = self.directory.view();
         let replicas = view.replicas(group);
-        let alive: Vec<NodeId> =
-            replicas.iter().map(|(_, node)| *node).filter(|node| self.directory.is_alive(*node)).collect();
+        let others = replicas.iter().map(|(_, node)| *node).filter(|node| *node != me);
+        let alive: Vec<NodeId> = others.filter(|node| self.directory.is_alive(*node)).collect();
         match alive.len() {
             0 => Route::Nowhere,
             some => Route::There(alive[asked % some]),
@@ -286,7 +329,12 @@ impl Router {
                 let error = Error::new(Code::NotLeader, "this peer does not lead the partition").at(place(group));
                 Err(error.leader(node.to_string()))
             }
-            Route::Nowhere => Err(Error::new(Code::NoLeader, "no leader is known at the moment").at(place(group))),
+            Route::Nowhere => {
+                let full = self.trouble(group).filter(|error| error.code == Code::DiskFull);
+                Err(full.unwrap_or_else(|| {
+                    Error::new(Code::NoLeader, "no leader is known at the moment").at(place(group))
+                }))
+            }
         }
     }
 
@@ -383,7 +431,11 @@ fn not_ready() -> Error {
 }
 
 fn place(group: GroupId) -> String {
-    group.partition().map_or_else(|| "meta group".to_owned(), |partition| format!("partition {partition}"))
+    group.partition().map_or_else(|| "the meta group".to_owned(), |partition| format!("partition {partition}"))
+}
+
+fn disk_full(group: GroupId) -> Error {
+    Error::new(Code::DiskFull, "this peer's disk is full: nothing was written").at(place(group))
 }
 
 /// Puts the answers of a split request together again, in the order of the keys.

@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::io;
 
 /// What kind of trouble it is; decides gRPC status and exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -248,6 +249,20 @@ impl Error {
     pub fn leader(mut self, address: impl Into<String>) -> Self {
         self.leader = Some(address.into());
         self
+    }
+
+    /// Why an address cannot be listened on.
+    pub fn cannot_listen(protocol: &str, error: &io::Error) -> Self {
+        let what = format!("cannot listen on {protocol}: {error}");
+        match error.kind() {
+            io::ErrorKind::AddrInUse => Error::new(Code::AddressInUse, what),
+            io::ErrorKind::AddrNotAvailable => {
+                Error::new(Code::InvalidConfig, what).remedy("name an address of this machine")
+            }
+            io::ErrorKind::PermissionDenied => Error::new(Code::InvalidConfig, what)
+                .remedy("choose a port above 1023, or start as a user who may use it"),
+            _ => Error::new(Code::InvalidConfig, what),
+        }
     }
 
     /// A bug, seen at run time.

@@ -1,13 +1,12 @@
 //! The `Tasks` service.
 
-use super::exchange::{self, Lane};
+use super::exchange::{self, Lane, Replies};
 use super::{Edge, wire};
 use crate::config::Limits;
 use crate::error::Result;
 use crate::types::{Reply, Request};
 use grid_proto::keystead::v1;
 use prost::Message;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status, Streaming};
 
 struct TaskLane;
@@ -40,10 +39,10 @@ type Call<T> = Result<Response<T>, Status>;
 
 #[tonic::async_trait]
 impl v1::tasks_server::Tasks for Edge {
-    type ExchangeStream = ReceiverStream<Result<v1::TaskBatchReply, Status>>;
+    type ExchangeStream = Replies<v1::TaskBatchReply>;
 
     async fn exchange(&self, request: tonic::Request<Streaming<v1::TaskBatch>>) -> Call<Self::ExchangeStream> {
-        Ok(Response::new(exchange::serve::<TaskLane>(request.into_inner(), self.clone())))
+        exchange::serve::<TaskLane>(request.into_inner(), self.clone()).map(Response::new)
     }
 
     async fn submit(&self, request: tonic::Request<v1::SubmitRequest>) -> Call<v1::SubmitReply> {

@@ -6,6 +6,7 @@ use crate::clock;
 use crate::compute::{Registry, RunnerConfig, TaskContext, TaskError, ThreadPoolRunner};
 use crate::config::{Backend, NodeConfig};
 use crate::error::{Code, Error, Result};
+use crate::net::open_files_limit;
 use crate::node::{Node, NodeSettings, Ports};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -149,6 +150,11 @@ impl GridBuilder {
             Backend::Sled => Ports::with_sled_backend(),
         });
         let mut settings = NodeSettings::from(&self.config);
+        // Log and database need files too: clients must not take them all.
+        if let Some(files) = open_files_limit() {
+            let connections = &mut settings.peer.grpc.max_connections;
+            *connections = (*connections).min(files / 2);
+        }
         if let Some(adjust) = self.adjust {
             adjust(&mut settings);
         }
@@ -172,9 +178,7 @@ impl GridBuilder {
 
 async fn serve_http(ports: &Ports, address: &str, node: Arc<Node>, stop: CancellationToken) -> Result<String> {
     let listener = ports.network.listen(address).await.map_err(|error| {
-        Error::new(Code::InvalidConfig, format!("cannot listen for HTTP: {error}"))
-            .at(address)
-            .remedy("choose another --http address, or stop the process that uses it")
+        Error::cannot_listen("TCP", &error).at(format!("option http, {address}"))
     })?;
     let bound = listener.local_addr();
     clock::spawn(async move {

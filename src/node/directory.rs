@@ -30,13 +30,16 @@ pub struct Directory {
     identity: RwLock<Identity>,
     gossip: OnceLock<Arc<dyn Gossip>>,
     view: watch::Sender<Arc<MetaView>>,
+    /// Why this node gives up its leaderships, while it does.
+    trouble: RwLock<Option<String>>,
 }
 
 impl Directory {
     /// Knows only who the node is.
     pub fn new(name: &str, identity: Identity) -> Arc<Self> {
         let view = watch::Sender::new(Arc::default());
-        Arc::new(Directory { name: name.into(), identity: RwLock::new(identity), gossip: OnceLock::new(), view })
+        let (identity, gossip, trouble) = (RwLock::new(identity), OnceLock::new(), RwLock::default());
+        Arc::new(Directory { name: name.into(), identity, gossip, view, trouble })
     }
 
     /// The node's identity now.
@@ -69,6 +72,20 @@ impl Directory {
     pub fn record(&self) -> Option<FoundingRecord> {
         let identity = self.identity.read().unwrap_or_else(PoisonError::into_inner);
         identity.record.clone().filter(|_| identity.founded)
+    }
+
+    /// Why this node gives up its leaderships; `None` while it is fit to lead.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes whether this node is fit to lead; says whether that is news.
+    pub fn set_trouble(&self, trouble: Option<String>) -> bool {
+        let mut known = self.trouble.write().unwrap_or_else(PoisonError::into_inner);
+        // An offset that changes a little is no news.
+        let news = known.is_some() != trouble.is_some();
+        *known = trouble;
+        news
     }
 
     /// Gossip, once it runs.

@@ -93,6 +93,7 @@ impl Node {
         let hosting = Arc::new(Hosting::new(HostingParts {
             ports: ports.clone(),
             directory: directory.clone(),
+            data: settings.data.clone(),
             log: log.clone(),
             backend,
             transport: transport.clone(),

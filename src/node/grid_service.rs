@@ -75,6 +75,9 @@ impl GridService for Node {
         if view.grid.is_none() {
             return Err("no grid has been founded or joined yet".to_owned());
         }
+        if let Some(trouble) = self.directory.trouble() {
+            return Err(trouble);
+        }
         for (group, replica) in view.held_by(self.id()) {
             let Some(hosted) = self.hosting.get(group) else {
                 return Err(format!("replica {replica} of group {group} has not started"));

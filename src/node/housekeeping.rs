@@ -5,6 +5,7 @@ use super::clock_watch::ClockWatch;
 use super::directory::Directory;
 use super::hosting::{Hosted, Hosting};
 use crate::clock::{self, Instant};
+use crate::error::Code;
 use crate::storage::log::LogHealth;
 use crate::types::{GroupId, ReplicaId};
 use std::collections::BTreeMap;
@@ -60,13 +61,26 @@ impl Housekeeper {
             let now = health.borrow_and_update().clone();
             let unfit = match now {
                 LogHealth::Failed(error) => return error.to_string(),
-                LogHealth::DiskFull => Some("the disk is full"),
-                LogHealth::Ok if self.clock.is_unfit() => Some("the clock is too far off"),
+                LogHealth::DiskFull => {
+                    let dir = self.hosting.parts.data.display();
+                    Some(format!("{}: the disk of {dir} is full; make room: the peer goes on by itself", Code::DiskFull))
+                }
+                LogHealth::Ok if self.clock.is_unfit() => {
+                    let seconds = self.clock.offset_ms() as f64 / 1e3;
+                    let code = Code::ClockAhead;
+                    Some(format!("{code}: the clock is {seconds:+.1} s off the members' median; set it"))
+                }
                 LogHealth::Ok if self.hosting.parts.tasks.stuck_threads() >= MAX_STUCK => {
-                    Some("too many threads are stuck in user code")
+                    Some("too many threads are stuck in user code; restart the peer".to_owned())
                 }
                 LogHealth::Ok => None,
             };
+            if self.directory.set_trouble(unfit.clone()) {
+                match &unfit {
+                    Some(why) => tracing::warn!("this peer gives up its leaderships: {why}"),
+                    None => tracing::info!("this peer may lead again"),
+                }
+            }
             let pinning = self.hosting.parts.log.pinning();
             for (group, hosted) in self.hosting.all() {
                 if unfit.is_none() && hosted.group.has_stopped() {
@@ -83,8 +97,8 @@ impl Housekeeper {
                     continue;
                 }
                 let since = *led_since.entry(group).or_insert_with(Instant::now);
-                if let Some(why) = unfit {
-                    tracing::warn!(%group, why, "giving up a leadership");
+                if let Some(why) = &unfit {
+                    tracing::debug!(%group, why, "giving up a leadership");
                     self.hand_over(&hosted, None).await;
                 } else if since.elapsed() >= self.config.settle {
                     self.prefer(group, &hosted).await;

@@ -46,6 +46,9 @@ pub struct NodeSettings {
 
 impl From<&NodeConfig> for NodeSettings {
     fn from(config: &NodeConfig) -> Self {
+        let mut peer = PeerConfig::default();
+        peer.grpc.max_streams = config.limits.max_streams_per_connection;
+        peer.grpc.max_connections = config.limits.max_connections;
         NodeSettings {
             name: config.name.clone(),
             listen: config.listen.clone(),
@@ -56,7 +59,7 @@ impl From<&NodeConfig> for NodeSettings {
             replicas: config.replicas as usize,
             zone: config.zone.clone(),
             weight: config.weight,
-            peer: PeerConfig::default(),
+            peer,
             group: GroupConfig::default(),
             raft_network: RaftNetworkConfig::default(),
             executor: ExecutorConfig::default(),

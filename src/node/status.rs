@@ -47,7 +47,7 @@ impl Status {
                 rows: hosted.state.size().0 as u64,
             }
         };
-        StatusReport { groups: self.hosting.all().into_iter().map(report).collect(), time: self.router.time() }
+        StatusReport { groups: self.hosting.all().into_iter().map(report).collect(), time: self.router.time(), trouble: self.directory.trouble() }
     }
 
     /// How all living members stand; a member that does not answer is left out.
@@ -103,7 +103,8 @@ impl Status {
     pub async fn members(&self) -> Vec<MemberInfo> {
         let view = self.directory.view();
         let live = self.directory.live();
-        let leaders = leaders(&self.gather().await);
+        let reports = self.gather().await;
+        let leaders = leaders(&reports);
         let mut members: Vec<MemberInfo> = Vec::new();
         for (node, row) in &view.members {
             let row = &row.row;
@@ -119,6 +120,7 @@ impl Status {
                 state: if alive { MemberState::Alive } else { MemberState::Unreachable },
                 leaders: led.count() as u32,
                 replicas: held.count() as u32,
+                trouble: reports.get(node).and_then(|report| report.trouble.clone()),
             });
         }
         let own_grid = self.directory.record().map(|record| record.grid);
@@ -132,6 +134,7 @@ impl Status {
                     state: MemberState::Joining,
                     leaders: 0,
                     replicas: 0,
+                    trouble: None,
                 });
             }
         }

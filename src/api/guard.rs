@@ -58,8 +58,7 @@ pub(super) fn said_by_transport(status: &Status) -> Option<Error> {
     }
     let text = status.message();
     if text.contains("message length too large") {
-        let numbers: Vec<&str> =
-            text.split(|c: char| !c.is_ascii_digit()).filter(|part| !part.is_empty()).collect();
+        let numbers: Vec<&str> = text.split(|c: char| !c.is_ascii_digit()).filter(|part| !part.is_empty()).collect();
         let [found, limit] = numbers[..] else { return Some(Error::new(Code::TooLarge, text)) };
         let what = format!("the message has {found} bytes; the limit is {limit}");
         return Some(Error::new(Code::TooLarge, what).remedy(

@@ -10,6 +10,7 @@ mod bench;
 mod demo;
 mod entries;
 mod grid;
+mod maps;
 mod output;
 mod signals;
 mod start;
@@ -95,14 +96,19 @@ async fn connect_with(connection: &Connection, config: ClientConfig) -> Result<C
 /// What the grid answers; `NoSuchKey` for a key that is not there.
 pub async fn execute(command: Command, out: &mut (dyn Write + Send)) -> Result<()> {
     match command {
-        Command::Put(put) => entries::put(&connect_at(&put.connection, Fresh::default(), put.ack).await?, &put, out).await,
-        Command::Get(get) => entries::get(&connect_at(&get.connection, get.read, Ack::default()).await?, &get, out).await,
+        Command::Put(put) => {
+            entries::put(&connect_at(&put.connection, Fresh::default(), put.ack).await?, &put, out).await
+        }
+        Command::Get(get) => {
+            entries::get(&connect_at(&get.connection, get.read, Ack::default()).await?, &get, out).await
+        }
         Command::Delete(delete) => {
             entries::delete(&connect_at(&delete.connection, Fresh::default(), delete.ack).await?, &delete, out).await
         }
         Command::Incr(incr) => {
             entries::incr(&connect_at(&incr.connection, Fresh::default(), incr.ack).await?, &incr, out).await
         }
+        Command::CreateMap(create) => maps::create(&connect(&create.connection).await?, &create, out).await,
         Command::Members(only) => grid::members(&connect(&only.connection).await?, only.connection.json, out).await,
         Command::Partitions(only) => {
             grid::partitions(&connect(&only.connection).await?, only.connection.json, out).await

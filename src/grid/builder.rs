@@ -177,9 +177,11 @@ impl GridBuilder {
 }
 
 async fn serve_http(ports: &Ports, address: &str, node: Arc<Node>, stop: CancellationToken) -> Result<String> {
-    let listener = ports.network.listen(address).await.map_err(|error| {
-        Error::cannot_listen("TCP", &error).at(format!("option http, {address}"))
-    })?;
+    let listener = ports
+        .network
+        .listen(address)
+        .await
+        .map_err(|error| Error::cannot_listen("TCP", &error).at(format!("option http, {address}")))?;
     let bound = listener.local_addr();
     clock::spawn(async move {
         if let Err(error) = api::http::serve(listener, node, stop.cancelled_owned()).await {

@@ -63,7 +63,10 @@ impl Housekeeper {
                 LogHealth::Failed(error) => return error.to_string(),
                 LogHealth::DiskFull => {
                     let dir = self.hosting.parts.data.display();
-                    Some(format!("{}: the disk of {dir} is full; make room: the peer goes on by itself", Code::DiskFull))
+                    Some(format!(
+                        "{}: the disk of {dir} is full; make room: the peer goes on by itself",
+                        Code::DiskFull
+                    ))
                 }
                 LogHealth::Ok if self.clock.is_unfit() => {
                     let seconds = self.clock.offset_ms() as f64 / 1e3;

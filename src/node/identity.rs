@@ -37,7 +37,9 @@ fn disk_error(error: &io::Error, path: &Path) -> Error {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             Error::new(Code::DiskFull, what).remedy("make room, and start the peer again")
         }
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Error::new(Code::DataDirUnwritable, what),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            Error::new(Code::DataDirUnwritable, what)
+        }
         _ => Error::new(Code::DiskFailed, what),
     };
     error.at(path.display().to_string())

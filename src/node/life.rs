@@ -182,7 +182,8 @@ impl Node {
     /// Gives a lost replica's id up, and has another issued in its place; tries until it is so.
     async fn replace(&self, group: GroupId, replica: ReplicaId, why: &Error) {
         if self.directory.view().replicas(group).iter().all(|(held, _)| *held == replica) {
-            let of = group.partition().map_or("the meta group".to_owned(), |partition| format!("partition {partition}"));
+            let of =
+                group.partition().map_or("the meta group".to_owned(), |partition| format!("partition {partition}"));
             return self.fail(self.only_copy(&of, replica, why));
         }
         loop {

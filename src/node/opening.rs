@@ -9,7 +9,7 @@ use crate::error::{Code, Error, Result};
 use crate::membership::{GossipConfig, PeerGossip};
 use crate::net::Listener;
 use crate::storage::backend::StateBackend;
-use crate::storage::disk::{Disk, DirLock};
+use crate::storage::disk::{DirLock, Disk};
 use crate::storage::log::{Recovery, SharedLog};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -138,9 +138,10 @@ pub(super) async fn listen(
 ) -> Result<(Box<dyn Listener>, String)> {
     let mut last = Error::internal("no attempt was made to listen");
     for _ in 0..PORT_ATTEMPTS {
-        let listener = ports.network.listen(&settings.listen).await.map_err(|error| {
-            Error::cannot_listen("TCP", &error).at(format!("option listen, {}", settings.listen))
-        })?;
+        let listener =
+            ports.network.listen(&settings.listen).await.map_err(|error| {
+                Error::cannot_listen("TCP", &error).at(format!("option listen, {}", settings.listen))
+            })?;
         let bound = listener.local_addr();
         let address = settings.advertise.clone().unwrap_or_else(|| bound.clone());
         let identity = directory.identity();

@@ -9,8 +9,8 @@ use crate::clock::{self, Instant};
 use crate::error::{Code, Error, Result, Retry};
 use crate::net::peer::{AddressBook, Lane};
 use crate::partition::executor::Job;
-use crate::storage::log::LogHealth;
 use crate::partition::{View, check_key, slot_in};
+use crate::storage::log::LogHealth;
 use crate::types::{
     AckLevel, GroupId, HybridTime, MapDescriptor, NodeId, Op, ReadLevel, Reply, ReplyBody, Request, Served,
 };
@@ -331,9 +331,8 @@ impl Router {
             }
             Route::Nowhere => {
                 let full = self.trouble(group).filter(|error| error.code == Code::DiskFull);
-                Err(full.unwrap_or_else(|| {
-                    Error::new(Code::NoLeader, "no leader is known at the moment").at(place(group))
-                }))
+                Err(full
+                    .unwrap_or_else(|| Error::new(Code::NoLeader, "no leader is known at the moment").at(place(group))))
             }
         }
     }

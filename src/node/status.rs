@@ -47,7 +47,11 @@ impl Status {
                 rows: hosted.state.size().0 as u64,
             }
         };
-        StatusReport { groups: self.hosting.all().into_iter().map(report).collect(), time: self.router.time(), trouble: self.directory.trouble() }
+        StatusReport {
+            groups: self.hosting.all().into_iter().map(report).collect(),
+            time: self.router.time(),
+            trouble: self.directory.trouble(),
+        }
     }
 
     /// How all living members stand; a member that does not answer is left out.

@@ -264,7 +264,8 @@ mod tests {
         assert_eq!(error.place, "in.csv:1");
         assert!(error.what.contains("UnitPrice"), "{error}");
         assert!(refused(b"").what.contains("empty"));
-        let utf16: Vec<u8> = [0xFF, 0xFE].into_iter().chain("Quantity".encode_utf16().flat_map(u16::to_le_bytes)).collect();
+        let utf16: Vec<u8> =
+            [0xFF, 0xFE].into_iter().chain("Quantity".encode_utf16().flat_map(u16::to_le_bytes)).collect();
         assert!(refused(&utf16).what.contains("UTF-16"));
     }
 

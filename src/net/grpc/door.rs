@@ -52,8 +52,7 @@ where
 {
     type Response = Answer;
     type Error = Infallible;
-    type Future =
-        Either<<Routes as tower::Service<http::Request<B>>>::Future, Ready<Result<Answer, Infallible>>>;
+    type Future = Either<<Routes as tower::Service<http::Request<B>>>::Future, Ready<Result<Answer, Infallible>>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         tower::Service::<http::Request<B>>::poll_ready(&mut self.routes, context)

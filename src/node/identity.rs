@@ -4,7 +4,7 @@
 use crate::clock::Random;
 use crate::error::{Code, Error, Result};
 use crate::meta::FoundingRecord;
-use crate::storage::disk::Disk;
+use crate::storage::disk::{Disk, is_full};
 use crate::types::{Incarnation, NodeId, ReplicaId};
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -34,9 +34,7 @@ pub struct Identity {
 fn disk_error(error: &io::Error, path: &Path) -> Error {
     let what = format!("the node's identity cannot be read or written: {error}");
     let error = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            Error::new(Code::DiskFull, what).remedy("make room, and start the peer again")
-        }
+        _ if is_full(error) => Error::new(Code::DiskFull, what).remedy("make room, and start the peer again"),
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
             Error::new(Code::DataDirUnwritable, what)
         }

@@ -9,7 +9,7 @@ use crate::error::{Code, Error, Result};
 use crate::membership::{GossipConfig, PeerGossip};
 use crate::net::Listener;
 use crate::storage::backend::StateBackend;
-use crate::storage::disk::{DirLock, Disk};
+use crate::storage::disk::{DirLock, Disk, is_full};
 use crate::storage::log::{Recovery, SharedLog};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -43,10 +43,8 @@ fn unusable(error: &io::Error) -> Error {
             Error::new(Code::InvalidConfig, format!("the data directory cannot be made: {error}"))
                 .remedy("name a directory with --data")
         }
-        Kind::StorageFull | Kind::QuotaExceeded => {
-            Error::new(Code::DiskFull, format!("the data directory cannot be written: {error}"))
-                .remedy("make room, and start the peer again")
-        }
+        _ if is_full(error) => Error::new(Code::DiskFull, format!("the data directory cannot be written: {error}"))
+            .remedy("make room, and start the peer again"),
         _ => Error::new(Code::DiskFailed, format!("the data directory cannot be used: {error}"))
             .remedy("look after the disk, or choose another --data"),
     }

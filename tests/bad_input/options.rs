@@ -63,8 +63,10 @@ fn a_port_in_use_is_named_with_its_protocol() {
     let taken = tcp.local_addr().expect("an address").to_string();
     let data = dir.path().join("c");
     let data = data.to_string_lossy();
-    keystead(["start", "--listen", &free, "--http", &taken, "--data", &data]).says(1, &["KS1009", "option http", &taken]);
-    keystead(["start", "--listen", "203.0.113.7:7401", "--insecure", "--data", &data]).says(2, &["KS1007", "203.0.113.7"]);
+    keystead(["start", "--listen", &free, "--http", &taken, "--data", &data])
+        .says(1, &["KS1009", "option http", &taken]);
+    keystead(["start", "--listen", "203.0.113.7:7401", "--insecure", "--data", &data])
+        .says(2, &["KS1007", "203.0.113.7"]);
 }
 
 #[test]

@@ -123,12 +123,6 @@ impl Peer {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// Waits for its end; its exit status.
-    pub fn wait(&mut self) -> Option<i32> {
-        wait_until("the peer's end", || self.child.try_wait().expect("a child").is_some());
-        self.child.wait().expect("it ends").code()
-    }
-
     pub fn wait_ready(&self) {
         wait_until(&format!("readiness of {}", self.address), || self.readyz().starts_with("HTTP/1.0 200"));
     }

@@ -14,8 +14,8 @@ use tonic::Status;
 use tonic::metadata::MetadataValue;
 use tonic::service::Routes;
 
-/// The metadata key that carries the code, as in every other refusal.
-const CODE_METADATA: &str = "keystead-code";
+/// The metadata key that carries the `KSnnnn` code of a refused call.
+pub const CODE_METADATA: &str = "keystead-code";
 
 /// A connection's door to the routes.
 #[derive(Clone)]

@@ -12,6 +12,7 @@ mod gated;
 mod server;
 
 pub use channel::channel;
+pub use door::CODE_METADATA;
 pub use gated::GatedIo;
 pub use server::serve;
 pub use tonic::service::Routes;

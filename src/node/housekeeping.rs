@@ -7,7 +7,7 @@ use super::hosting::{Hosted, Hosting};
 use crate::clock::{self, Instant};
 use crate::error::Code;
 use crate::storage::log::LogHealth;
-use crate::types::{GroupId, ReplicaId};
+use crate::types::{GroupId, NodeId, ReplicaId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -85,6 +85,7 @@ impl Housekeeper {
                 }
             }
             let pinning = self.hosting.parts.log.pinning();
+            let mut fit: BTreeMap<NodeId, bool> = BTreeMap::new();
             for (group, hosted) in self.hosting.all() {
                 if unfit.is_none() && hosted.group.has_stopped() {
                     tracing::warn!(%group, "a replica had stopped; it is started again");
@@ -104,7 +105,7 @@ impl Housekeeper {
                     tracing::debug!(%group, why, "giving up a leadership");
                     self.hand_over(&hosted, None).await;
                 } else if since.elapsed() >= self.config.settle {
-                    self.prefer(group, &hosted).await;
+                    self.prefer(group, &hosted, &mut fit).await;
                 }
             }
             tokio::select! {
@@ -139,10 +140,20 @@ impl Housekeeper {
     }
 
     /// Hands leadership to the preferred replica if that is another, alive and up to date.
-    async fn prefer(&self, group: GroupId, hosted: &Hosted) {
+    /// `fit` holds what other nodes have said of themselves in this round.
+    async fn prefer(&self, group: GroupId, hosted: &Hosted, fit: &mut BTreeMap<NodeId, bool>) {
         let view = self.directory.view();
         let Some((preferred, node)) = view.replicas(group).first().copied() else { return };
         if preferred != hosted.group.replica() && self.directory.is_alive(node) && self.is_fit(hosted, preferred) {
+            // One with a full disk or a wrong clock would give it back at once.
+            let says = match fit.get(&node) {
+                Some(known) => *known,
+                None => self.clock.says_fit(node).await,
+            };
+            fit.insert(node, says);
+            if !says {
+                return;
+            }
             tracing::debug!(%group, %preferred, "handing over to the preferred leader");
             let _ = hosted.group.transfer_leadership(preferred).await;
         }

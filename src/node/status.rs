@@ -54,16 +54,18 @@ impl Status {
         }
     }
 
+    /// How another node stands, if it answers.
+    pub async fn report_of(&self, node: NodeId) -> Option<StatusReport> {
+        let call = self.transport.call(node, Lane::Request, GroupId::META, kind::STATUS, Bytes::new(), ASK);
+        wire::decode(&call.await.ok()?).ok()
+    }
+
     /// How all living members stand; a member that does not answer is left out.
     async fn gather(&self) -> BTreeMap<NodeId, StatusReport> {
         let me = self.directory.me();
         let view = self.directory.view();
         let others = view.members.keys().copied().filter(|node| *node != me && self.directory.is_alive(*node));
-        let asked = others.map(|node| async move {
-            let call = self.transport.call(node, Lane::Request, GroupId::META, kind::STATUS, Bytes::new(), ASK);
-            let report: StatusReport = wire::decode(&call.await.ok()?).ok()?;
-            Some((node, report))
-        });
+        let asked = others.map(|node| async move { Some((node, self.report_of(node).await?)) });
         let answers = futures::future::join_all(asked.collect::<Vec<_>>()).await;
         let mut reports: BTreeMap<NodeId, StatusReport> = answers.into_iter().flatten().collect();
         reports.insert(me, self.own_report());

@@ -73,8 +73,7 @@ fn no_nonsense_makes_a_command_panic() {
 #[test]
 fn what_starts_peers_refuses_nonsense_before_it_starts_any() {
     for nonsense in ["", "-1", "x", "9999999999999999999999", "\u{7}", "--listen"] {
-        for option in ["--listen", "--http", "--seeds", "--partitions", "--replicas", "--weight", "--backend"]
-        {
+        for option in ["--listen", "--http", "--seeds", "--partitions", "--replicas", "--weight", "--backend"] {
             if option == "--seeds" && nonsense.is_empty() {
                 continue;
             }

@@ -85,9 +85,13 @@ pub(super) async fn open_backend(ports: &Ports, data: &Path) -> Result<Arc<dyn S
 /// A database that panics over its own files is a damaged one.
 fn open_or_panic(open: &OpenBackend, dir: &Path) -> Result<Arc<dyn StateBackend>> {
     let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| open(dir)));
-    opened.unwrap_or_else(|_| {
-        Err(Error::new(Code::CorruptLog, "the state's database cannot be opened").at(dir.display().to_string()))
-    })
+    let damaged = |what: String| Error::new(Code::CorruptLog, what).at(dir.display().to_string());
+    match opened {
+        Err(_) => Err(damaged("the state's database cannot be opened".to_owned())),
+        // sled takes a file whose beginning it does not know for one of an old version of its own.
+        Ok(Err(error)) if error.code == Code::Internal => Err(damaged(error.what)),
+        Ok(opened) => opened,
+    }
 }
 
 /// Renames the state's directory to the first name that is free.

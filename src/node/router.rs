@@ -339,7 +339,9 @@ impl Router {
 
     /// Waits until the replica here knows that another node than this leads; for ever without one.
     async fn leads_no_more(&self, group: GroupId, node: NodeId) {
-        let Some(hosted) = self.hosting.get(group) else { return std::future::pending().await };
+        // One that has stopped knows nothing any more.
+        let hosted = self.hosting.get(group).filter(|hosted| !hosted.group.has_stopped());
+        let Some(hosted) = hosted else { return std::future::pending().await };
         let mut leadership = hosted.group.leadership();
         drop(hosted);
         let other = leadership.wait_for(|now| now.leader.map(|(_, leader)| leader) != Some(node)).await.is_ok();

@@ -40,12 +40,15 @@ async fn ten_thousand_streams_are_refused_beyond_the_limit() {
     let dir = tempfile::tempdir().expect("a directory");
     let peer = start(dir.path(), "max_streams = 300");
     let before = peer.resident_bytes();
-    let (mut open, mut refused) = (Vec::new(), 0);
+    let (mut open, mut asking, mut refused) = (Vec::new(), Vec::new(), 0);
     for _ in 0..20 {
         let client = kv(&peer.address).await;
         let asked = (0..500).map(|_| {
             let mut client = client.clone();
-            async move { client.exchange(futures::stream::pending()).await }
+            // What is to be asked ends with its sender.
+            let (sender, requests) = tokio::sync::mpsc::channel(1);
+            asking.push(sender);
+            async move { client.exchange(tokio_stream::wrappers::ReceiverStream::new(requests)).await }
         });
         for outcome in futures::future::join_all(asked).await {
             match outcome {
@@ -64,7 +67,7 @@ async fn ten_thousand_streams_are_refused_beyond_the_limit() {
     assert!(growth < GROWTH_MAX, "grew by {growth} bytes");
     let unary = kv(&peer.address).await.get(get("k")).await.expect("others are served");
     assert!(unary.into_inner().entry.is_some());
-    drop(open);
+    drop((open, asking));
     // Their places are free again.
     wait_until("a place", || at(&peer.address, &["put", "m", "k", "w"]).status == Some(0));
     assert!(!peer.log().contains("panicked"), "{}", peer.log());

@@ -124,7 +124,11 @@ impl Peer {
     }
 
     pub fn wait_ready(&self) {
-        wait_until(&format!("readiness of {}", self.address), || self.readyz().starts_with("HTTP/1.0 200"));
+        let until = Instant::now() + PATIENCE;
+        while !self.readyz().starts_with("HTTP/1.0 200") {
+            assert!(Instant::now() < until, "{} is not ready: {} {}", self.address, self.readyz(), self.log());
+            std::thread::sleep(Duration::from_millis(30));
+        }
     }
 
     /// What `/readyz` says.

@@ -124,7 +124,13 @@ fn put() -> v1::PutRequest {
 }
 
 fn refused(op: Option<WireOp>) -> Code {
-    let limits = Limits { max_key_bytes: 8, max_value_bytes: 16, max_keys_per_request: 2, ..Limits::default() };
+    let limits = Limits {
+        max_key_bytes: 8,
+        max_value_bytes: 16,
+        max_write_bytes: 16,
+        max_keys_per_request: 2,
+        ..Limits::default()
+    };
     kv_request_from_wire(op, &limits).expect_err("refused").code
 }
 

@@ -3,7 +3,7 @@
 use super::Grid;
 use crate::api;
 use crate::clock;
-use crate::compute::{Registry, RunnerConfig, TaskContext, TaskError, ThreadPoolRunner};
+use crate::compute::{PartitionContext, Registry, RunnerConfig, TaskContext, TaskError, ThreadPoolRunner};
 use crate::config::{Backend, NodeConfig};
 use crate::error::{Code, Error, Result};
 use crate::net::open_files_limit;
@@ -99,7 +99,7 @@ impl GridBuilder {
 
     /// Registers a task: a function beside its key, typed by serde.
     #[must_use]
-    pub fn task<In, Out, F>(mut self, name: &str, handler: F) -> Self
+    pub fn task<In, Out, F>(self, name: &str, handler: F) -> Self
     where
         In: DeserializeOwned,
         Out: Serialize,
@@ -107,8 +107,23 @@ impl GridBuilder {
         In: 'static,
         Out: 'static,
     {
+        self.register(|registry| registry.register(name, handler))
+    }
+
+    /// Registers a partition task: a broadcast runs it once on each partition.
+    #[must_use]
+    pub fn partition_task<In, Out, F>(self, name: &str, handler: F) -> Self
+    where
+        In: DeserializeOwned + 'static,
+        Out: Serialize + 'static,
+        F: Fn(&mut PartitionContext<'_, '_>, In) -> std::result::Result<Out, TaskError> + Send + Sync + 'static,
+    {
+        self.register(|registry| registry.register_partition(name, handler))
+    }
+
+    fn register(mut self, register: impl FnOnce(&mut Registry) -> Result<()>) -> Self {
         if let Ok(registry) = &mut self.registry
-            && let Err(error) = registry.register(name, handler)
+            && let Err(error) = register(registry)
         {
             self.registry = Err(error);
         }

@@ -1,5 +1,6 @@
 //! A peer: built from its ports, supervised, shut down in order.
 
+use super::cancelling::Canceller;
 use super::clock_watch::ClockWatch;
 use super::directory::Directory;
 use super::facts::Facts;
@@ -50,6 +51,7 @@ pub struct Node {
     pub(super) founding: Arc<Founding>,
     pub(super) housekeeper: Arc<Housekeeper>,
     pub(super) clock_watch: Arc<ClockWatch>,
+    pub(super) canceller: Arc<Canceller>,
     transport: Arc<PeerTransport>,
     pub(super) log: SharedLog,
     address: String,
@@ -131,6 +133,11 @@ impl Node {
             changing: tokio::sync::Mutex::new(()),
         });
         let clock_watch = Arc::new(ClockWatch::new(status.clone()));
+        let canceller = Arc::new(Canceller {
+            directory: directory.clone(),
+            transport: transport.clone(),
+            cancelled: hosting.cancelled.clone(),
+        });
         let housekeeper = Arc::new(Housekeeper {
             directory: directory.clone(),
             hosting: hosting.clone(),
@@ -147,6 +154,7 @@ impl Node {
             founding,
             housekeeper,
             clock_watch,
+            canceller,
             transport,
             log,
             address,

@@ -6,7 +6,7 @@ use crate::clock::{ThreadKind, run_on};
 use crate::error::{Code, Error, Result};
 use crate::net::peer::PeerTransport;
 use crate::partition::executor::{Executor, ExecutorConfig, ExecutorParts, ExecutorStats};
-use crate::partition::{ReplicaMachine, ReplicaState, TaskRunner};
+use crate::partition::{Cancelled, ReplicaMachine, ReplicaState, TaskRunner};
 
 use crate::raft::network::{GroupNetwork, RaftNetworkConfig, Receptions};
 use crate::raft::{Group, GroupConfig, Leadership, LogStore};
@@ -66,6 +66,8 @@ pub struct Hosting {
     pub parts: HostingParts,
     /// Counts of all executors together.
     pub stats: Arc<ExecutorStats>,
+    /// Tasks that somebody has cancelled.
+    pub cancelled: Arc<Cancelled>,
     hosted: RwLock<BTreeMap<GroupId, Arc<Hosted>>>,
     /// One start or stop at a time.
     changing: tokio::sync::Mutex<()>,
@@ -74,7 +76,13 @@ pub struct Hosting {
 impl Hosting {
     /// Holds nothing yet.
     pub fn new(parts: HostingParts) -> Self {
-        Hosting { parts, stats: Arc::default(), hosted: RwLock::default(), changing: tokio::sync::Mutex::new(()) }
+        Hosting {
+            parts,
+            stats: Arc::default(),
+            cancelled: Arc::default(),
+            hosted: RwLock::default(),
+            changing: tokio::sync::Mutex::new(()),
+        }
     }
 
     /// The replica of a group, if this node holds one.
@@ -133,6 +141,7 @@ impl Hosting {
             replica: state.clone(),
             maps: parts.directory.clone(),
             tasks: parts.tasks.clone(),
+            cancelled: self.cancelled.clone(),
             clock: parts.ports.clock.clone(),
             random: parts.ports.random.clone(),
             node: parts.directory.me(),

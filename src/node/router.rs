@@ -3,7 +3,7 @@
 
 use super::directory::{Directory, META_MAP, meta_map};
 use super::hosting::{Hosted, Hosting};
-use super::stamper::Stamper;
+use super::stamper::{Stamped, Stamper};
 use super::wire::{self, Forward, kind};
 use crate::clock::{self, Instant};
 use crate::error::{Code, Error, Result, Retry};
@@ -56,6 +56,11 @@ impl Router {
     /// The grid's time, as far as this node knows it.
     pub fn time(&self) -> HybridTime {
         HybridTime::from_ms(self.hosting.parts.ports.clock.unix_ms())
+    }
+
+    /// A stamp of this peer's own session, for a client that has none.
+    pub(super) fn stamp(&self) -> Stamped<'_> {
+        self.stamper.stamp(self.time())
     }
 
     fn leaders(&self) -> std::sync::MutexGuard<'_, BTreeMap<GroupId, NodeId>> {
@@ -120,6 +125,10 @@ impl Router {
             let partition = view.partition_of(slot_in(request, key));
             partition.map(|partition| partition.group()).ok_or_else(not_ready)
         };
+        if let Some(slot) = request.op.slot() {
+            let partition = view.partition_of(slot).ok_or_else(not_ready)?;
+            return Ok(BTreeMap::from([(partition.group(), vec![0])]));
+        }
         let keys: Vec<&Bytes> = match &request.op {
             Op::GetMany { keys, .. } => keys.iter().collect(),
             Op::PutMany { entries, .. } => entries.iter().map(|(key, _)| key).collect(),
@@ -188,7 +197,7 @@ impl Router {
             return reply;
         }
         let simple = request.stamp.is_none() && !request.op.is_read() && group != GroupId::META;
-        let stamped = simple.then(|| self.stamper.stamp(self.time()));
+        let stamped = simple.then(|| self.stamp());
         if let Some(stamped) = &stamped {
             request.stamp = Some(stamped.stamp());
         }
@@ -211,7 +220,7 @@ impl Router {
             // What only the session's owner can mend goes back to it at once.
             let owners = matches!(error.code, Code::ResendFrom | Code::SessionFull | Code::ClockAhead);
             // A leader that has just started may not have heard of a task's map yet.
-            let unheard = error.code == Code::NoSuchMap && matches!(request.op, Op::Task { .. });
+            let unheard = error.code == Code::NoSuchMap && request.op.is_task();
             // Nobody else has the partition: there is nobody to wait for.
             let alone_and_full = error.code == Code::DiskFull && !unsure;
             let never = error.code.retry() == Retry::Never && !(unheard && Instant::now() < maps_known_by);

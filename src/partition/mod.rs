@@ -3,6 +3,7 @@
 //! In flow requests and committed entries; out flow batches for the log, and answers that apply's
 //! verdict has released. Nothing here opens a connection, a file or a thread of its own.
 
+mod cancelled;
 pub mod entry;
 pub mod executor;
 mod fence;
@@ -14,13 +15,14 @@ mod sessions;
 mod snapshot;
 mod user_code;
 
+pub use cancelled::Cancelled;
 pub use fence::Fence;
 pub use operations::{check_entry, check_key, slot_in};
 pub use overlay::{MapDirectory, View};
 pub use replica::ReplicaState;
 pub use sessions::{Admission, SessionLimits, Sessions};
 pub use snapshot::ReplicaMachine;
-pub use user_code::{SlotView, TaskCall, TaskOutcome, TaskRunner, TaskWrite};
+pub use user_code::{PAGE_BYTES, Page, Place, SlotView, TaskCall, TaskOutcome, TaskRunner, TaskWrite};
 
 #[cfg(test)]
 mod sessions_tests;

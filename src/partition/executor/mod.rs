@@ -11,6 +11,7 @@ mod reads;
 mod run;
 mod turn;
 
+use super::cancelled::Cancelled;
 use super::entry::{Marker, PartitionEntry};
 use super::overlay::MapDirectory;
 use super::replica::ReplicaState;
@@ -102,6 +103,8 @@ pub struct ExecutorParts {
     pub maps: Arc<dyn MapDirectory>,
     /// Runs user code.
     pub tasks: Arc<dyn TaskRunner>,
+    /// Tasks that somebody has cancelled.
+    pub cancelled: Arc<Cancelled>,
     /// The wall clock.
     pub clock: Arc<dyn WallClock>,
     /// Draws run ids.

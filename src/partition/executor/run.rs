@@ -7,7 +7,7 @@ use super::reads::Reads;
 use super::{ExecutorConfig, ExecutorParts, ExecutorStats, Job, count};
 use crate::clock::WallClock;
 use crate::error::{Code, Error, Result};
-use crate::partition::{ReplicaState, TaskRunner};
+use crate::partition::{Cancelled, ReplicaState, TaskRunner};
 use crate::raft::{Group, Leadership, Verdict};
 use crate::types::{AckLevel, HybridTime, NodeId, Reply, ReplyBody, RunId, Served};
 use bytes::Bytes;
@@ -55,6 +55,7 @@ pub(super) struct Run {
     pub(super) group: Arc<Group>,
     pub(super) replica: Arc<ReplicaState>,
     pub(super) tasks: Arc<dyn TaskRunner>,
+    pub(super) cancelled: Arc<Cancelled>,
     pub(super) clock: Arc<dyn WallClock>,
     pub(super) maps: Arc<dyn super::MapDirectory>,
     pub(super) config: ExecutorConfig,
@@ -88,6 +89,7 @@ impl Run {
         Run {
             group: parts.group.clone(),
             tasks: parts.tasks.clone(),
+            cancelled: parts.cancelled.clone(),
             clock: parts.clock.clone(),
             maps: parts.maps.clone(),
             config: parts.config.clone(),

@@ -55,7 +55,7 @@ impl Run {
             if job.reply.is_closed() || job.expires <= Instant::now() {
                 continue;
             }
-            let is_task = matches!(job.request.op, Op::Task { .. });
+            let is_task = job.request.op.is_task();
             if !group.jobs.is_empty() && (!is_task || group.repeats(&job)) {
                 // The next command waits with the rest, should the run end meanwhile.
                 jobs.push_front(job);
@@ -63,6 +63,10 @@ impl Run {
                 continue;
             }
             let Some(job) = self.admit(&mut turn, &group, job) else { continue };
+            if self.is_cancelled(&job) {
+                self.record(&mut turn, job, Err(cancelled("before it ran")), Vec::new());
+                continue;
+            }
             if is_task { group.add(job) } else { self.execute(&mut turn, job) }
         }
         if !group.jobs.is_empty() {
@@ -230,7 +234,10 @@ impl Run {
                 continue;
             }
             count(&self.stats.tasks);
-            let (body, writes) = self.task_writes(&job, outcome);
+            let (body, writes) = match self.is_cancelled(&job) {
+                true => (Err(cancelled("while it ran; its writes are undone")), Vec::new()),
+                false => self.task_writes(outcome),
+            };
             self.record(turn, job, body, writes);
         }
         for job in later.into_iter().rev() {
@@ -240,12 +247,17 @@ impl Run {
     }
 
     fn task_call(&self, job: &Job) -> Option<TaskCall> {
-        let Op::Task { name, key, payload } = &job.request.op else { return None };
+        let (name, key, last_slot, payload) = match &job.request.op {
+            Op::Task { name, key, payload, .. } => (name, key.clone(), None, payload),
+            Op::PartitionTask { name, slots, payload, .. } => (name, Bytes::new(), Some(slots.1), payload),
+            _ => return None,
+        };
         Some(TaskCall {
             name: name.clone(),
             slot: slot_of(job),
+            last_slot,
             affinity: job.request.affinity.clone(),
-            key: key.clone(),
+            key,
             payload: payload.clone(),
             // The time that is left of this attempt decides only whether the task is begun: an
             // overrun is the task's answer for good, and must not depend on how long it waited.
@@ -254,8 +266,11 @@ impl Run {
         })
     }
 
-    fn task_writes(&mut self, job: &Job, outcome: TaskOutcome) -> (Result<ReplyBody>, Vec<RowWrite>) {
-        let slot = slot_of(job);
+    fn is_cancelled(&self, job: &Job) -> bool {
+        job.request.op.task_id().is_some_and(|id| self.cancelled.contains(id))
+    }
+
+    fn task_writes(&mut self, outcome: TaskOutcome) -> (Result<ReplyBody>, Vec<RowWrite>) {
         let mut writes = Vec::with_capacity(outcome.writes.len());
         for write in outcome.writes {
             let map = match self.maps.map(&write.map) {
@@ -271,7 +286,7 @@ impl Run {
                 return (Err(error), Vec::new());
             }
             let revision = self.revision + 1;
-            let row = rows::map_row(slot, map.id, &write.key);
+            let row = rows::map_row(write.slot, map.id, &write.key);
             match write.value {
                 Some(value) => writes.push(RowWrite::put(row, StoredValue { revision, value }.encode())),
                 None if self.view.get(&row).is_some() => {
@@ -328,7 +343,14 @@ impl Run {
 }
 
 fn slot_of(job: &Job) -> Slot {
-    job.request.op.routing_key().map_or(Slot(0), |key| operations::slot_in(&job.request, key))
+    let addressed = job.request.op.slot();
+    let of_key = || job.request.op.routing_key().map(|key| operations::slot_in(&job.request, key));
+    addressed.or_else(of_key).unwrap_or(Slot(0))
+}
+
+/// The answer to a task that somebody has cancelled. It is kept: a late copy does not run either.
+fn cancelled(when: &str) -> Error {
+    Error::new(Code::TaskCancelled, format!("the task was cancelled {when}"))
 }
 
 impl TaskGroup {

@@ -123,6 +123,8 @@ codes! {
     ClockAhead = 3012, BadRequest, OtherPeer, "set the clock of the named peer";
     /// So many peers of the partition cannot be reached that no majority is left.
     NoMajority = 3013, Unavailable, OtherPeer, "start the named peers again, or mend the network between them; `keystead members` shows who is there";
+    /// The peer's memory limit is reached, and nothing is left that could leave RAM.
+    MemoryFull = 3030, Exhausted, Never, "delete entries, raise --memory-limit, or add peers; reads and deletions go on";
 
     /// A task's handler returned an error.
     TaskFailed = 4001, UserCode, Never, "see the handler's message";

@@ -420,9 +420,13 @@ pub struct StartArgs {
     /// Replicas per partition of a new grid [default: 3]
     #[arg(long)]
     pub replicas: Option<u32>,
-    /// Where rows are kept besides RAM: sled or memory [default: sled]
+    /// Where rows are kept besides RAM: sled, memory or fjall (where built in) [default: sled]
     #[arg(long)]
     pub backend: Option<crate::config::Backend>,
+    /// RAM for the state, such as 256MiB; with sled, values beyond it are served from disk, with
+    /// memory, writes beyond it are refused [default: no limit]
+    #[arg(long, value_name = "SIZE")]
+    pub memory_limit: Option<String>,
     /// The zone that the peer stands in
     #[arg(long)]
     pub zone: Option<String>,

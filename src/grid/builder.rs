@@ -144,6 +144,13 @@ impl GridBuilder {
         self
     }
 
+    /// RAM for the state, in bytes; see [`NodeConfig::memory_limit`].
+    #[must_use]
+    pub fn memory_limit(mut self, bytes: u64) -> Self {
+        self.config.memory_limit = Some(bytes);
+        self
+    }
+
     /// Starts the peer. It serves when this returns; whether its grid does, `wait_ready` tells.
     ///
     /// # Errors
@@ -160,10 +167,7 @@ impl GridBuilder {
             self.config.data = directory.path().to_owned();
         }
         self.config.check()?;
-        let ports = self.ports.unwrap_or_else(|| match self.config.backend {
-            Backend::Memory => Ports::with_memory_backend(),
-            Backend::Sled => Ports::with_sled_backend(),
-        });
+        let ports = self.ports.unwrap_or_else(|| Ports::with_backend(self.config.backend, self.config.memory_limit));
         let mut settings = NodeSettings::from(&self.config);
         // Log and database need files too: clients must not take them all.
         if let Some(files) = open_files_limit() {

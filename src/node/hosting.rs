@@ -6,7 +6,7 @@ use crate::clock::{ThreadKind, run_on};
 use crate::error::{Code, Error, Result};
 use crate::net::peer::PeerTransport;
 use crate::partition::executor::{Executor, ExecutorConfig, ExecutorParts, ExecutorStats};
-use crate::partition::{Cancelled, ReplicaMachine, ReplicaState, TaskRunner};
+use crate::partition::{Cancelled, Memory, ReplicaMachine, ReplicaState, TaskRunner};
 
 use crate::raft::network::{GroupNetwork, RaftNetworkConfig, Receptions};
 use crate::raft::{Group, GroupConfig, Leadership, LogStore};
@@ -46,6 +46,8 @@ pub struct HostingParts {
     pub log: SharedLog,
     /// The node's state backend.
     pub backend: Arc<dyn StateBackend>,
+    /// The account of the RAM that all replicas take.
+    pub memory: Arc<Memory>,
     /// Connections to the other peers.
     pub transport: Arc<PeerTransport>,
     /// Snapshots that are being received.
@@ -122,9 +124,9 @@ impl Hosting {
     async fn start(&self, group: GroupId, replica: ReplicaId) -> Result<Hosted> {
         let parts = &self.parts;
         let log = parts.log.register(group, replica).await?;
-        let (key, backend) = (ReplicaKey { group, replica }, parts.backend.clone());
+        let (key, backend, memory) = (ReplicaKey { group, replica }, parts.backend.clone(), parts.memory.clone());
         let threads = parts.ports.threads.clone();
-        let load = move || ReplicaState::load(key, backend, threads);
+        let load = move || ReplicaState::load(key, backend, threads, memory);
         let state = run_on(&parts.ports.threads, ThreadKind::Backend, load).await??;
         check_whole(&log, &state)?;
         let network = GroupNetwork::new(
@@ -170,6 +172,7 @@ impl Hosting {
         if let Some(hosted) = hosted {
             hosted.executor.stop();
             hosted.group.shutdown().await;
+            hosted.state.close().await;
         }
         self.parts.receptions.forget(group);
     }

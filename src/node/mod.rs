@@ -14,6 +14,7 @@ mod hosting;
 mod housekeeping;
 mod identity;
 mod life;
+mod memory_keeper;
 mod metrics;
 mod opening;
 mod peer_calls;

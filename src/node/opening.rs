@@ -8,6 +8,7 @@ use crate::clock::{ThreadKind, run_on};
 use crate::error::{Code, Error, Result};
 use crate::membership::{GossipConfig, PeerGossip};
 use crate::net::Listener;
+use crate::raft::SpoolDir;
 use crate::storage::backend::StateBackend;
 use crate::storage::disk::{DirLock, Disk, is_full};
 use crate::storage::log::{Recovery, SharedLog};
@@ -102,6 +103,11 @@ fn put_aside(disk: &dyn Disk, data: &Path) -> io::Result<PathBuf> {
     disk.rename(&data.join("state"), &data.join(&name))?;
     disk.sync_dir(data)?;
     Ok(data.join(name))
+}
+
+pub(super) async fn open_spool(ports: &Ports, data: &Path) -> Result<SpoolDir> {
+    let (disk, dir) = (ports.disk.clone(), data.join("incoming"));
+    run_on(&ports.threads, ThreadKind::Backend, move || SpoolDir::open(disk, &dir)).await?
 }
 
 pub(super) async fn open_log(

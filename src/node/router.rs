@@ -9,7 +9,7 @@ use crate::clock::{self, Instant};
 use crate::error::{Code, Error, Result, Retry};
 use crate::net::peer::{AddressBook, Lane};
 use crate::partition::executor::Job;
-use crate::partition::{View, check_key, slot_in};
+use crate::partition::{View, check_key, rows, slot_in};
 use crate::storage::log::LogHealth;
 use crate::types::{
     AckLevel, GroupId, HybridTime, MapDescriptor, NodeId, Op, ReadLevel, Reply, ReplyBody, Request, Served,
@@ -192,7 +192,7 @@ impl Router {
     ) -> Result<Reply> {
         if request.op.is_read()
             && request.read == ReadLevel::Local
-            && let Some(reply) = self.read_here(group, &request, map.as_ref(), hops)
+            && let Some(reply) = self.read_here(group, &request, map.as_ref(), hops).await
         {
             return reply;
         }
@@ -390,7 +390,7 @@ impl Router {
 
     /// A read at level `local`, from the applied state of a replica here. `None` if there is none
     /// that may serve.
-    fn read_here(
+    async fn read_here(
         &self,
         group: GroupId,
         request: &Request,
@@ -402,6 +402,18 @@ impl Router {
         if !hosted.state.may_serve() {
             return None;
         }
+        let rows: Vec<Bytes> = match &request.op {
+            Op::Get { key, .. } => vec![rows::map_row(slot_in(request, key), map.id, key)],
+            Op::GetMany { keys, .. } => {
+                keys.iter().map(|key| rows::map_row(slot_in(request, key), map.id, key)).collect()
+            }
+            _ => return None,
+        };
+        // Values that are not in RAM are loaded where waiting is allowed, and stay until they are read.
+        let _pinned = match hosted.state.any_cold(rows.iter().map(|row| &row[..])) {
+            true => hosted.state.warm(rows).await,
+            false => Ok(None),
+        };
         let applied = *hosted.state.applied_index().borrow();
         let view = View::new(hosted.state.clone(), self.directory.clone());
         let entry = |key: &Bytes| view.entry(slot_in(request, key), map.id, key);

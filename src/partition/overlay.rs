@@ -38,10 +38,21 @@ impl View {
     }
 
     /// A row's value.
-    pub fn get(&self, row: &[u8]) -> Option<Bytes> {
+    ///
+    /// # Errors
+    /// When the value is not in RAM and cannot be read from the backend.
+    pub fn get(&self, row: &[u8]) -> Result<Option<Bytes>> {
         match self.pending.get(row) {
-            Some((_, value)) => value.clone(),
+            Some((_, value)) => Ok(value.clone()),
             None => self.replica.get(row),
+        }
+    }
+
+    /// Whether a row is there; never reads the backend.
+    pub fn contains(&self, row: &[u8]) -> bool {
+        match self.pending.get(row) {
+            Some((_, value)) => value.is_some(),
+            None => self.replica.contains(row),
         }
     }
 
@@ -70,7 +81,7 @@ impl View {
     /// # Errors
     /// `CorruptRow`.
     pub fn entry(&self, slot: Slot, map: MapId, key: &[u8]) -> Result<Option<StoredValue>> {
-        self.get(&rows::map_row(slot, map, key)).map(|row| StoredValue::decode(&row)).transpose()
+        self.get(&rows::map_row(slot, map, key))?.map(|row| StoredValue::decode(&row)).transpose()
     }
 
     fn named(&self, name: &str) -> Result<MapDescriptor> {
@@ -78,7 +89,7 @@ impl View {
     }
 
     /// Rows that start with `prefix`, after `after`, in order, at most `limit`: both layers merged.
-    fn scan_rows(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Vec<(Bytes, Bytes)> {
+    fn scan_rows(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<(Bytes, Bytes)>> {
         let from = after.map_or(Bound::Included(prefix), Bound::Excluded);
         let overlaid = || {
             let range = self.pending.range::<[u8], _>((from, Bound::Unbounded));
@@ -86,14 +97,14 @@ impl View {
         };
         // Each deletion in the overlay may hide one applied row.
         let hidden = overlaid().filter(|(_, (_, value))| value.is_none()).count();
-        let applied = self.replica.scan(prefix, after, limit.saturating_add(hidden));
+        let applied = self.replica.scan(prefix, after, limit.saturating_add(hidden))?;
         if overlaid().next().is_none() {
-            return applied;
+            return Ok(applied);
         }
         let mut merged: BTreeMap<Bytes, Option<Bytes>> =
             applied.into_iter().map(|(row, value)| (row, Some(value))).collect();
         merged.extend(overlaid().map(|(row, (_, value))| (row.clone(), value.clone())));
-        merged.into_iter().filter_map(|(row, value)| Some((row, value?))).take(limit).collect()
+        Ok(merged.into_iter().filter_map(|(row, value)| Some((row, value?))).take(limit).collect())
     }
 }
 
@@ -109,7 +120,7 @@ impl SlotView for View {
 
     fn scan(&self, slot: Slot, map: &str, prefix: &[u8], limit: usize) -> Result<Vec<(Bytes, StoredValue)>> {
         let map = self.named(map)?;
-        let rows = self.scan_rows(&rows::map_prefix(slot, map.id, prefix), None, limit);
+        let rows = self.scan_rows(&rows::map_prefix(slot, map.id, prefix), None, limit)?;
         rows.into_iter().map(|(row, value)| decode_entry(&row, &value)).collect()
     }
 
@@ -125,7 +136,7 @@ impl SlotView for View {
                 if wanted == 0 || bytes >= PAGE_BYTES {
                     return Ok(Page { entries, more: true });
                 }
-                let rows = self.scan_rows(&prefix, from.as_deref(), wanted);
+                let rows = self.scan_rows(&prefix, from.as_deref(), wanted)?;
                 let ended = rows.len() < wanted;
                 for (row, value) in &rows {
                     bytes += row.len() + value.len();

@@ -25,6 +25,7 @@ mod service;
 mod settings;
 mod stamper;
 mod status;
+mod trouble;
 mod wire;
 
 pub use compute_service::{Broadcast, CancelReport, ComputeService, PartitionAnswer};

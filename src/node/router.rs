@@ -4,13 +4,13 @@
 use super::directory::{Directory, META_MAP, meta_map};
 use super::hosting::{Hosted, Hosting};
 use super::stamper::{Stamped, Stamper};
+use super::trouble::{self, place};
 use super::wire::{self, Forward, kind};
 use crate::clock::{self, Instant};
 use crate::error::{Code, Error, Result, Retry};
 use crate::net::peer::{AddressBook, Lane};
 use crate::partition::executor::Job;
 use crate::partition::{View, check_key, rows, slot_in};
-use crate::storage::log::LogHealth;
 use crate::types::{
     AckLevel, GroupId, HybridTime, MapDescriptor, NodeId, Op, ReadLevel, Reply, ReplyBody, Request, Served,
 };
@@ -253,29 +253,9 @@ impl Router {
         }
     }
 
-    /// What keeps a group from answering, if this peer can see it: its disk, or too few replicas
-    /// that can be reached.
+    /// What keeps a group from answering, if this peer can see it.
     pub fn trouble(&self, group: GroupId) -> Option<Error> {
-        let hosted = self.hosting.get(group);
-        let voters: Vec<NodeId> = match &hosted {
-            Some(hosted) => hosted.group.status().voters.into_values().collect(),
-            None => self.directory.view().replicas(group).iter().map(|(_, node)| *node).collect(),
-        };
-        let away: Vec<NodeId> = voters.iter().copied().filter(|node| !self.directory.is_alive(*node)).collect();
-        if !voters.is_empty() && voters.len() - away.len() <= voters.len() / 2 {
-            let named: Vec<String> = away.iter().map(|node| self.name_and_address(*node)).collect();
-            let (gone, all) = (away.len(), voters.len());
-            let what = format!("{gone} of {all} peers of {} cannot be reached: {}", place(group), named.join(", "));
-            return Some(Error::new(Code::NoMajority, what));
-        }
-        let stopped = hosted.is_some_and(|hosted| hosted.group.has_stopped());
-        let full = *self.hosting.parts.log.health().borrow() == LogHealth::DiskFull;
-        (stopped && full).then(|| disk_full(group))
-    }
-
-    fn name_and_address(&self, node: NodeId) -> String {
-        let name = self.directory.name_of(node);
-        self.directory.address_of(node).map_or_else(|| name.clone(), |address| format!("{name} at {address}"))
+        trouble::of_group(&self.hosting, &self.directory, group)
     }
 
     /// Waits a while, or until the leadership of a group that is held here changes.
@@ -450,14 +430,6 @@ impl Router {
 
 fn not_ready() -> Error {
     Error::new(Code::NotReady, "this peer does not know its grid's partitions yet")
-}
-
-fn place(group: GroupId) -> String {
-    group.partition().map_or_else(|| "the meta group".to_owned(), |partition| format!("partition {partition}"))
-}
-
-fn disk_full(group: GroupId) -> Error {
-    Error::new(Code::DiskFull, "this peer's disk is full: nothing was written").at(place(group))
 }
 
 /// Puts the answers of a split request together again, in the order of the keys.

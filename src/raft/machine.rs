@@ -1,7 +1,7 @@
 //! The seam between openraft's state machine and ours: committed entries in, verdicts out,
 //! checkpoints and snapshots. [`Machine`] is what a group's owner implements.
 
-use super::snapshot::{SnapshotData, SnapshotSource};
+use super::snapshot::{Chunk, SnapshotData, SnapshotSource};
 use super::spool::Pieces;
 use super::types::{EntryPayload, LogId, Outcome, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::error::{Code, Error, Result};
@@ -132,6 +132,19 @@ impl RaftStateMachine<TypeConfig> for MachineAdapter {
     }
 }
 
+/// Stands for a checkpoint that was not made.
+struct Nothing;
+
+impl SnapshotSource for Nothing {
+    fn chunk(&self, _cursor: Option<&[u8]>, _max_bytes: usize) -> Result<Chunk> {
+        Ok(Chunk { rows: Bytes::new(), next: None })
+    }
+
+    fn trailer(&self) -> Bytes {
+        Bytes::new()
+    }
+}
+
 type Snapshot2 = openraft::alias::SnapshotOf<TypeConfig, SnapshotData>;
 
 impl RaftSnapshotBuilder<TypeConfig> for CheckpointBuilder {
@@ -144,7 +157,7 @@ impl RaftSnapshotBuilder<TypeConfig> for CheckpointBuilder {
             // old snapshot, which changes nothing; an error would stop the group.
             Err(error) if error.code == Code::DiskFull => {
                 tracing::warn!(%error, "no checkpoint could be made; it is tried again");
-                let nothing = SnapshotData::Received { chunks: Vec::new(), trailer: Bytes::new() };
+                let nothing = SnapshotData::Source(Arc::new(Nothing));
                 return Ok(Snapshot { meta: SnapshotMeta::default(), snapshot: nothing });
             }
             Err(error) => return Err(other(error)),

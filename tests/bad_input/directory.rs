@@ -107,7 +107,8 @@ async fn a_directory_that_cannot_be_written_is_said_to_be_so() {
         (PermissionDenied, Code::DataDirUnwritable),
         (StorageFull, Code::DiskFull),
     ] {
-        let ports = Ports { disk: Arc::new(ReadOnly(kind)), ..Ports::with_memory_backend() };
+        let ports =
+            Ports { disk: Arc::new(ReadOnly(kind)), ..Ports::with_backend(keystead::config::Backend::Memory, None) };
         let started = Grid::builder().listen("127.0.0.1:0").data(dir.path().join("n")).ports(ports).start().await;
         let error = started.err().expect("is refused");
         assert_eq!(error.code, code, "{error}");

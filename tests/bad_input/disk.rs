@@ -84,7 +84,8 @@ async fn start_on(disk: &Quota, seeds: &[String], listen: &str, data: &Path, che
             Ok(Arc::new(keystead::storage::backend::MemoryBackend::open(on.clone(), dir)?))
         }
     };
-    let ports = Ports { disk: on, backend: Arc::new(backend), ..Ports::with_memory_backend() };
+    let ports =
+        Ports { disk: on, backend: Arc::new(backend), ..Ports::with_backend(keystead::config::Backend::Memory, None) };
     let peer = Grid::builder()
         .name("n1")
         .listen(listen)
@@ -225,7 +226,11 @@ async fn checkpoints_that_find_no_room_are_made_later() {
     let backend = move |dir: &Path| -> Result<Arc<dyn keystead::storage::backend::StateBackend>> {
         Ok(Arc::new(keystead::storage::backend::MemoryBackend::open(on.clone(), dir)?))
     };
-    let ports = Ports { disk: Arc::new(disk), backend: Arc::new(backend), ..Ports::with_memory_backend() };
+    let ports = Ports {
+        disk: Arc::new(disk),
+        backend: Arc::new(backend),
+        ..Ports::with_backend(keystead::config::Backend::Memory, None)
+    };
     let started =
         Grid::builder().listen("127.0.0.1:0").data(dir.path()).partitions(1).ports(ports).adjust(|settings| {
             settings.housekeeping.checkpoint_bytes = 1;

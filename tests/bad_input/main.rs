@@ -14,5 +14,6 @@ mod options;
 mod process;
 mod requests;
 mod skew;
+mod state;
 mod sweep;
 mod table;

@@ -31,7 +31,7 @@ async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 async fn a_peer_with_a_wrong_clock_is_reported_and_leads_nothing() {
     let dir = tempfile::tempdir().expect("a directory");
     let seeds = addresses(&free_ports(3));
-    let ports = Ports::with_sled_backend();
+    let ports = Ports::with_backend(keystead::config::Backend::Sled, None);
     let ahead = Arc::new(AtomicU64::new(2_000));
     let ports = Ports { clock: Arc::new(Ahead(ahead.clone(), ports.clock.clone())), ..ports };
     let builder = Grid::builder().name("n1").listen(&seeds[0]).seeds(seeds.iter().cloned()).partitions(4);

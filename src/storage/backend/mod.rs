@@ -13,12 +13,14 @@ pub mod conformance;
 #[cfg(feature = "fjall")]
 mod fjall_backend;
 mod memory;
+mod reopening;
 mod row_value;
 mod sled_backend;
 
 #[cfg(feature = "fjall")]
 pub use fjall_backend::{FjallBackend, FjallConfig};
 pub use memory::MemoryBackend;
+pub use reopening::ReopeningBackend;
 pub use sled_backend::{SledBackend, SledConfig};
 
 use crate::error::{Code, Error, Result};

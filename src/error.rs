@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::io;
 
 /// What kind of trouble it is; decides gRPC status and exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +81,8 @@ codes! {
     InvalidConfig = 1007, BadRequest, Never, "correct the named option";
     /// An option asks for an address that would be open to the network.
     PublicAddress = 1008, Denied, Never, "listen on loopback, or pass --insecure if the network is trusted";
+    /// Another process listens at the address.
+    AddressInUse = 1009, Conflict, Never, "choose another address, or stop the process that uses it";
 
     /// No such map.
     NoSuchMap = 2001, NotFound, Never, "create it with a first `keystead put`, or correct the name";
@@ -124,6 +127,8 @@ codes! {
     SessionFull = 3011, Exhausted, SamePeer, "wait for answers before sending more";
     /// The sender's clock is too far ahead.
     ClockAhead = 3012, BadRequest, OtherPeer, "set the clock of the named peer";
+    /// So many peers of the partition cannot be reached that no majority is left.
+    NoMajority = 3013, Unavailable, OtherPeer, "start the named peers again, or mend the network between them; `keystead members` shows who is there";
     /// The peer's memory limit is reached, and nothing is left that could leave RAM.
     MemoryFull = 3030, Exhausted, Never, "delete entries, raise --memory-limit, or add peers; reads and deletions go on";
 
@@ -160,6 +165,8 @@ codes! {
     UnknownFormat = 5005, DataLoss, Never, "use the version of Keystead that wrote the data directory, or a later one";
     /// The data directory is in use by another process.
     DataDirBusy = 5006, Conflict, Never, "stop the other process, or choose another --data";
+    /// The data directory cannot be written.
+    DataDirUnwritable = 5007, Denied, Never, "make the directory writable for this user, or choose another --data";
 
     /// The peer belongs to another grid.
     ForeignGrid = 6001, Denied, Never, "correct the seeds, or start with an empty data directory to join this grid";
@@ -286,6 +293,20 @@ impl Error {
     pub fn resend_from(mut self, number: u64) -> Self {
         self.resend_from = Some(number);
         self
+    }
+
+    /// Why an address cannot be listened on.
+    pub fn cannot_listen(protocol: &str, error: &io::Error) -> Self {
+        let what = format!("cannot listen on {protocol}: {error}");
+        match error.kind() {
+            io::ErrorKind::AddrInUse => Error::new(Code::AddressInUse, what),
+            io::ErrorKind::AddrNotAvailable => {
+                Error::new(Code::InvalidConfig, what).remedy("name an address of this machine")
+            }
+            io::ErrorKind::PermissionDenied => Error::new(Code::InvalidConfig, what)
+                .remedy("choose a port above 1023, or start as a user who may use it"),
+            _ => Error::new(Code::InvalidConfig, what),
+        }
     }
 
     /// A bug, seen at run time.

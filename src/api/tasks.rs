@@ -1,7 +1,7 @@
 //! The `Tasks` service.
 
 use super::authorize::{Action, Principal, authorize};
-use super::exchange::{self, Lane};
+use super::exchange::{self, Lane, Replies};
 use super::{Edge, wire};
 use crate::clock;
 use crate::config::Limits;
@@ -73,10 +73,10 @@ type Call<T> = Result<Response<T>, Status>;
 
 #[tonic::async_trait]
 impl v1::tasks_server::Tasks for Edge {
-    type ExchangeStream = ReceiverStream<Result<v1::TaskBatchReply, Status>>;
+    type ExchangeStream = Replies<v1::TaskBatchReply>;
 
     async fn exchange(&self, request: tonic::Request<Streaming<v1::TaskBatch>>) -> Call<Self::ExchangeStream> {
-        Ok(Response::new(exchange::serve::<TaskLane>(request.into_inner(), self.clone())))
+        exchange::serve::<TaskLane>(request.into_inner(), self.clone()).map(Response::new)
     }
 
     async fn submit(&self, request: tonic::Request<v1::SubmitRequest>) -> Call<v1::SubmitReply> {

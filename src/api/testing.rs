@@ -385,7 +385,7 @@ impl GridService for FakePeer {
     async fn members(&self) -> Result<Vec<MemberInfo>> {
         let (name, address) = ("n1".to_owned(), self.address());
         let state = MemberState::Alive;
-        Ok(vec![MemberInfo { name, id: NodeId(7), address, zone: None, state, leaders: 2, replicas: 3 }])
+        Ok(vec![MemberInfo { name, id: NodeId(7), address, zone: None, state, leaders: 2, replicas: 3, trouble: None }])
     }
 
     async fn partitions(&self) -> Result<Vec<PartitionInfo>> {

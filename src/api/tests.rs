@@ -133,6 +133,38 @@ async fn requests_in_flight_are_bounded_per_stream() {
 }
 
 #[tokio::test]
+async fn calls_under_way_are_bounded_over_all_connections() {
+    let peer = FakePeer::new(&World::new());
+    let (address, _stop) = peer.serve_with(&Limits { max_calls: 2, ..Limits::default() }).await;
+    peer.door.forget_permits(1 << 20);
+    let call = |key: &'static str| {
+        let address = address.clone();
+        clock::spawn(async move { v1::kv_client::KvClient::new(channel(&address).await).get(get(key)).await })
+    };
+    let under_way = [call("a"), call("b")];
+    while peer.inside.load(Ordering::SeqCst) < 2 {
+        tokio::task::yield_now().await;
+    }
+    let refused = call("c").await.expect("no panic").expect_err("over the limit");
+    let error = error_from_status(&refused);
+    assert_eq!((refused.code(), error.code), (tonic::Code::ResourceExhausted, Code::Overloaded));
+    assert!(error.what.contains("2 calls under way, its limit"), "{error}");
+    peer.door.add_permits(1 << 20);
+    for call in under_way {
+        call.await.expect("no panic").expect("is answered");
+    }
+    call("d").await.expect("no panic").expect("its place is free again");
+}
+
+#[tokio::test]
+async fn a_refusal_at_the_door_keeps_its_code_and_words() {
+    let mut status = tonic::Status::resource_exhausted("KS3006: this peer serves 2 connections, its limit; wait");
+    status.metadata_mut().insert(CODE_METADATA, "KS3006".parse().expect("text"));
+    let error = error_from_status(&status);
+    assert_eq!(error.to_string(), "KS3006: this peer serves 2 connections, its limit; wait");
+}
+
+#[tokio::test]
 async fn answers_are_bounded_and_large_ones_travel_in_several_messages() {
     use v1::kv_request::Op;
     let peer = FakePeer::new(&World::new());

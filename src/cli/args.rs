@@ -1,8 +1,8 @@
 //! The commands and their options.
 
 use super::walk_args::{ClearArgs, Conditions, DropArgs, MapsArgs, ScanArgs, SizeArgs, TransactArgs};
-use crate::types::{Eviction, KeyCodec, ValueCodec};
-use clap::{Args, Parser, Subcommand};
+use crate::types::{AckLevel, Eviction, KeyCodec, ReadLevel, ValueCodec};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -98,9 +98,50 @@ pub struct Connection {
         value_parser = clap::builder::NonEmptyStringValueParser::new()
     )]
     pub endpoint: Vec<String>,
+    /// Time for each request to the grid, in seconds, retries included
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub timeout: u64,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// When a write is acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Ack {
+    /// On disk at a majority of the partition's replicas
+    #[default]
+    MajorityFsync,
+    /// The leader has it; it may be lost
+    Accepted,
+}
+
+impl From<Ack> for AckLevel {
+    fn from(ack: Ack) -> Self {
+        match ack {
+            Ack::MajorityFsync => AckLevel::MajorityFsync,
+            Ack::Accepted => AckLevel::Accepted,
+        }
+    }
+}
+
+/// How fresh a read must be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Fresh {
+    /// Sees every write acknowledged before the read began
+    #[default]
+    Linearizable,
+    /// From the asked peer's own replica, without asking others; may be old
+    Local,
+}
+
+impl From<Fresh> for ReadLevel {
+    fn from(read: Fresh) -> Self {
+        match read {
+            Fresh::Linearizable => ReadLevel::Linearizable,
+            Fresh::Local => ReadLevel::Local,
+        }
+    }
 }
 
 /// `put`.
@@ -118,6 +159,9 @@ pub struct PutArgs {
     /// What must hold.
     #[command(flatten)]
     pub conditions: Conditions,
+    /// When the write is acknowledged
+    #[arg(long, value_enum, default_value_t)]
+    pub ack: Ack,
     /// Where and how.
     #[command(flatten)]
     pub connection: Connection,
@@ -138,6 +182,9 @@ pub struct KeyArgs {
     /// With --local: wait until the copy is of this revision, that of a write of one's own, say
     #[arg(long, value_name = "REVISION", requires = "local", default_value_t = 0)]
     pub at_least: u64,
+    /// How fresh the value must be
+    #[arg(long, value_enum, default_value_t)]
+    pub read: Fresh,
     /// Where and how.
     #[command(flatten)]
     pub connection: Connection,
@@ -155,6 +202,9 @@ pub struct DeleteArgs {
     /// What must hold.
     #[command(flatten)]
     pub conditions: Conditions,
+    /// When the deletion is acknowledged
+    #[arg(long, value_enum, default_value_t)]
+    pub ack: Ack,
     /// Where and how.
     #[command(flatten)]
     pub connection: Connection,
@@ -172,6 +222,9 @@ pub struct IncrArgs {
     /// What to add
     #[arg(default_value_t = 1, allow_hyphen_values = true)]
     pub delta: i64,
+    /// When the sum is acknowledged
+    #[arg(long, value_enum, default_value_t)]
+    pub ack: Ack,
     /// Where and how.
     #[command(flatten)]
     pub connection: Connection,
@@ -499,13 +552,13 @@ pub struct BenchArgs {
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub concurrency: u32,
     /// Bytes of a value
-    #[arg(long, default_value_t = 100, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(0..=900_000))]
+    #[arg(long, default_value_t = 100, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(0..=524_288))]
     pub value_size: u32,
     /// How many of a hundred operations are linearizable reads
     #[arg(long, default_value_t = 0, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(0..=100))]
     pub reads: u32,
     /// Different keys
-    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     pub keys: u64,
     /// Where and how.
     #[command(flatten)]
@@ -525,6 +578,9 @@ pub struct DemoArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+    /// Leave out rows that are broken, and count them
+    #[arg(long)]
+    pub skip_bad: bool,
     /// Events per second; 0 is as fast as it can
     #[arg(long, default_value_t = 2000)]
     pub rate: u64,
@@ -532,7 +588,7 @@ pub struct DemoArgs {
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
     /// How many events are made up
-    #[arg(long, default_value_t = 50_000)]
+    #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     pub events: u64,
 }
 

@@ -27,11 +27,13 @@ mod watch;
 mod tests;
 
 use crate::client::{Client, ClientConfig};
-use crate::error::{Error, Result};
-use args::{Cli, Command, Connection};
+use crate::error::{Code, Error, Result};
+use crate::types::{AckLevel, ReadLevel};
+use args::{Ack, Cli, Command, Connection, Fresh};
 use clap::Parser;
 use std::ffi::OsString;
 use std::io::Write;
+use std::time::Duration;
 
 /// Exit status for wrong usage.
 const USAGE: u8 = 2;
@@ -42,9 +44,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are "errors" that go to standard output.
-            let status = if error.use_stderr() { USAGE } else { 0 };
-            drop(error.print());
-            return status;
+            if !error.use_stderr() {
+                drop(error.print());
+                return 0;
+            }
+            drop(write!(std::io::stderr(), "{}", usage(&error.render().to_string())));
+            return USAGE;
         }
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -57,6 +62,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     }
 }
 
+/// What clap says of wrong usage (the option that was meant is in it), with the code in front.
+fn usage(said: &str) -> String {
+    let said = said.strip_prefix("error: ").unwrap_or(said);
+    format!("keystead: {}: {said}", Code::InvalidConfig)
+}
+
 /// One line on standard error; the exit status of the error's code.
 fn failed(error: &Error) -> u8 {
     let line = error.to_string().replace(['\n', '\r'], " ");
@@ -65,10 +76,24 @@ fn failed(error: &Error) -> u8 {
 }
 
 async fn connect(connection: &Connection) -> Result<Client> {
+    connect_with(connection, ClientConfig::default()).await
+}
+
+/// A client whose calls are at these levels.
+async fn connect_at(connection: &Connection, read: impl Into<ReadLevel>, ack: impl Into<AckLevel>) -> Result<Client> {
+    connect_with(connection, ClientConfig { read: read.into(), ack: ack.into(), ..ClientConfig::default() }).await
+}
+
+async fn connect_with(connection: &Connection, config: ClientConfig) -> Result<Client> {
     for endpoint in &connection.endpoint {
-        crate::config::port_of("endpoint", endpoint)?;
+        if crate::config::port_of("endpoint", endpoint)? == 0 {
+            let what = format!("\"{endpoint}\" names port 0, which cannot be reached");
+            return Err(Error::new(Code::InvalidConfig, what).at("option endpoint"));
+        }
     }
-    let config = ClientConfig { create_maps: true, ..ClientConfig::default() };
+    let deadline = Duration::from_secs(connection.timeout);
+    let connect_deadline = config.connect_deadline.min(deadline);
+    let config = ClientConfig { create_maps: true, deadline, connect_deadline, ..config };
     Client::connect(connection.endpoint.clone(), config).await
 }
 
@@ -78,10 +103,18 @@ async fn connect(connection: &Connection) -> Result<Client> {
 /// What the grid answers; `NoSuchKey` for a key that is not there.
 pub async fn execute(command: Command, out: &mut (dyn Write + Send)) -> Result<()> {
     match command {
-        Command::Put(put) => entries::put(&connect(&put.connection).await?, &put, out).await,
-        Command::Get(get) => entries::get(&connect(&get.connection).await?, &get, out).await,
-        Command::Delete(delete) => entries::delete(&connect(&delete.connection).await?, &delete, out).await,
-        Command::Incr(incr) => entries::incr(&connect(&incr.connection).await?, &incr, out).await,
+        Command::Put(put) => {
+            entries::put(&connect_at(&put.connection, Fresh::default(), put.ack).await?, &put, out).await
+        }
+        Command::Get(get) => {
+            entries::get(&connect_at(&get.connection, get.read, Ack::default()).await?, &get, out).await
+        }
+        Command::Delete(delete) => {
+            entries::delete(&connect_at(&delete.connection, Fresh::default(), delete.ack).await?, &delete, out).await
+        }
+        Command::Incr(incr) => {
+            entries::incr(&connect_at(&incr.connection, Fresh::default(), incr.ack).await?, &incr, out).await
+        }
         Command::CreateMap(create) => maps::create(&connect(&create.connection).await?, &create, out).await,
         Command::Watch(args) => watch::watch(&connect(&args.connection).await?, &args, out).await,
         Command::Transact(transact) => walks::transact(&connect(&transact.connection).await?, &transact, out).await,

@@ -1,5 +1,6 @@
 //! The client's settings.
 
+use crate::types::{AckLevel, ReadLevel};
 use std::time::Duration;
 
 /// The client's settings and bounds.
@@ -9,6 +10,10 @@ pub struct ClientConfig {
     pub deadline: Duration,
     /// Time for a scatter with typed answer, retries included. Default 60 s.
     pub scatter_deadline: Duration,
+    /// How fresh a read must be when the call does not say. Default linearizable.
+    pub read: ReadLevel,
+    /// When a write is acknowledged when the call does not say. Default majority-fsync.
+    pub ack: AckLevel,
     /// Time to find a first peer. Default 5 s.
     pub connect_deadline: Duration,
     /// How long one attempt may take before its stream is taken for broken. Default 3 s.
@@ -44,6 +49,8 @@ impl Default for ClientConfig {
         ClientConfig {
             deadline: Duration::from_secs(10),
             scatter_deadline: Duration::from_secs(60),
+            read: ReadLevel::Linearizable,
+            ack: AckLevel::MajorityFsync,
             connect_deadline: Duration::from_secs(5),
             attempt_timeout: Duration::from_secs(3),
             backoff_min: Duration::from_millis(10),

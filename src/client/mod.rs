@@ -39,7 +39,7 @@ use crate::clock::{self, Instant, Random, SystemRandom};
 use crate::error::{Code, Error, Result};
 use crate::net::{Network, TcpNetwork};
 use crate::node::Stamper;
-use crate::types::{Op, Reply, Request, Slot, Target, affinity_of, slot_of};
+use crate::types::{AckLevel, Op, ReadLevel, Reply, Request, Slot, Target, affinity_of, slot_of};
 use core::{Call, Core, GridTime, Peer, Routes, Timing};
 use driver::{Driver, Input, Sight};
 use peers::Peers;
@@ -203,8 +203,8 @@ impl Client {
         let request = Request {
             affinity: options.affinity,
             op,
-            read: options.read,
-            ack: options.ack,
+            read: if options.read == ReadLevel::default() { self.shared.config.read } else { options.read },
+            ack: if options.ack == AckLevel::default() { self.shared.config.ack } else { options.ack },
             stamp: None,
             deadline_ms: 0,
         };

@@ -8,6 +8,7 @@ use crate::compute::{
 };
 use crate::config::{Backend, NodeConfig};
 use crate::error::{Code, Error, Result};
+use crate::net::open_files_limit;
 use crate::node::{Node, NodeSettings, Ports};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -198,6 +199,11 @@ impl GridBuilder {
         self.config.check()?;
         let ports = self.ports.unwrap_or_else(|| Ports::with_backend(self.config.backend, self.config.memory_limit));
         let mut settings = NodeSettings::from(&self.config);
+        // Log and database need files too: clients must not take them all.
+        if let Some(files) = open_files_limit() {
+            let connections = &mut settings.peer.grpc.max_connections;
+            *connections = (*connections).min(files / 2);
+        }
         if let Some(adjust) = self.adjust {
             adjust(&mut settings);
         }
@@ -220,11 +226,11 @@ impl GridBuilder {
 }
 
 async fn serve_http(ports: &Ports, address: &str, node: Arc<Node>, stop: CancellationToken) -> Result<String> {
-    let listener = ports.network.listen(address).await.map_err(|error| {
-        Error::new(Code::InvalidConfig, format!("cannot listen for HTTP: {error}"))
-            .at(address)
-            .remedy("choose another --http address, or stop the process that uses it")
-    })?;
+    let listener = ports
+        .network
+        .listen(address)
+        .await
+        .map_err(|error| Error::cannot_listen("TCP", &error).at(format!("option http, {address}")))?;
     let bound = listener.local_addr();
     clock::spawn(async move {
         if let Err(error) = api::http::serve(listener, node, stop.cancelled_owned()).await {

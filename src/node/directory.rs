@@ -34,6 +34,8 @@ pub struct Directory {
     copies: MapCopies,
     /// The index up to which `view` reflects the meta group's log.
     reflected: watch::Sender<u64>,
+    /// Why this node gives up its leaderships, while it does.
+    trouble: RwLock<Option<String>>,
 }
 
 impl Directory {
@@ -47,6 +49,7 @@ impl Directory {
             view,
             copies: MapCopies::default(),
             reflected: watch::Sender::new(0),
+            trouble: RwLock::default(),
         })
     }
 
@@ -80,6 +83,20 @@ impl Directory {
     pub fn record(&self) -> Option<FoundingRecord> {
         let identity = self.identity.read().unwrap_or_else(PoisonError::into_inner);
         identity.record.clone().filter(|_| identity.founded)
+    }
+
+    /// Why this node gives up its leaderships; `None` while it is fit to lead.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes whether this node is fit to lead; says whether that is news.
+    pub fn set_trouble(&self, trouble: Option<String>) -> bool {
+        let mut known = self.trouble.write().unwrap_or_else(PoisonError::into_inner);
+        // An offset that changes a little is no news.
+        let news = known.is_some() != trouble.is_some();
+        *known = trouble;
+        news
     }
 
     /// Gossip, once it runs.

@@ -112,6 +112,7 @@ impl Node {
             memory: memory.clone(),
             ports: ports.clone(),
             directory: directory.clone(),
+            data: settings.data.clone(),
             log: log.clone(),
             backend,
             transport: transport.clone(),

@@ -129,6 +129,9 @@ impl GridService for Node {
         }
         if self.directory.view().map(name).is_none() {
             // It may have been created a moment ago, through another peer.
+            if let Some(error) = self.router.trouble(GroupId::META) {
+                return Err(error);
+            }
             self.facts.refresh().await;
         }
         let plan = |view: &meta::MetaView| {
@@ -177,6 +180,9 @@ impl GridService for Node {
         let view = self.directory.view();
         if view.grid.is_none() {
             return Err("no grid has been founded or joined yet".to_owned());
+        }
+        if let Some(trouble) = self.directory.trouble() {
+            return Err(trouble);
         }
         for (group, replica) in view.held_by(self.id()) {
             let Some(hosted) = self.hosting.get(group) else {

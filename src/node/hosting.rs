@@ -14,6 +14,7 @@ use crate::storage::backend::{ReplicaKey, StateBackend};
 use crate::storage::log::{GroupLog, SharedLog};
 use crate::types::{GroupId, ReplicaId};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// A replica that this node holds.
@@ -39,6 +40,8 @@ pub struct HostingParts {
     pub ports: Ports,
     /// What the node knows of the grid.
     pub directory: Arc<Directory>,
+    /// The node's data directory, for messages.
+    pub data: PathBuf,
     /// The node's log.
     pub log: SharedLog,
     /// The node's state backend.

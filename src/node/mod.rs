@@ -31,6 +31,7 @@ mod service;
 mod settings;
 mod stamper;
 mod status;
+mod trouble;
 mod walks;
 mod watching;
 mod wire;

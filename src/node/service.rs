@@ -40,6 +40,8 @@ pub struct MemberInfo {
     pub leaders: u32,
     /// Partition replicas that it holds.
     pub replicas: u32,
+    /// Why it gives up its leaderships (a full disk, a wrong clock), while it does.
+    pub trouble: Option<String>,
 }
 
 /// One replica of a partition.

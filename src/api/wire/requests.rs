@@ -128,7 +128,7 @@ fn put_many_from_wire(many: v1::PutManyRequest, limits: &Limits) -> Result<Reque
         entries.push((entry.key, value));
     }
     // All of them become one log entry.
-    check_size("request", bytes, limits.max_value_bytes)?;
+    check_size("request", bytes, limits.max_write_bytes)?;
     Ok(request(options::from_wire(many.options, limits)?, Op::PutMany { map: many.map, entries }))
 }
 

@@ -37,6 +37,7 @@ use figures::Figures;
 use futures::{StreamExt, stream};
 use output::Output;
 use readings::StateReads;
+use retail::Input;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::Duration;
@@ -60,8 +61,8 @@ const FINAL_AT_ONCE: usize = 256;
 /// What keeps the demo from running, `ShuttingDown` when it is interrupted, and `Internal` when
 /// the grid's answers do not all agree.
 pub(super) async fn demo(args: &DemoArgs, out: &mut (dyn Write + Send)) -> Result<()> {
-    let events = events(args)?;
-    let output = args.output.as_deref().map(Output::create).transpose()?;
+    let Input { events, skipped } = events(args)?;
+    let output = args.output.as_deref().map(|path| Output::open(path, args.input.as_deref())).transpose()?;
     let mut signals = Signals::new()?;
     let peers = Peers::start()?;
     let ran = tokio::select! {
@@ -70,7 +71,8 @@ pub(super) async fn demo(args: &DemoArgs, out: &mut (dyn Write + Send)) -> Resul
         ran = run(&peers, &events, args.rate) => ran,
     };
     peers.stop();
-    let (drive, figures) = ran?;
+    let (drive, mut figures) = ran?;
+    figures.skipped_rows = skipped;
     if let Some(output) = output {
         output.write(&events, &drive.outcomes)?;
     }
@@ -86,18 +88,18 @@ fn disagreement(figures: &Figures) -> Error {
     Error::internal(report::sentence(figures)).remedy("please report this, with the input and the figures")
 }
 
-fn events(args: &DemoArgs) -> Result<Vec<Event>> {
-    let events = match &args.input {
-        Some(path) => retail::read_file(path)?,
-        None => generate::card_transactions(args.events as usize, args.seed),
+fn events(args: &DemoArgs) -> Result<Input> {
+    let input = match &args.input {
+        Some(path) => retail::read_file(path, args.skip_bad)?,
+        None => Input { events: generate::card_transactions(args.events as usize, args.seed), skipped: 0 },
     };
-    if events.is_empty() {
+    if input.events.is_empty() {
         let place = args.input.as_ref().map_or("option --events".to_owned(), |path| path.display().to_string());
         return Err(Error::new(Code::InvalidRequest, "there is no event to send")
             .at(place)
             .remedy("name another input"));
     }
-    Ok(events)
+    Ok(input)
 }
 
 async fn run(peers: &Peers, events: &[Event], rate: u64) -> Result<(Drive, Figures)> {

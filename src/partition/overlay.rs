@@ -34,10 +34,21 @@ impl View {
     }
 
     /// A row's value.
-    pub fn get(&self, row: &[u8]) -> Option<Bytes> {
+    ///
+    /// # Errors
+    /// When the value is not in RAM and cannot be read from the backend.
+    pub fn get(&self, row: &[u8]) -> Result<Option<Bytes>> {
         match self.pending.get(row) {
-            Some((_, value)) => value.clone(),
+            Some((_, value)) => Ok(value.clone()),
             None => self.replica.get(row),
+        }
+    }
+
+    /// Whether a row is there; never reads the backend.
+    pub fn contains(&self, row: &[u8]) -> bool {
+        match self.pending.get(row) {
+            Some((_, value)) => value.is_some(),
+            None => self.replica.contains(row),
         }
     }
 
@@ -66,7 +77,7 @@ impl View {
     /// # Errors
     /// `CorruptRow`.
     pub fn entry(&self, slot: Slot, map: MapId, key: &[u8]) -> Result<Option<StoredValue>> {
-        self.get(&rows::map_row(slot, map, key)).map(|row| StoredValue::decode(&row)).transpose()
+        self.get(&rows::map_row(slot, map, key))?.map(|row| StoredValue::decode(&row)).transpose()
     }
 
     fn named(&self, name: &str) -> Result<MapDescriptor> {
@@ -74,21 +85,21 @@ impl View {
     }
 
     /// Rows that start with `prefix`, in order, at most `limit`: both layers merged.
-    fn scan_rows(&self, prefix: &[u8], limit: usize) -> Vec<(Bytes, Bytes)> {
+    fn scan_rows(&self, prefix: &[u8], limit: usize) -> Result<Vec<(Bytes, Bytes)>> {
         let overlaid = || {
             let range = self.pending.range::<[u8], _>((std::ops::Bound::Included(prefix), std::ops::Bound::Unbounded));
             range.take_while(|(row, _)| row.starts_with(prefix))
         };
         // Each deletion in the overlay may hide one applied row.
         let hidden = overlaid().filter(|(_, (_, value))| value.is_none()).count();
-        let applied = self.replica.scan(prefix, None, limit + hidden);
+        let applied = self.replica.scan(prefix, None, limit + hidden)?;
         if overlaid().next().is_none() {
-            return applied;
+            return Ok(applied);
         }
         let mut merged: BTreeMap<Bytes, Option<Bytes>> =
             applied.into_iter().map(|(row, value)| (row, Some(value))).collect();
         merged.extend(overlaid().map(|(row, (_, value))| (row.clone(), value.clone())));
-        merged.into_iter().filter_map(|(row, value)| Some((row, value?))).take(limit).collect()
+        Ok(merged.into_iter().filter_map(|(row, value)| Some((row, value?))).take(limit).collect())
     }
 }
 
@@ -99,7 +110,7 @@ impl SlotView for View {
 
     fn scan(&self, slot: Slot, map: &str, prefix: &[u8], limit: usize) -> Result<Vec<(Bytes, StoredValue)>> {
         let map = self.named(map)?;
-        let rows = self.scan_rows(&rows::map_prefix(slot, map.id, prefix), limit);
+        let rows = self.scan_rows(&rows::map_prefix(slot, map.id, prefix), limit)?;
         let entry = |(row, value): (Bytes, Bytes)| {
             let key = rows::map_key(&row).ok_or_else(|| Error::new(Code::CorruptRow, "a map's row has no key"))?;
             Ok((key, StoredValue::decode(&value)?))

@@ -1,7 +1,8 @@
 //! Checkpoints and snapshots of a replica: the [`Machine`] that a group drives, and the fuzzy scan
 //! that is sent to a replica that has fallen behind.
 
-use super::replica::{Position, ReplicaState, decode_meta, encode_meta, index_of};
+use super::checkpoint::{Position, decode_meta, encode_meta, index_of};
+use super::replica::ReplicaState;
 use crate::clock::{Instant, ThreadKind, run_on};
 use crate::error::{Code, Error, Result};
 use crate::raft::{Chunk, Committed, LogId, Machine, Outcome, SnapshotMeta, SnapshotSource, StoredMembership};
@@ -134,13 +135,13 @@ impl Drop for Source {
 }
 
 impl SnapshotSource for Source {
-    fn chunk(&self, cursor: Option<&[u8]>, max_bytes: usize) -> Chunk {
+    fn chunk(&self, cursor: Option<&[u8]>, max_bytes: usize) -> Result<Chunk> {
         if !self.begun.swap(true, Ordering::Relaxed) {
             self.state.holds.begin(index_of(&self.position.applied));
         }
-        let (rows, ended) = self.state.scan_from(cursor, usize::MAX, max_bytes);
+        let (rows, ended) = self.state.scan_from(cursor, usize::MAX, max_bytes)?;
         let next = if ended { None } else { rows.last().map(|(row, _)| row.clone()) };
-        Chunk { rows: encode_chunk(&rows), next }
+        Ok(Chunk { rows: encode_chunk(&rows), next })
     }
 
     fn trailer(&self) -> Bytes {

@@ -1,6 +1,7 @@
 //! A snapshot on its way: rows in chunks from a fuzzy scan, then a trailer that says what only
 //! the scan's end can know.
 
+use crate::error::Result;
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -17,7 +18,10 @@ pub struct Chunk {
 /// that the state at the start plus the entries after it is right (ZooKeeper's fuzzy snapshot).
 pub trait SnapshotSource: Send + Sync + 'static {
     /// The rows from `cursor` (`None`: from the first) on, about `max_bytes` of them.
-    fn chunk(&self, cursor: Option<&[u8]>, max_bytes: usize) -> Chunk;
+    ///
+    /// # Errors
+    /// When rows cannot be read from the backend: this transfer ends.
+    fn chunk(&self, cursor: Option<&[u8]>, max_bytes: usize) -> Result<Chunk>;
 
     /// Asked after the last chunk: whatever decides about entries, exactly as it was at the
     /// snapshot's log id, and the index that had been applied when the scan ended.

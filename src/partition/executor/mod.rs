@@ -236,6 +236,13 @@ impl Actor {
             }
         }
         count(&self.parts.stats.runs);
-        Some(Run::begin(&self.parts, term, run))
+        match Run::begin(&self.parts, term, run) {
+            Ok(run) => Some(run),
+            Err(error) => {
+                tracing::error!(%error, "a run cannot begin: its state cannot be read");
+                clock::sleep(Duration::from_millis(500)).await;
+                None
+            }
+        }
     }
 }

@@ -79,13 +79,19 @@ pub(super) struct Run {
 
 impl Run {
     /// Begins with an empty overlay on the state in which the marker has been applied.
-    pub(super) fn begin(parts: &ExecutorParts, term: u64, run: RunId) -> Self {
+    ///
+    /// # Errors
+    /// When the state cannot be read from the backend.
+    pub(super) fn begin(parts: &ExecutorParts, term: u64, run: RunId) -> Result<Self> {
         let replica = parts.replica.clone();
-        let number = |which| replica.get(&rows::partition_row(which)).and_then(|row| rows::decode_number(&row));
-        let open = replica.scan(&rows::session_prefix(), None, usize::MAX);
+        let number = |which| {
+            let row = replica.get(&rows::partition_row(which))?;
+            Ok(row.and_then(|row| rows::decode_number(&row)).unwrap_or(0))
+        };
+        let open = replica.scan(&rows::session_prefix(), None, usize::MAX)?;
         let open = open.into_iter().filter_map(|(row, value)| Some((rows::parse_session_row(&row)?, value)));
-        let floor = HybridTime(number(PartitionRow::SessionFloor).unwrap_or(0));
-        Run {
+        let floor = HybridTime(number(PartitionRow::SessionFloor)?);
+        Ok(Run {
             group: parts.group.clone(),
             tasks: parts.tasks.clone(),
             clock: parts.clock.clone(),
@@ -99,14 +105,14 @@ impl Run {
             effective: 0,
             view: View::new(replica.clone(), parts.maps.clone()),
             sessions: Sessions::rebuild(parts.config.sessions, floor, open, replica.answers()),
-            revision: number(PartitionRow::Revision).unwrap_or(0),
-            time: HybridTime(number(PartitionRow::Time).unwrap_or(0)),
+            revision: number(PartitionRow::Revision)?,
+            time: HybridTime(number(PartitionRow::Time)?),
             flights: VecDeque::new(),
             verdicts: FuturesOrdered::new(),
             reads: Reads::default(),
             unexecuted: VecDeque::new(),
             replica,
-        }
+        })
     }
 
     /// Runs until the end of the run.

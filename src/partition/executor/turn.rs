@@ -119,7 +119,8 @@ impl Run {
 
     /// Answers a command that was executed before, as soon as that is applied.
     fn repeat_answer(&mut self, turn: &mut Turn, job: Job, row: &Bytes) {
-        let kept = self.view.get(row).ok_or_else(|| Error::internal("a kept answer has no row"));
+        let kept = self.view.get(row);
+        let kept = kept.and_then(|kept| kept.ok_or_else(|| Error::internal("a kept answer has no row")));
         let body = kept.and_then(|row| answers::decode(&row)).and_then(|answer| answer);
         let waiting = Waiting { job, body };
         match self.view.pending_number(row) {

@@ -35,7 +35,7 @@ pub(super) fn put_many(scope: &mut Scope<'_>, entries: &[(Bytes, Value)]) -> Res
 }
 
 pub(super) fn delete(scope: &mut Scope<'_>, key: &Bytes) -> Result<Done> {
-    let existed = scope.view.get(&scope.row(key)).is_some();
+    let existed = scope.view.contains(&scope.row(key));
     let writes = if existed { vec![scope.delete(key)] } else { Vec::new() };
     Ok(Done { body: ReplyBody::Deleted { existed }, writes })
 }

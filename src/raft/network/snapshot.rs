@@ -38,7 +38,7 @@ impl Pieces {
                 let (scanned, from) = (source.clone(), cursor.take());
                 let bytes = client.shared.config.snapshot_chunk_bytes;
                 let scan = move || scanned.chunk(from.as_deref(), bytes);
-                let Chunk { rows, next } = run_on(&client.shared.threads, ThreadKind::Backend, scan).await?;
+                let Chunk { rows, next } = run_on(&client.shared.threads, ThreadKind::Backend, scan).await??;
                 *done = next.is_none();
                 *cursor = next;
                 Ok(Some(rows))

@@ -38,13 +38,13 @@ impl fmt::Display for ReplicaKey {
     }
 }
 
-/// The rows of a checkpoint.
+/// The rows of a checkpoint. A row that is an error ends the attempt with that error.
 pub enum Rows<'a> {
     /// Every row, in key order (a fuzzy scan). Whatever an earlier checkpoint held is replaced.
-    All(&'a mut dyn Iterator<Item = (Bytes, Bytes)>),
+    All(&'a mut dyn Iterator<Item = Result<(Bytes, Bytes)>>),
     /// The rows that changed since the last successful checkpoint; `None` is a deleted row. If
     /// the last one failed, what it was given must be given again.
-    Changed(&'a mut dyn Iterator<Item = (Bytes, Option<Bytes>)>),
+    Changed(&'a mut dyn Iterator<Item = Result<(Bytes, Option<Bytes>)>>),
 }
 
 /// Keeps checkpoints of replicas' states.

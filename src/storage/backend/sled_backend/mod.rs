@@ -147,7 +147,7 @@ impl SledBackend {
     fn fill(
         &self,
         tree: &Tree,
-        rows: &mut dyn Iterator<Item = (Bytes, Option<Bytes>)>,
+        rows: &mut dyn Iterator<Item = Result<(Bytes, Option<Bytes>)>>,
         meta: &mut dyn FnMut() -> Bytes,
         mark_ahead: bool,
     ) -> Result<()> {
@@ -155,7 +155,8 @@ impl SledBackend {
         let mut rows = rows.peekable();
         let mut chunk = Chunk::default();
         let mut chunks = 0_usize;
-        while let Some((key, value)) = rows.next() {
+        while let Some(row) = rows.next() {
+            let (key, value) = row?;
             chunk.push(&key, value.as_deref());
             if chunk.is_full(&self.config) && rows.peek().is_some() {
                 let mut full = std::mem::take(&mut chunk);
@@ -191,7 +192,7 @@ impl SledBackend {
     fn replace(
         &self,
         key: ReplicaKey,
-        rows: &mut dyn Iterator<Item = (Bytes, Option<Bytes>)>,
+        rows: &mut dyn Iterator<Item = Result<(Bytes, Option<Bytes>)>>,
         meta: &mut dyn FnMut() -> Bytes,
     ) -> Result<()> {
         let old = self.current(key)?;
@@ -235,7 +236,10 @@ impl StateBackend for SledBackend {
 
     fn checkpoint(&self, key: ReplicaKey, rows: Rows<'_>, meta: &mut dyn FnMut() -> Bytes) -> Result<()> {
         match rows {
-            Rows::All(rows) => self.replace(key, &mut rows.map(|(key, value)| (key, Some(value))), meta),
+            Rows::All(rows) => {
+                let mut rows = rows.map(|row| row.map(|(key, value)| (key, Some(value))));
+                self.replace(key, &mut rows, meta)
+            }
             Rows::Changed(rows) => match self.current(key)? {
                 Some(generation) => self.fill(&generation.tree, rows, meta, true),
                 None => self.replace(key, rows, meta),

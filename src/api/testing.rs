@@ -150,7 +150,9 @@ fn apply(state: &mut State, op: &Op) -> Result<ReplyBody> {
             ReplyBody::Written { revision: state.revision }
         }
         Op::Delete { map, key } => {
-            ReplyBody::Deleted { existed: state.entries.remove(&(map.clone(), key.clone())).is_some() }
+            let existed = state.entries.remove(&(map.clone(), key.clone())).is_some();
+            state.revision += u64::from(existed);
+            ReplyBody::Deleted { existed, revision: if existed { state.revision } else { 0 } }
         }
         Op::Increment { map, key, delta } => {
             let present = entry(state, map, key);

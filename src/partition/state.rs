@@ -4,7 +4,7 @@
 
 use super::cells::{RowKey, Table};
 use super::checkpoint::Position;
-use super::entry::PartitionEntry;
+use super::entry::{Change, PartitionEntry};
 use super::indexes::Indexes;
 use crate::raft::{LogId, term_of};
 use std::collections::BTreeSet;
@@ -38,9 +38,9 @@ impl State {
             if track {
                 self.dirty.insert(RowKey::new(&write.row));
             }
-            match write.value {
-                Some(value) => self.put(&write.row, &value),
-                None => self.delete(&write.row),
+            match write.change {
+                Change::Put(value) => self.put(&write.row, &value),
+                Change::Drop | Change::Remove { .. } => self.delete(&write.row),
             }
         }
         true

@@ -134,4 +134,8 @@ impl MapDirectory for Directory {
     fn map(&self, name: &str) -> Option<MapDescriptor> {
         if name == META_MAP { Some(meta_map()) } else { self.view.borrow().map(name).cloned() }
     }
+
+    fn partitions(&self) -> u32 {
+        self.view.borrow().grid.as_ref().map_or(1, |grid| grid.row.partitions)
+    }
 }

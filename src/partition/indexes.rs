@@ -4,8 +4,9 @@
 //! They are RAM only, rebuilt from rows, never written.
 
 use super::cells::Before;
+use super::expiry::ExpiryIndex;
 use super::rows;
-use crate::types::{MapId, SessionId, Slot};
+use crate::types::{MapId, SessionId, Slot, StoredValue};
 use std::collections::BTreeMap;
 
 /// What a replica holds of a map.
@@ -17,22 +18,41 @@ pub struct MapSize {
     pub bytes: u64,
 }
 
+impl MapSize {
+    /// The size when a row changes: value lengths before and after, `None` where there is no row.
+    #[must_use]
+    pub fn with(mut self, row: usize, before: Option<usize>, after: Option<usize>) -> Self {
+        if let Some(len) = before {
+            self.entries = self.entries.saturating_sub(1);
+            self.bytes = self.bytes.saturating_sub((row + len) as u64);
+        }
+        if let Some(len) = after {
+            self.entries += 1;
+            self.bytes += (row + len) as u64;
+        }
+        self
+    }
+}
+
 /// The indexes of a replica.
 #[derive(Debug, Default)]
 pub(super) struct Indexes {
     /// Kept answers: (session, number) -> (slot, bytes).
     answers: BTreeMap<(SessionId, u64), (Slot, usize)>,
     maps: BTreeMap<MapId, MapSize>,
+    /// Rows that expire, by their time.
+    pub(super) expiry: ExpiryIndex,
 }
 
 impl Indexes {
     /// When a row with this value expires, by the partition's time; 0: never.
-    pub(super) fn expiry_of(_row: &[u8], _value: &[u8]) -> u64 {
-        0
+    pub(super) fn expiry_of(row: &[u8], value: &[u8]) -> u64 {
+        if rows::is_map_row(row) { StoredValue::expiry_of(value) } else { 0 }
     }
 
     /// A row was put; `before` is what was there.
-    pub(super) fn on_put(&mut self, row: &[u8], value: &[u8], _expires_ms: u64, before: Option<Before>) {
+    pub(super) fn on_put(&mut self, row: &[u8], value: &[u8], expires_ms: u64, before: Option<Before>) {
+        self.expiry.moved(row, before.map_or(0, |before| before.expires_ms), expires_ms);
         if let Some((slot, session, number)) = rows::parse_answer_row(row) {
             self.answers.insert((session, number), (slot, value.len()));
         } else if let Some(map) = rows::map_of(row) {
@@ -49,6 +69,7 @@ impl Indexes {
 
     /// A row was deleted; `before` is what was there.
     pub(super) fn on_delete(&mut self, row: &[u8], before: Before) {
+        self.expiry.moved(row, before.expires_ms, 0);
         if let Some((_, session, number)) = rows::parse_answer_row(row) {
             self.answers.remove(&(session, number));
         } else if let Some(map) = rows::map_of(row)

@@ -7,6 +7,8 @@ mod cells;
 mod checkpoint;
 pub mod entry;
 pub mod executor;
+mod eviction;
+mod expiry;
 mod fence;
 mod indexes;
 mod operations;

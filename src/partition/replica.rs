@@ -6,13 +6,14 @@ use super::cells::Cell;
 use super::checkpoint::{Position, decode_meta, index_of};
 use super::entry::PartitionEntry;
 use super::indexes::MapSize;
+use super::rows::{self, PartitionRow};
 use super::snapshot::Holds;
 use super::state::State;
 use crate::clock::Threads;
 use crate::error::Result;
 use crate::raft::{Committed, LogId, Outcome, StoredMembership};
 use crate::storage::backend::{ReplicaKey, StateBackend};
-use crate::types::{MapId, SessionId, Slot};
+use crate::types::{HybridTime, MapId, SessionId, Slot};
 use bytes::Bytes;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -84,9 +85,45 @@ impl ReplicaState {
         Ok(self.read().rows.get(row).map(Cell::value))
     }
 
-    /// Whether a row is there; never reads the backend.
-    pub fn contains(&self, row: &[u8]) -> bool {
-        self.read().rows.get(row).is_some()
+    /// When a row that is there expires (0: never); never reads the backend.
+    pub fn expiry(&self, row: &[u8]) -> Option<u64> {
+        self.read().rows.get(row).map(|cell| cell.expires_ms)
+    }
+
+    /// The length of a row's value; never reads the backend.
+    pub(super) fn row_len(&self, row: &[u8]) -> Option<usize> {
+        self.read().rows.get(row).map(Cell::len)
+    }
+
+    /// What there is of a map with these rows laid over it, at one moment.
+    pub(super) fn map_size_with<'a>(
+        &self,
+        map: MapId,
+        over: impl Iterator<Item = (&'a Bytes, Option<&'a Bytes>)>,
+    ) -> MapSize {
+        let state = self.read();
+        let mut size = state.indexes.map_size(map);
+        for (row, value) in over.filter(|(row, _)| rows::map_of(row) == Some(map)) {
+            let before = state.rows.get(row).map(Cell::len);
+            size = size.with(row.len(), before, value.map(Bytes::len));
+        }
+        size
+    }
+
+    /// When the next row expires, by the partition's time.
+    pub fn next_expiry(&self) -> Option<u64> {
+        self.read().indexes.expiry.next()
+    }
+
+    /// Rows that have expired at a time, the oldest first, at most `limit`.
+    pub(super) fn expired(&self, now_ms: u64, limit: usize) -> Vec<Bytes> {
+        self.read().indexes.expiry.due(now_ms, limit)
+    }
+
+    /// The partition's time, as far as it is applied here; Unix milliseconds.
+    pub fn time_ms(&self) -> u64 {
+        let row = self.read().rows.get(&rows::partition_row(PartitionRow::Time)).map(Cell::value);
+        row.and_then(|row| rows::decode_number(&row)).map_or(0, |time| HybridTime(time).ms())
     }
 
     /// The rows that start with `prefix`, from `after` (exclusive) on, at most `limit`.
@@ -169,7 +206,8 @@ impl ReplicaState {
 
     /// Bytes of RAM that the rows take, overheads included.
     pub fn held_bytes(&self) -> usize {
-        self.read().rows.held()
+        let state = self.read();
+        state.rows.held() + state.indexes.expiry.held()
     }
 
     /// The index from which on the log is kept for replicas that are receiving a snapshot.

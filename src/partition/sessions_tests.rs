@@ -118,7 +118,7 @@ proptest! {
                         prop_assert!(executed.insert((one.session, one.number)), "{one:?} ran twice");
                         for write in sessions.record(&one, SLOT, answer(), now) {
                             match write.value() {
-                                Some(value) => table.insert(write.row, value),
+                                Some(value) => table.insert(write.row.clone(), value.clone()),
                                 None => table.remove(&write.row),
                             };
                         }

@@ -79,7 +79,7 @@ proptest! {
 
     #[test]
     fn replies_round_trip(value in proptest::option::of(value()), revision: u64, number: i64, which in 0usize..7) {
-        let entry = value.map(|value| StoredValue { revision, value });
+        let entry = value.map(|value| StoredValue::new(revision, value));
         let (kind, body) = [
             (Kind::Get, ReplyBody::Entry(entry.clone())),
             (Kind::GetMany, ReplyBody::Entries(vec![entry.clone(), None])),

@@ -7,6 +7,8 @@
 //! it depends on; only answers of level `accepted` do.
 
 mod answers;
+mod expiry;
+mod limits;
 mod reads;
 mod run;
 mod turn;
@@ -72,6 +74,12 @@ pub struct ExecutorStats {
     pub fenced: AtomicU64,
     /// Tasks run.
     pub tasks: AtomicU64,
+    /// Entries deleted because their time was over.
+    pub expired: AtomicU64,
+    /// Entries deleted because their map was at a limit.
+    pub evicted: AtomicU64,
+    /// Writes refused because their map was at a limit.
+    pub map_full: AtomicU64,
 }
 
 pub(super) fn count(counter: &AtomicU64) {

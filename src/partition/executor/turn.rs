@@ -1,6 +1,7 @@
 //! One turn: commands in, one batch out.
 
 use super::super::entry::{self, Batch, Change, PartitionEntry, RemovalCause, RowWrite};
+use super::super::expiry::expires_at;
 use super::super::operations;
 use super::super::rows::{self, PartitionRow};
 use super::super::sessions::Admission;
@@ -10,7 +11,7 @@ use super::run::{Ended, Flight, Run, Waiting};
 use super::{Job, count};
 use crate::clock::Instant;
 use crate::error::{Code, Error, Result, Retry};
-use crate::types::{AckLevel, Op, ReplyBody, SessionId, Slot, StoredValue};
+use crate::types::{AckLevel, MapDescriptor, Op, ReplyBody, SessionId, Slot, StoredValue};
 use bytes::Bytes;
 use futures::StreamExt;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -21,12 +22,12 @@ const EXPIRE_PER_TURN: usize = 64;
 
 /// What a turn has done so far.
 #[derive(Default)]
-struct Turn {
+pub(super) struct Turn {
     /// Changes of maps' entries, in order and all of them: a change feed shows each.
     entries: Vec<RowWrite>,
     /// Other rows, each with its last change.
     others: BTreeMap<Bytes, Change>,
-    bytes: usize,
+    pub(super) bytes: usize,
     /// Released by the verdict on the turn's batch.
     waiting: Vec<Waiting>,
     /// Reads; released by the batch's verdict if there is one, else by a round.
@@ -45,7 +46,9 @@ impl Run {
     /// room.
     pub(super) async fn take_turn(&mut self, mut jobs: VecDeque<Job>) -> std::result::Result<VecDeque<Job>, Ended> {
         self.time = self.time.tick(self.clock.unix_ms());
+        self.view.set_now(self.time.ms());
         let mut turn = Turn::default();
+        self.sweep(&mut turn);
         for write in self.sessions.expire(self.time, EXPIRE_PER_TURN) {
             self.put(&mut turn, write);
         }
@@ -77,8 +80,9 @@ impl Run {
         }
     }
 
-    fn put(&mut self, turn: &mut Turn, write: RowWrite) {
+    pub(super) fn put(&mut self, turn: &mut Turn, write: RowWrite) {
         turn.bytes += entry::encoded_len(&write);
+        self.account(&write);
         self.view.write(self.next, write.row.clone(), write.value().cloned());
         match rows::is_map_row(&write.row) {
             true => turn.entries.push(write),
@@ -155,12 +159,30 @@ impl Run {
         if !writes.is_empty() {
             self.revision = revision;
         }
-        self.record(turn, job, body, writes);
+        let map = map.clone();
+        self.note_reads(&map, &job.request);
+        self.record(turn, job, body, writes, &[map]);
     }
 
     /// Notes what a command did: its rows, and its answer for retries. What wrote nothing and
-    /// carries no session is a read.
-    fn record(&mut self, turn: &mut Turn, job: Job, mut body: Result<ReplyBody>, mut writes: Vec<RowWrite>) {
+    /// carries no session is a read. `maps` are those that it writes to.
+    fn record(
+        &mut self,
+        turn: &mut Turn,
+        job: Job,
+        mut body: Result<ReplyBody>,
+        mut writes: Vec<RowWrite>,
+        maps: &[MapDescriptor],
+    ) {
+        let victims = match self.make_room(maps, &writes) {
+            Ok(victims) => victims,
+            Err(error) => {
+                count(&self.stats.map_full);
+                body = Err(error);
+                writes.clear();
+                Vec::new()
+            }
+        };
         // A refusal that may be repaired elsewhere or later is not the command's answer: a retry
         // is to run it.
         let repairable = |error: &Error| {
@@ -175,12 +197,15 @@ impl Run {
             body = Err(Error::new(Code::TooLarge, what));
             writes.clear();
         }
-        if stamp.is_none() && writes.is_empty() {
-            turn.reads.push(Waiting { job, body });
-            return;
-        }
+        let is_read = stamp.is_none() && writes.is_empty();
         for write in writes {
             self.put(turn, write);
+        }
+        self.evict(turn, victims);
+        self.bury(turn);
+        if is_read {
+            turn.reads.push(Waiting { job, body });
+            return;
         }
         if let Some(stamp) = stamp {
             match answers::encode(&body) {
@@ -274,8 +299,11 @@ impl Run {
             let revision = self.revision + 1;
             let row = rows::map_row(slot, map.id, &write.key);
             match write.value {
-                Some(value) => writes.push(RowWrite::put(row, StoredValue { revision, value }.encode())),
-                None if self.view.get(&row).is_some() => {
+                Some(value) => {
+                    let expires_ms = expires_at(self.view.now_ms(), None, &map.options);
+                    writes.push(RowWrite::put(row, StoredValue { revision, value, expires_ms }.encode()));
+                }
+                None if self.view.contains(&row) => {
                     writes.push(RowWrite::remove(row, revision, RemovalCause::Deleted));
                 }
                 None => {}

@@ -89,10 +89,10 @@ codes! {
     NoSuchKey = 2003, NotFound, Never, "put the key first";
     /// A map of that name exists with another description.
     MapExists = 2004, Conflict, Never, "use the map as it is, or another name";
-    /// A map is at its limit and may not evict, or the write is larger than all of it.
-    MapFull = 2030, Exhausted, Never, "delete entries, or create a map with a higher limit or with eviction lru or lfu";
     /// A meta row has changed since it was read.
     RowChanged = 2005, Conflict, SamePeer, "read the row again and repeat the change";
+    /// A map is at its limit and may not evict, or the write is larger than all of it.
+    MapFull = 2030, Exhausted, Never, "delete entries, or create a map with a higher limit or with eviction lru or lfu";
 
     /// This peer does not lead the partition.
     NotLeader = 3001, Unavailable, OtherPeer, "ask the peer that leads the partition";

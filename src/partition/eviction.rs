@@ -44,8 +44,7 @@ impl Share {
     pub fn of(options: &MapOptions, partitions: u32) -> Option<Self> {
         let partitions = if options.replicated { 1 } else { u64::from(partitions.max(1)) };
         let share = |limit: u64| if limit == 0 { u64::MAX } else { limit.div_ceil(partitions) };
-        let limited = options.max_entries != 0 || options.max_bytes != 0;
-        limited.then(|| Share { entries: share(options.max_entries), bytes: share(options.max_bytes) })
+        options.is_limited().then(|| Share { entries: share(options.max_entries), bytes: share(options.max_bytes) })
     }
 
     /// Whether so much is more than the share.
@@ -77,18 +76,13 @@ pub(super) struct Uses {
 }
 
 impl Uses {
-    /// Whether nothing is remembered.
-    pub(super) fn is_empty(&self) -> bool {
-        self.all.is_empty()
-    }
-
     /// An entry was read or written.
     pub(super) fn used(&mut self, row: &Bytes, now_ms: u64, random: &dyn Random) {
         match self.places.get(row).and_then(|place| self.all.get_mut(*place)) {
             Some(known) => {
                 let count = known.count_at(now_ms);
                 let above = u64::from(count.saturating_sub(FIRST_COUNT));
-                let rises = random.next_u64() % (above * LOG_FACTOR + 1) == 0;
+                let rises = random.next_u64().is_multiple_of(above * LOG_FACTOR + 1);
                 *known = Use { row: row.clone(), at_ms: now_ms, count: count.saturating_add(u8::from(rises)) };
             }
             None => self.remember(Use { row: row.clone(), at_ms: now_ms, count: FIRST_COUNT }, random),
@@ -140,10 +134,8 @@ impl Uses {
         let few = self.all.len() <= SAMPLES + spared.len();
         let draws = if few { self.all.len() } else { SAMPLES };
         let draw = |turn: usize| if few { turn } else { (random.next_u64() % self.all.len() as u64) as usize };
-        let worst = (0..draws)
-            .map(draw)
-            .filter(|place| !spared.contains(&self.all[*place].row))
-            .min_by_key(|place| {
+        let worst =
+            (0..draws).map(draw).filter(|place| !spared.contains(&self.all[*place].row)).min_by_key(|place| {
                 let one = &self.all[*place];
                 match eviction {
                     Eviction::Lfu => (one.count_at(now_ms), one.at_ms),

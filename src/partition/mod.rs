@@ -6,8 +6,8 @@
 mod cells;
 mod checkpoint;
 pub mod entry;
-pub mod executor;
 mod eviction;
+pub mod executor;
 mod expiry;
 mod fence;
 mod indexes;

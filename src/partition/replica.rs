@@ -13,7 +13,7 @@ use crate::clock::Threads;
 use crate::error::Result;
 use crate::raft::{Committed, LogId, Outcome, StoredMembership};
 use crate::storage::backend::{ReplicaKey, StateBackend};
-use crate::types::{HybridTime, MapId, SessionId, Slot};
+use crate::types::{HybridTime, MapId, SLOTS, SessionId, Slot};
 use bytes::Bytes;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -108,6 +108,30 @@ impl ReplicaState {
             size = size.with(row.len(), before, value.map(Bytes::len));
         }
         size
+    }
+
+    /// Some rows of a map, at most `limit`: from a slot on that `chance` decides, then the others.
+    pub(super) fn some_rows(&self, map: MapId, chance: u64, limit: usize) -> Vec<Bytes> {
+        let state = self.read();
+        let slot_from = |slot: u16| {
+            let from = slot.to_be_bytes();
+            state.rows.range(Bound::Included(&from[..])).next().and_then(|(row, _)| rows::slot_of(row.as_slice()))
+        };
+        let Some(first) = slot_from(0) else { return Vec::new() };
+        let begin = first.0 + (chance % u64::from(SLOTS - first.0)) as u16;
+        let begin = slot_from(begin).unwrap_or(first);
+        let mut found = Vec::new();
+        for from in [begin, first] {
+            let mut slot = Some(from);
+            while let Some(at) = slot {
+                let prefix = rows::map_prefix(at, map, b"");
+                let of_slot = state.rows.range(Bound::Included(&prefix)).map(|(row, _)| row.as_slice());
+                let of_slot = of_slot.take_while(|row| row.starts_with(&prefix)).take(limit - found.len());
+                found.extend(of_slot.map(Bytes::copy_from_slice));
+                slot = slot_from(at.0 + 1).filter(|_| found.len() < limit);
+            }
+        }
+        found
     }
 
     /// When the next row expires, by the partition's time.

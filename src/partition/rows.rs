@@ -5,7 +5,7 @@
 //! the bytes is the order of the keys) | sub-key. What belongs to a key starts with its slot, so
 //! that a split cuts one range. Pure; the numbers are persisted and never change.
 
-use crate::types::{MapId, SessionId, Slot};
+use crate::types::{MapId, SLOTS, SessionId, Slot};
 use bytes::{BufMut, Bytes, BytesMut};
 
 /// What kind of row it is.
@@ -88,6 +88,12 @@ pub fn map_of(row: &[u8]) -> Option<MapId> {
     }
     let id = row.get(3..PREFIX)?;
     Some(MapId(u32::from_be_bytes(id.try_into().ok()?)))
+}
+
+/// The slot that a row lies in; `None` for partition-wide rows.
+pub fn slot_of(row: &[u8]) -> Option<Slot> {
+    let slot = u16::from_be_bytes([*row.first()?, *row.get(1)?]);
+    (slot < SLOTS).then_some(Slot(slot))
 }
 
 /// The row of a kept answer.

@@ -3,7 +3,7 @@
 //! need to know of neither limits nor use.
 
 use super::super::entry::{RemovalCause, RowWrite};
-use super::super::eviction::{Share, Uses};
+use super::super::eviction::{Share, USES, Uses};
 use super::super::indexes::MapSize;
 use super::super::rows;
 use super::count;
@@ -60,10 +60,9 @@ impl Run {
     }
 
     /// Notes that a command read entries of a map that evicts.
-    pub(super) fn note_reads(&mut self, map: &MapDescriptor, request: &Request) {
-        if map.options.eviction == Eviction::None || !self.limited(map) {
-            return;
-        }
+    pub(super) fn note_reads(&mut self, limited: &[MapDescriptor], request: &Request) {
+        let evicting = limited.iter().find(|map| map.options.eviction != Eviction::None);
+        let Some(map) = evicting.filter(|map| self.limited(map)) else { return };
         let keys = match &request.op {
             Op::Get { key, .. } => std::slice::from_ref(key),
             Op::GetMany { keys, .. } => &keys[..],
@@ -82,9 +81,9 @@ impl Run {
     ///
     /// # Errors
     /// `MapFull` when they do not fit, or nothing may go.
-    pub(super) fn make_room(&mut self, maps: &[MapDescriptor], writes: &[RowWrite]) -> Result<Vec<Bytes>> {
+    pub(super) fn make_room(&mut self, limited: &[MapDescriptor], writes: &[RowWrite]) -> Result<Vec<Bytes>> {
         let mut victims = Vec::new();
-        for map in maps {
+        for map in limited {
             if self.limited(map) {
                 self.make_room_in(map, writes, &mut victims)?;
             }
@@ -111,7 +110,7 @@ impl Run {
         }
         let spared: BTreeSet<Bytes> = last.keys().map(|row| (*row).clone()).collect();
         while share.is_exceeded_by(after) {
-            let victim = if victims.len() < MAX_VICTIMS { self.victim(map, &spared, victims)? } else { None };
+            let victim = if victims.len() < MAX_VICTIMS { self.victim(map, &spared, victims) } else { None };
             let Some(victim) = victim else { return Err(full(map, share, before)) };
             after = after.with(victim.len(), self.view.row_len(&victim), None);
             victims.push(victim);
@@ -120,21 +119,25 @@ impl Run {
     }
 
     /// Draws one entry of a map that is to go.
-    fn victim(&mut self, map: &MapDescriptor, spared: &BTreeSet<Bytes>, chosen: &[Bytes]) -> Result<Option<Bytes>> {
+    fn victim(&mut self, map: &MapDescriptor, spared: &BTreeSet<Bytes>, chosen: &[Bytes]) -> Option<Bytes> {
         let eviction = map.options.eviction;
         if eviction == Eviction::None {
-            return Ok(None);
+            return None;
         }
         let now_ms = self.view.now_ms();
-        let Some(limited) = self.limits.get_mut(&map.id) else { return Ok(None) };
+        let limited = self.limits.get_mut(&map.id)?;
         if let Some(row) = limited.uses.victim(eviction, now_ms, spared, &*self.random) {
-            return Ok(Some(row));
+            return Some(row);
         }
         // Entries that nobody has used since this run began.
-        let (uses, random) = (&mut limited.uses, &*self.random);
         let chosen: BTreeSet<&Bytes> = chosen.iter().collect();
-        self.view.walk_rows(map.id, random.next_u64(), &mut |row| chosen.contains(row) || uses.found(row, random))?;
-        Ok(limited.uses.victim(eviction, now_ms, spared, random))
+        for row in self.replica.some_rows(map.id, self.random.next_u64(), USES) {
+            let is_there = self.view.row_len(&row).is_some() && !chosen.contains(&row);
+            if is_there && !limited.uses.found(&row, &*self.random) {
+                break;
+            }
+        }
+        limited.uses.victim(eviction, now_ms, spared, &*self.random)
     }
 
     /// Deletes what makes room.

@@ -159,22 +159,22 @@ impl Run {
         if !writes.is_empty() {
             self.revision = revision;
         }
-        let map = map.clone();
-        self.note_reads(&map, &job.request);
-        self.record(turn, job, body, writes, &[map]);
+        let limited: Vec<MapDescriptor> = map.options.is_limited().then(|| map.clone()).into_iter().collect();
+        self.note_reads(&limited, &job.request);
+        self.record(turn, job, body, writes, &limited);
     }
 
     /// Notes what a command did: its rows, and its answer for retries. What wrote nothing and
-    /// carries no session is a read. `maps` are those that it writes to.
+    /// carries no session is a read. `limited` are the maps with limits that it writes to.
     fn record(
         &mut self,
         turn: &mut Turn,
         job: Job,
         mut body: Result<ReplyBody>,
         mut writes: Vec<RowWrite>,
-        maps: &[MapDescriptor],
+        limited: &[MapDescriptor],
     ) {
-        let victims = match self.make_room(maps, &writes) {
+        let victims = match self.make_room(limited, &writes) {
             Ok(victims) => victims,
             Err(error) => {
                 count(&self.stats.map_full);
@@ -256,8 +256,9 @@ impl Run {
                 continue;
             }
             count(&self.stats.tasks);
-            let (body, writes) = self.task_writes(&job, outcome);
-            self.record(turn, job, body, writes);
+            let mut limited = Vec::new();
+            let (body, writes) = self.task_writes(&job, outcome, &mut limited);
+            self.record(turn, job, body, writes, &limited);
         }
         for job in later.into_iter().rev() {
             rest.push_front(job);
@@ -280,7 +281,13 @@ impl Run {
         })
     }
 
-    fn task_writes(&mut self, job: &Job, outcome: TaskOutcome) -> (Result<ReplyBody>, Vec<RowWrite>) {
+    /// A task's writes as rows; `limited` gets the maps with limits among those it wrote to.
+    fn task_writes(
+        &mut self,
+        job: &Job,
+        outcome: TaskOutcome,
+        limited: &mut Vec<MapDescriptor>,
+    ) -> (Result<ReplyBody>, Vec<RowWrite>) {
         let slot = slot_of(job);
         let mut writes = Vec::with_capacity(outcome.writes.len());
         for write in outcome.writes {
@@ -295,6 +302,9 @@ impl Run {
                 && let Err(error) = operations::check_entry(&map, &write.key, value)
             {
                 return (Err(error), Vec::new());
+            }
+            if map.options.is_limited() && limited.iter().all(|known| known.id != map.id) {
+                limited.push(map.clone());
             }
             let revision = self.revision + 1;
             let row = rows::map_row(slot, map.id, &write.key);

@@ -8,6 +8,7 @@ use common::{PATIENCE, addresses, free_ports};
 use keystead::Grid;
 use keystead::client::{CallOptions, Client};
 use keystead::clock::{self, WallClock};
+use keystead::config::Backend;
 use keystead::error::Code;
 use keystead::node::{GridService, Ports};
 use keystead::types::{Eviction, KeyCodec, MapOptions, MapSpec, Op, ReadLevel, ReplyBody, Value, ValueCodec};
@@ -39,7 +40,7 @@ impl WallClock for SetClock {
 }
 
 async fn alone(clock: &SetClock) -> (Grid, Client) {
-    let ports = Ports { clock: Arc::new(clock.clone()), ..Ports::with_memory_backend() };
+    let ports = Ports { clock: Arc::new(clock.clone()), ..Ports::with_backend(Backend::Memory, None) };
     let builder = Grid::builder().name("n1").listen("127.0.0.1:0").partitions(2).memory();
     let grid = builder.ports(ports).start().await.expect("starts");
     grid.wait_ready(PATIENCE).await.expect("serves");
@@ -174,7 +175,7 @@ async fn start_with(clocks: &[SetClock], dir: &Path) -> Vec<Grid> {
     let seeds = addresses(&free_ports(3));
     let mut peers = Vec::new();
     for (at, clock) in clocks.iter().enumerate() {
-        let ports = Ports { clock: Arc::new(clock.clone()), ..Ports::with_memory_backend() };
+        let ports = Ports { clock: Arc::new(clock.clone()), ..Ports::with_backend(Backend::Memory, None) };
         let builder = Grid::builder().name(&format!("n{}", at + 1)).listen(&seeds[at]).seeds(seeds.iter().cloned());
         let builder = builder.data(dir.join(format!("n{}", at + 1))).partitions(2).ports(ports);
         peers.push(builder.start().await.expect("starts"));

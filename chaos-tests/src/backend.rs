@@ -154,6 +154,16 @@ impl StateBackend for SimBackend {
         true
     }
 
+    fn serves_rows(&self) -> bool {
+        true
+    }
+
+    fn get_many(&self, key: ReplicaKey, rows: &[Bytes]) -> Result<Vec<Option<Bytes>>> {
+        let Some(generation) = self.generation(key)? else { return Ok(vec![None; rows.len()]) };
+        let get = |tree: &Tree| rows.iter().map(|row| tree.get(&row_key(row)).cloned()).collect();
+        Ok(self.tree(&tree_name(key, generation), get)?.unwrap_or_else(|| vec![None; rows.len()]))
+    }
+
     fn load(&self, key: ReplicaKey, visit: &mut dyn FnMut(Bytes, Bytes)) -> Result<Option<Bytes>> {
         let Some(generation) = self.generation(key)? else { return Ok(None) };
         let rows = self.tree(&tree_name(key, generation), Tree::clone)?.unwrap_or_default();

@@ -3,17 +3,20 @@
 //! rows that changed, or a snapshot that was received. Out: the backend's checkpoint, and the
 //! position that the log need not replay any more. Runs on threads that may block.
 
+use super::cells::RowKey;
 use super::fence::Fence;
 use super::replica::ReplicaState;
 use super::snapshot::decode_chunk;
-use super::state::State;
+use super::state::Filling;
+use crate::clock::{ThreadKind, run_on};
 use crate::error::{Code, Error, Result};
 use crate::raft::{LogId, SnapshotMeta, StoredMembership};
 use crate::storage::backend::Rows;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use std::ops::Bound;
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// A scan takes the state's lock for so many rows at a time.
 const SCAN_ROWS: usize = 512;
@@ -67,11 +70,27 @@ pub(super) fn index_of(log_id: &Option<LogId>) -> u64 {
 }
 
 impl ReplicaState {
-    /// The whole checkpoint, on a thread that may block.
-    pub(super) fn write_checkpoint(self: &Arc<Self>) -> Result<SnapshotMeta> {
+    /// A checkpoint that memory asks for: what changed becomes evictable. The group does not hear of
+    /// it, so that its log is purged by its own checkpoints alone.
+    ///
+    /// # Errors
+    /// What the disk says; `ShuttingDown` when the replica has stopped.
+    pub async fn checkpoint_for_memory(self: &Arc<Self>) -> Result<()> {
+        let _one = self.writing.lock().await;
+        let state = self.clone();
+        run_on(&self.threads, ThreadKind::Backend, move || state.write_checkpoint(false)).await??;
+        Ok(())
+    }
+
+    /// The whole checkpoint, on a thread that may block. `told`: the group asked for it.
+    pub(super) fn write_checkpoint(self: &Arc<Self>, told: bool) -> Result<SnapshotMeta> {
+        if self.closed.load(Relaxed) {
+            return Err(Error::new(Code::ShuttingDown, "the replica has stopped"));
+        }
         let (position, dirty, log_bytes) = {
             let mut state = self.write();
-            (state.position.clone(), std::mem::take(&mut state.dirty), std::mem::take(&mut state.log_bytes))
+            let log_bytes = if told { std::mem::take(&mut state.log_bytes) } else { 0 };
+            (state.position.clone(), std::mem::take(&mut state.dirty), log_bytes)
         };
         let meta = SnapshotMeta { last_log_id: position.applied, last_membership: position.membership.clone() };
         let first = self.last_checkpoint().is_none();
@@ -90,28 +109,82 @@ impl ReplicaState {
             return Err(error);
         }
         *self.last_checkpoint() = Some(position);
+        self.clean(&dirty);
         Ok(meta)
     }
 
-    pub(super) fn write_installed(self: &Arc<Self>, chunks: Vec<Bytes>, mut position: Position) -> Result<()> {
-        let mut fresh = State::default();
-        for chunk in chunks {
-            for (row, value) in decode_chunk(chunk)? {
-                fresh.put(&row, &value);
+    /// The rows of a checkpoint that has completed are clean, save those that changed again since
+    /// it began: what it wrote of them may be an older value.
+    fn clean(&self, written: &BTreeSet<RowKey>) {
+        let mut rows = written.iter().peekable();
+        while rows.peek().is_some() {
+            let mut state = self.write();
+            for row in rows.by_ref().take(SCAN_ROWS) {
+                if !state.dirty.contains(row.as_slice()) {
+                    state.rows.clean(row.as_slice());
+                }
             }
+            self.report(&mut state);
         }
+    }
+
+    /// Puts a received snapshot in the place of the state. Its rows go into the backend as they
+    /// are unpacked, piece by piece; cold rows of the old state cannot be loaded meanwhile.
+    pub(super) fn write_installed(
+        self: &Arc<Self>,
+        pieces: &mut dyn Iterator<Item = Result<Bytes>>,
+        position: Position,
+    ) -> Result<()> {
+        if self.closed.load(Relaxed) {
+            return Err(Error::new(Code::ShuttingDown, "the replica has stopped"));
+        }
+        let _replacing = self.replacing();
+        let mut filling = Filling::new(&self.memory, self.evictable);
+        let unpacked = Unpacked { pieces, rows: Vec::new().into_iter() };
+        let mut all = unpacked.inspect(|row| {
+            if let Ok((row, value)) = row {
+                filling.add(row, value);
+            }
+        });
         let scan_end = position.serve_from;
-        let all = fresh.rows.range(Bound::Unbounded);
-        let mut all = all.map(|(row, cell)| Ok((row.to_bytes(), cell.value())));
         self.backend.checkpoint(self.key, Rows::All(&mut all), &mut || encode_meta(&position, scan_end))?;
-        drop(all);
-        position.serve_from = scan_end;
+        let mut fresh = filling.finish();
         fresh.position = position.clone();
         *self.last_checkpoint() = Some(position);
         let applied = index_of(&fresh.position.applied);
-        *self.write() = fresh;
+        let old = {
+            let mut state = self.write();
+            fresh.pins = std::mem::take(&mut state.pins);
+            fresh.reported = state.reported;
+            let old = std::mem::replace(&mut *state, fresh);
+            self.report(&mut state);
+            old
+        };
+        drop(old);
         self.applied.send_replace(applied);
         Ok(())
+    }
+}
+
+/// The rows of pieces, one after the other; ends with the first error.
+struct Unpacked<'a> {
+    pieces: &'a mut dyn Iterator<Item = Result<Bytes>>,
+    rows: std::vec::IntoIter<(Bytes, Bytes)>,
+}
+
+impl Iterator for Unpacked<'_> {
+    type Item = Result<(Bytes, Bytes)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(row) = self.rows.next() {
+                return Some(Ok(row));
+            }
+            match self.pieces.next()?.and_then(decode_chunk) {
+                Ok(rows) => self.rows = rows.into_iter(),
+                Err(error) => return Some(Err(error)),
+            }
+        }
     }
 }
 
@@ -129,16 +202,16 @@ impl Iterator for FuzzyScan<'_> {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             if let Some((row, value)) = self.batch.next() {
-                self.cursor = Some(row.clone());
                 return Some(Ok((row, value)));
             }
             if self.ended {
                 return None;
             }
             match self.state.scan_from(self.cursor.as_deref(), SCAN_ROWS, usize::MAX) {
-                Ok((batch, ended)) => {
+                Ok((batch, next)) => {
                     self.batch = batch.into_iter();
-                    self.ended = ended;
+                    self.ended = next.is_none();
+                    self.cursor = next;
                 }
                 Err(error) => {
                     self.ended = true;

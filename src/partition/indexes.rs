@@ -6,7 +6,7 @@
 use super::cells::Before;
 use super::expiry::ExpiryIndex;
 use super::rows;
-use crate::types::{MapId, SessionId, Slot, StoredValue};
+use crate::types::{HybridTime, MapId, SessionId, Slot, StoredValue};
 use std::collections::BTreeMap;
 
 /// What a replica holds of a map.
@@ -33,6 +33,8 @@ impl MapSize {
         self
     }
 }
+/// What a kept answer costs in its index.
+const ANSWER_OVERHEAD: usize = 64;
 
 /// The indexes of a replica.
 #[derive(Debug, Default)]
@@ -42,6 +44,8 @@ pub(super) struct Indexes {
     maps: BTreeMap<MapId, MapSize>,
     /// Rows that expire, by their time.
     pub(super) expiry: ExpiryIndex,
+    /// The partition's time, in Unix milliseconds.
+    pub(super) time_ms: u64,
 }
 
 impl Indexes {
@@ -64,6 +68,8 @@ impl Indexes {
                     size.bytes += (row.len() + value.len()) as u64;
                 }
             }
+        } else if rows::is_time_row(row) {
+            self.time_ms = rows::decode_number(value).map_or(0, |time| HybridTime(time).ms());
         }
     }
 
@@ -86,6 +92,11 @@ impl Indexes {
     /// The kept answers: (session, number, slot, bytes).
     pub(super) fn answers(&self) -> impl Iterator<Item = (SessionId, u64, Slot, usize)> {
         self.answers.iter().map(|((session, number), (slot, size))| (*session, *number, *slot, *size))
+    }
+
+    /// Bytes of RAM that the indexes take.
+    pub(super) fn held(&self) -> usize {
+        self.answers.len() * ANSWER_OVERHEAD + self.expiry.held()
     }
 
     /// What there is of a map.

@@ -6,7 +6,7 @@ use super::expiry::is_expired;
 use super::indexes::{Indexes, MapSize};
 use super::replica::ReplicaState;
 use super::rows;
-use super::user_code::SlotView;
+use super::user_code::{PAGE_BYTES, Page, Place, SlotView};
 use crate::error::{Code, Error, Result};
 use crate::types::{MapDescriptor, MapId, Slot, StoredValue};
 use bytes::Bytes;
@@ -22,6 +22,9 @@ pub trait MapDirectory: Send + Sync + 'static {
     /// How many partitions share a map's limits.
     fn partitions(&self) -> u32;
 }
+
+/// Rows that a page is gathered by, so that it ends soon after it is full.
+const PAGE_STEP: usize = 16;
 
 type Pending = BTreeMap<Bytes, (u64, Option<Bytes>)>;
 
@@ -167,8 +170,8 @@ impl View {
     }
 
     fn scan_layers(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<(Bytes, Bytes)>> {
+        let from = after.map_or(Bound::Included(prefix), Bound::Excluded);
         let overlaid = || {
-            let from = after.map_or(Bound::Included(prefix), Bound::Excluded);
             let range = self.pending.range::<[u8], _>((from, Bound::Unbounded));
             range.take_while(|(row, _)| row.starts_with(prefix))
         };
@@ -185,6 +188,11 @@ impl View {
     }
 }
 
+fn decode_entry(row: &Bytes, value: &Bytes) -> Result<(Bytes, StoredValue)> {
+    let key = rows::map_key(row).ok_or_else(|| Error::new(Code::CorruptRow, "a map's row has no key"))?;
+    Ok((key, StoredValue::decode(value)?))
+}
+
 impl SlotView for View {
     fn get(&self, slot: Slot, map: &str, key: &[u8]) -> Result<Option<StoredValue>> {
         self.entry(slot, self.named(map)?.id, key)
@@ -193,10 +201,34 @@ impl SlotView for View {
     fn scan(&self, slot: Slot, map: &str, prefix: &[u8], limit: usize) -> Result<Vec<(Bytes, StoredValue)>> {
         let map = self.named(map)?;
         let rows = self.scan_rows(&rows::map_prefix(slot, map.id, prefix), None, limit)?;
-        let entry = |(row, value): (Bytes, Bytes)| {
-            let key = rows::map_key(&row).ok_or_else(|| Error::new(Code::CorruptRow, "a map's row has no key"))?;
-            Ok((key, StoredValue::decode(&value)?))
-        };
-        rows.into_iter().map(entry).collect()
+        rows.into_iter().map(|(row, value)| decode_entry(&row, &value)).collect()
+    }
+
+    fn page(&self, slots: (Slot, Slot), map: &str, after: Option<&Place>, limit: usize) -> Result<Page> {
+        let map = self.named(map)?;
+        let (mut entries, mut bytes) = (Vec::new(), 0);
+        let first = after.map_or(slots.0, |(slot, _)| *slot);
+        for slot in (first.0..=slots.1.0).map(Slot) {
+            let prefix = rows::map_prefix(slot, map.id, b"");
+            let mut from = after.filter(|(at, _)| *at == slot).map(|(_, key)| rows::map_row(slot, map.id, key));
+            loop {
+                let wanted = PAGE_STEP.min(limit - entries.len());
+                if wanted == 0 || bytes >= PAGE_BYTES {
+                    return Ok(Page { entries, more: true });
+                }
+                let rows = self.scan_rows(&prefix, from.as_deref(), wanted)?;
+                let ended = rows.len() < wanted;
+                for (row, value) in &rows {
+                    bytes += row.len() + value.len();
+                    let (key, stored) = decode_entry(row, value)?;
+                    entries.push(((slot, key), stored));
+                }
+                if ended {
+                    break;
+                }
+                from = rows.into_iter().last().map(|(row, _)| row);
+            }
+        }
+        Ok(Page { entries, more: false })
     }
 }

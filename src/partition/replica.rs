@@ -2,22 +2,27 @@
 //! In: entries from the log. Out: rows to whoever reads, verdicts to the group. Checkpoints and
 //! snapshots are made beside it, a few rows at a time.
 
-use super::cells::Cell;
+use super::cells::{Cell, RowKey};
 use super::checkpoint::{Position, decode_meta, index_of};
 use super::entry::PartitionEntry;
 use super::indexes::MapSize;
-use super::rows::{self, PartitionRow};
+use super::memory::Memory;
+use super::rows;
 use super::snapshot::Holds;
-use super::state::State;
+use super::state::{Filling, State};
 use crate::clock::Threads;
 use crate::error::Result;
 use crate::raft::{Committed, LogId, Outcome, StoredMembership};
 use crate::storage::backend::{ReplicaKey, StateBackend};
-use crate::types::{HybridTime, MapId, SLOTS, SessionId, Slot};
+use crate::types::{GroupId, MapId, SLOTS, SessionId, Slot};
 use bytes::Bytes;
 use std::ops::Bound;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::watch;
+
+/// Rows with their values, and where to go on.
+type Scanned = (Vec<(Bytes, Bytes)>, Option<Bytes>);
 
 /// One replica's state.
 pub struct ReplicaState {
@@ -32,6 +37,23 @@ pub struct ReplicaState {
     /// Snapshots that are being sent, or were a short while ago: the log from their start is kept.
     pub(super) holds: Holds,
     pub(super) applied: watch::Sender<u64>,
+    pub(super) memory: Arc<Memory>,
+    /// Whether values may be left to the backend.
+    pub(super) evictable: bool,
+    /// Values are loaded while this is held for reading; a snapshot takes the rows' place while it
+    /// is held for writing.
+    pub(super) installing: RwLock<()>,
+    /// The replica has stopped: nothing is written to the backend any more.
+    pub(super) closed: AtomicBool,
+}
+
+impl Drop for ReplicaState {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let (held, dirty) = std::mem::take(&mut state.reported);
+        self.memory.account(held, 0);
+        self.memory.account_dirty(dirty, 0);
+    }
 }
 
 impl ReplicaState {
@@ -39,9 +61,17 @@ impl ReplicaState {
     ///
     /// # Errors
     /// Damage in the checkpoint.
-    pub fn load(key: ReplicaKey, backend: Arc<dyn StateBackend>, threads: Arc<dyn Threads>) -> Result<Arc<Self>> {
-        let mut state = State::default();
-        let meta = backend.load(key, &mut |row, value| state.put(&row, &value))?;
+    pub fn load(
+        key: ReplicaKey,
+        backend: Arc<dyn StateBackend>,
+        threads: Arc<dyn Threads>,
+        memory: Arc<Memory>,
+    ) -> Result<Arc<Self>> {
+        // The meta group's rows are read whole at every change: they stay in RAM.
+        let evictable = backend.serves_rows() && memory.limit().is_some() && key.group != GroupId::META;
+        let mut filling = Filling::new(&memory, evictable);
+        let meta = backend.load(key, &mut |row, value| filling.add(&row, &value))?;
+        let mut state = filling.finish();
         let mut checkpoint = None;
         if let Some(meta) = meta {
             state.position = decode_meta(&meta)?;
@@ -53,7 +83,7 @@ impl ReplicaState {
             state.position.serve_from = decode_meta(&ahead)?.serve_from;
         }
         let applied = watch::Sender::new(index_of(&state.position.applied));
-        Ok(Arc::new(ReplicaState {
+        let loaded = Arc::new(ReplicaState {
             key,
             backend,
             threads,
@@ -62,7 +92,28 @@ impl ReplicaState {
             writing: tokio::sync::Mutex::new(()),
             holds: Holds::default(),
             applied,
-        }))
+            memory,
+            evictable,
+            installing: RwLock::new(()),
+            closed: AtomicBool::new(false),
+        });
+        loaded.report(&mut loaded.write());
+        loaded.memory.register(key, &loaded);
+        Ok(loaded)
+    }
+
+    /// Tells the node's account what the state holds now.
+    pub(super) fn report(&self, state: &mut State) {
+        let now = state.held();
+        let before = std::mem::replace(&mut state.reported, now);
+        self.memory.account(before.0, now.0);
+        self.memory.account_dirty(before.1, now.1);
+    }
+
+    /// Waits for a checkpoint under way, and lets no other begin: the replica has stopped here.
+    pub async fn close(&self) {
+        let _one = self.writing.lock().await;
+        self.closed.store(true, Relaxed);
     }
 
     pub(super) fn read(&self) -> RwLockReadGuard<'_, State> {
@@ -77,12 +128,17 @@ impl ReplicaState {
         self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A row's value.
+    /// A row's value. Blocks when it is cold: see [`ReplicaState::warm`].
     ///
     /// # Errors
     /// When the value is not in RAM and cannot be read from the backend.
     pub fn get(&self, row: &[u8]) -> Result<Option<Bytes>> {
-        Ok(self.read().rows.get(row).map(Cell::value))
+        match self.read().rows.get(row).map(Cell::value) {
+            None => return Ok(None),
+            Some(Some(value)) => return Ok(Some(value)),
+            Some(None) => {}
+        }
+        self.get_cold(row)
     }
 
     /// When a row that is there expires (0: never); never reads the backend.
@@ -146,8 +202,7 @@ impl ReplicaState {
 
     /// The partition's time, as far as it is applied here; Unix milliseconds.
     pub fn time_ms(&self) -> u64 {
-        let row = self.read().rows.get(&rows::partition_row(PartitionRow::Time)).map(Cell::value);
-        row.and_then(|row| rows::decode_number(&row)).map_or(0, |time| HybridTime(time).ms())
+        self.read().indexes.time_ms
     }
 
     /// The rows that start with `prefix`, from `after` (exclusive) on, at most `limit`.
@@ -155,14 +210,30 @@ impl ReplicaState {
     /// # Errors
     /// As [`ReplicaState::get`].
     pub fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<(Bytes, Bytes)>> {
+        let mut found = Vec::new();
+        let mut from = after.map(RowKey::new);
+        loop {
+            let wanted = limit - found.len();
+            let taken = self.take(prefix, from.as_ref(), wanted);
+            let full = taken.len() == wanted;
+            from = taken.last().map(|(row, _)| row.clone());
+            found.extend(self.fill(taken)?);
+            // Rows that were deleted while others were loaded leave room for more.
+            if !full || found.len() == limit {
+                return Ok(found);
+            }
+        }
+    }
+
+    fn take(&self, prefix: &[u8], after: Option<&RowKey>, limit: usize) -> Vec<(RowKey, Option<Bytes>)> {
         let from = match after {
-            Some(after) => Bound::Excluded(after),
+            Some(after) => Bound::Excluded(after.as_slice()),
             None => Bound::Included(prefix),
         };
         let state = self.read();
         let range = state.rows.range(from);
         let range = range.take_while(|(row, _)| row.as_slice().starts_with(prefix)).take(limit);
-        Ok(range.map(|(row, cell)| (row.to_bytes(), cell.value())).collect())
+        range.map(|(row, cell)| (row.clone(), cell.value())).collect()
     }
 
     /// The kept answers: (session, number, slot, bytes).
@@ -214,6 +285,7 @@ impl ReplicaState {
                 let mut state = self.write();
                 let took_effect = state.apply(&log_id, entry, self.backend.takes_changes());
                 state.log_bytes += payload.len() as u64;
+                self.report(&mut state);
                 state.advance(log_id);
                 took_effect
             }
@@ -228,10 +300,14 @@ impl ReplicaState {
         (state.rows.len(), state.rows.bytes(), state.log_bytes)
     }
 
-    /// Bytes of RAM that the rows take, overheads included.
+    /// Bytes of RAM that the state takes, overheads included.
     pub fn held_bytes(&self) -> usize {
-        let state = self.read();
-        state.rows.held() + state.indexes.expiry.held()
+        self.read().held().0
+    }
+
+    /// The node's account of memory.
+    pub fn memory(&self) -> &Arc<Memory> {
+        &self.memory
     }
 
     /// The index from which on the log is kept for replicas that are receiving a snapshot.
@@ -244,22 +320,22 @@ impl ReplicaState {
         self.last_checkpoint().as_ref().map(|position| index_of(&position.applied))
     }
 
-    pub(super) fn scan_from(
-        &self,
-        cursor: Option<&[u8]>,
-        max_rows: usize,
-        max_bytes: usize,
-    ) -> Result<(Vec<(Bytes, Bytes)>, bool)> {
+    /// The rows after `cursor`, and where to go on; `None` after the last. Blocks for cold ones,
+    /// and does not keep them in RAM.
+    pub(super) fn scan_from(&self, cursor: Option<&[u8]>, max_rows: usize, max_bytes: usize) -> Result<Scanned> {
         let from = cursor.map_or(Bound::Unbounded, Bound::Excluded);
-        let (mut taken, mut bytes) = (Vec::new(), 0);
-        let state = self.read();
-        for (row, cell) in state.rows.range(from) {
-            if taken.len() >= max_rows || bytes >= max_bytes {
-                return Ok((taken, false));
+        let (mut taken, mut bytes, mut next) = (Vec::<(RowKey, _)>::new(), 0, None);
+        {
+            let state = self.read();
+            for (row, cell) in state.rows.range(from) {
+                if taken.len() >= max_rows || bytes >= max_bytes {
+                    next = taken.last().map(|(row, _)| row.to_bytes());
+                    break;
+                }
+                bytes += row.as_slice().len() + cell.len();
+                taken.push((row.clone(), cell.peek()));
             }
-            bytes += row.as_slice().len() + cell.len();
-            taken.push((row.to_bytes(), cell.value()));
         }
-        Ok((taken, true))
+        Ok((self.fill(taken)?, next))
     }
 }

@@ -81,6 +81,11 @@ pub fn map_key(row: &[u8]) -> Option<Bytes> {
     Some(key.freeze())
 }
 
+/// Whether a row belongs to the partition and to no slot.
+pub fn is_partition_wide(row: &[u8]) -> bool {
+    row.starts_with(&PARTITION_WIDE.to_be_bytes())
+}
+
 /// The map that a row is an entry of; `None` if it is not one.
 pub fn map_of(row: &[u8]) -> Option<MapId> {
     if row.get(2) != Some(&(TableId::Map as u8)) {
@@ -146,6 +151,11 @@ pub enum PartitionRow {
 /// The row of a partition-wide number.
 pub fn partition_row(which: PartitionRow) -> Bytes {
     start(PARTITION_WIDE, TableId::Partition, which as u32, 0).freeze()
+}
+
+/// Whether a row is the partition's time.
+pub fn is_time_row(row: &[u8]) -> bool {
+    row.len() == PREFIX && is_partition_wide(row) && row == partition_row(PartitionRow::Time)
 }
 
 /// Encodes a partition-wide number: version (1) | value (8, little-endian).

@@ -1,6 +1,7 @@
 //! A snapshot on its way: rows in chunks from a fuzzy scan, then a trailer that says what only
 //! the scan's end can know.
 
+use super::spool::Pieces;
 use crate::error::Result;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -35,7 +36,7 @@ pub enum SnapshotData {
     /// Received from another replica, complete.
     Received {
         /// The chunks' rows, in order.
-        chunks: Vec<Bytes>,
+        pieces: Pieces,
         /// The source's trailer.
         trailer: Bytes,
     },
@@ -45,7 +46,7 @@ impl std::fmt::Debug for SnapshotData {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             SnapshotData::Source(_) => f.write_str("SnapshotData::Source"),
-            SnapshotData::Received { chunks, .. } => write!(f, "SnapshotData::Received({} chunks)", chunks.len()),
+            SnapshotData::Received { pieces, .. } => write!(f, "SnapshotData::Received({} chunks)", pieces.len()),
         }
     }
 }

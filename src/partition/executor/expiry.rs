@@ -13,7 +13,7 @@ use bytes::Bytes;
 use std::time::Duration;
 
 /// Expired entries that a turn looks through, at most.
-const SWEEP_ROWS: usize = 1_024;
+const DUE_ROWS: usize = 1_024;
 
 /// A run looks at the wall clock again after this time, however far the next expiry is: the
 /// clock may be set.
@@ -21,22 +21,22 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(10);
 
 impl Run {
     /// Deletes entries whose time has come, the oldest first. Rows of batches on their way are
-    /// not in the index yet, so the next sweep waits for those that this one touched.
-    pub(super) fn sweep(&mut self, turn: &mut Turn) {
-        if self.swept > self.effective {
+    /// not in the index yet, so the next time waits for those that this one touched.
+    pub(super) fn expire_due(&mut self, turn: &mut Turn) {
+        if self.expiry_after > self.effective {
             return;
         }
-        let due = self.replica.expired(self.view.now_ms(), SWEEP_ROWS);
+        let due = self.replica.expired(self.view.now_ms(), DUE_ROWS);
         if due.is_empty() {
             return;
         }
-        self.swept = self.next - 1;
+        self.expiry_after = self.next - 1;
         for row in due {
             if turn.bytes >= self.config.max_batch_bytes / 2 {
                 break;
             }
             if self.expire(turn, row) {
-                self.swept = self.next;
+                self.expiry_after = self.next;
             }
         }
     }
@@ -61,7 +61,7 @@ impl Run {
 
     /// How long until an entry expires; `None` when there is nothing to wake for.
     pub(super) fn next_wake(&self) -> Option<Duration> {
-        if self.swept > self.effective {
+        if self.expiry_after > self.effective {
             // Verdicts are on their way; then there is more to know.
             return None;
         }

@@ -77,21 +77,33 @@ impl Run {
         }
     }
 
-    /// Finds out what has to go so that a command's writes fit into their maps.
+    /// Finds out what has to go so that a command's writes fit into their maps; if `no_growth`, so
+    /// that those become no larger than they are.
     ///
     /// # Errors
     /// `MapFull` when they do not fit, or nothing may go.
-    pub(super) fn make_room(&mut self, limited: &[MapDescriptor], writes: &[RowWrite]) -> Result<Vec<Bytes>> {
+    pub(super) fn make_room(
+        &mut self,
+        limited: &[MapDescriptor],
+        writes: &[RowWrite],
+        no_growth: bool,
+    ) -> Result<Vec<Bytes>> {
         let mut victims = Vec::new();
         for map in limited {
             if self.limited(map) {
-                self.make_room_in(map, writes, &mut victims)?;
+                self.make_room_in(map, writes, no_growth, &mut victims).inspect_err(|_| count(&self.stats.map_full))?;
             }
         }
         Ok(victims)
     }
 
-    fn make_room_in(&mut self, map: &MapDescriptor, writes: &[RowWrite], victims: &mut Vec<Bytes>) -> Result<()> {
+    fn make_room_in(
+        &mut self,
+        map: &MapDescriptor,
+        writes: &[RowWrite],
+        no_growth: bool,
+        victims: &mut Vec<Bytes>,
+    ) -> Result<()> {
         // A row that is written twice counts as it is in the end.
         let last: BTreeMap<&Bytes, Option<usize>> = writes
             .iter()
@@ -99,7 +111,10 @@ impl Run {
             .map(|write| (&write.row, write.value().map(Bytes::len)))
             .collect();
         let Some(limited) = self.limits.get(&map.id) else { return Ok(()) };
-        let (before, share) = (limited.size, limited.share);
+        let (before, mut share) = (limited.size, limited.share);
+        if no_growth {
+            share = Share { entries: share.entries.min(before.entries), bytes: share.bytes.min(before.bytes) };
+        }
         let mut after = before;
         for (row, len) in &last {
             after = after.with(row.len(), self.view.row_len(row), *len);
@@ -148,6 +163,12 @@ impl Run {
             self.put(turn, RowWrite::remove(row, self.revision, RemovalCause::Evicted));
         }
     }
+}
+
+/// Whether every row that is written belongs to a map that evicts.
+pub(super) fn all_evict(limited: &[MapDescriptor], writes: &[RowWrite]) -> bool {
+    let evicts = |id| limited.iter().any(|map| map.id == id && map.options.eviction != Eviction::None);
+    writes.iter().all(|write| rows::map_of(&write.row).is_some_and(evicts))
 }
 
 fn full(map: &MapDescriptor, share: Share, present: MapSize) -> Error {

@@ -9,10 +9,12 @@
 mod answers;
 mod expiry;
 mod limits;
+mod prefetch;
 mod reads;
 mod run;
 mod turn;
 
+use super::cancelled::Cancelled;
 use super::entry::{Marker, PartitionEntry};
 use super::overlay::MapDirectory;
 use super::replica::ReplicaState;
@@ -110,6 +112,8 @@ pub struct ExecutorParts {
     pub maps: Arc<dyn MapDirectory>,
     /// Runs user code.
     pub tasks: Arc<dyn TaskRunner>,
+    /// Tasks that somebody has cancelled.
+    pub cancelled: Arc<Cancelled>,
     /// The wall clock.
     pub clock: Arc<dyn WallClock>,
     /// Draws run ids.

@@ -9,7 +9,7 @@ use super::reads::Reads;
 use super::{ExecutorConfig, ExecutorParts, ExecutorStats, Job, count};
 use crate::clock::{Random, WallClock};
 use crate::error::{Code, Error, Result};
-use crate::partition::{ReplicaState, TaskRunner};
+use crate::partition::{Cancelled, ReplicaState, TaskRunner};
 use crate::raft::{Group, Leadership, Verdict};
 use crate::types::{AckLevel, HybridTime, NodeId, Reply, ReplyBody, RunId, Served};
 use bytes::Bytes;
@@ -57,6 +57,7 @@ pub(super) struct Run {
     pub(super) group: Arc<Group>,
     pub(super) replica: Arc<ReplicaState>,
     pub(super) tasks: Arc<dyn TaskRunner>,
+    pub(super) cancelled: Arc<Cancelled>,
     pub(super) clock: Arc<dyn WallClock>,
     pub(super) maps: Arc<dyn super::MapDirectory>,
     pub(super) config: ExecutorConfig,
@@ -68,8 +69,8 @@ pub(super) struct Run {
     pub(super) next: u64,
     /// Number of the last batch that took effect.
     pub(super) effective: u64,
-    /// Number of the last batch that a sweep of expired entries has to wait for.
-    pub(super) swept: u64,
+    /// What is due is looked for again only when the batch of this number has taken effect.
+    pub(super) expiry_after: u64,
     pub(super) limits: Limits,
     pub(super) random: Arc<dyn Random>,
     pub(super) view: View,
@@ -100,6 +101,7 @@ impl Run {
         Ok(Run {
             group: parts.group.clone(),
             tasks: parts.tasks.clone(),
+            cancelled: parts.cancelled.clone(),
             clock: parts.clock.clone(),
             maps: parts.maps.clone(),
             config: parts.config.clone(),
@@ -109,7 +111,7 @@ impl Run {
             run,
             next: 1,
             effective: 0,
-            swept: 0,
+            expiry_after: 0,
             limits: Limits::default(),
             random: parts.random.clone(),
             view: View::new(replica.clone(), parts.maps.clone()),

@@ -7,11 +7,12 @@ use super::super::rows::{self, PartitionRow};
 use super::super::sessions::Admission;
 use super::super::user_code::{TaskCall, TaskOutcome};
 use super::answers;
+use super::limits::all_evict;
 use super::run::{Ended, Flight, Run, Waiting};
 use super::{Job, count};
 use crate::clock::Instant;
 use crate::error::{Code, Error, Result, Retry};
-use crate::types::{AckLevel, MapDescriptor, Op, ReplyBody, SessionId, Slot, StoredValue};
+use crate::types::{AckLevel, GroupId, MapDescriptor, Op, ReplyBody, SessionId, Slot, StoredValue};
 use bytes::Bytes;
 use futures::StreamExt;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -45,20 +46,42 @@ impl Run {
     /// Executes commands and proposes what they did. Gives back those for which the batch had no
     /// room.
     pub(super) async fn take_turn(&mut self, mut jobs: VecDeque<Job>) -> std::result::Result<VecDeque<Job>, Ended> {
+        // What is pinned stays in RAM until the turn is over.
+        let (_pinned, later) = self.prefetch(&mut jobs).await?;
+        match self.execute_turn(jobs).await {
+            Ok(mut left) => {
+                left.extend(later);
+                Ok(left)
+            }
+            Err(ended) => {
+                self.unexecuted.extend(later);
+                Err(ended)
+            }
+        }
+    }
+
+    async fn execute_turn(&mut self, mut jobs: VecDeque<Job>) -> std::result::Result<VecDeque<Job>, Ended> {
         self.time = self.time.tick(self.clock.unix_ms());
         self.view.set_now(self.time.ms());
         let mut turn = Turn::default();
-        self.sweep(&mut turn);
+        self.expire_due(&mut turn);
         for write in self.sessions.expire(self.time, EXPIRE_PER_TURN) {
             self.put(&mut turn, write);
         }
         let mut group = TaskGroup::default();
         while turn.bytes < self.config.max_batch_bytes {
             let Some(job) = jobs.pop_front() else { break };
-            if job.reply.is_closed() || job.expires <= Instant::now() {
+            if job.reply.is_closed() {
                 continue;
             }
-            let is_task = matches!(job.request.op, Op::Task { .. });
+            if job.expires <= Instant::now() {
+                if self.replica.memory().is_stalled() {
+                    let what = "rows that changed fill the memory limit; their checkpoint took too long";
+                    let _ = job.reply.send(Err(Error::new(Code::MemoryFull, what)));
+                }
+                continue;
+            }
+            let is_task = job.request.op.is_task();
             if !group.jobs.is_empty() && (!is_task || group.repeats(&job)) {
                 // The next command waits with the rest, should the run end meanwhile.
                 jobs.push_front(job);
@@ -66,6 +89,10 @@ impl Run {
                 continue;
             }
             let Some(job) = self.admit(&mut turn, &group, job) else { continue };
+            if self.is_cancelled(&job) {
+                self.record(&mut turn, job, Err(cancelled("before it ran")), Vec::new(), &[]);
+                continue;
+            }
             if is_task { group.add(job) } else { self.execute(&mut turn, job) }
         }
         if !group.jobs.is_empty() {
@@ -164,6 +191,21 @@ impl Run {
         self.record(turn, job, body, writes, &limited);
     }
 
+    /// Refuses what would let the state grow when no memory is left; deletions go on, and so does
+    /// what makes room for itself.
+    fn check_memory(&self, writes: &[RowWrite]) -> Result<()> {
+        let memory = self.replica.memory();
+        let only_grows = !writes.is_empty() && writes.iter().all(|write| write.value().is_some());
+        // The grid's own facts are few, and everything hangs on them.
+        if !only_grows || !memory.is_exhausted() || self.group.id() == GroupId::META {
+            return Ok(());
+        }
+        count(&memory.stats.refused);
+        let limit = memory.limit().unwrap_or(0) >> 20;
+        let what = format!("the peer's memory limit of {limit} MiB is reached: {} MiB are used", memory.used() >> 20);
+        Err(Error::new(Code::MemoryFull, what))
+    }
+
     /// Notes what a command did: its rows, and its answer for retries. What wrote nothing and
     /// carries no session is a read. `limited` are the maps with limits that it writes to.
     fn record(
@@ -174,20 +216,23 @@ impl Run {
         mut writes: Vec<RowWrite>,
         limited: &[MapDescriptor],
     ) {
-        let victims = match self.make_room(limited, &writes) {
-            Ok(victims) => victims,
-            Err(error) => {
-                count(&self.stats.map_full);
-                body = Err(error);
-                writes.clear();
-                Vec::new()
-            }
+        let room = match self.check_memory(&writes) {
+            Ok(()) => self.make_room(limited, &writes, false),
+            // No memory is left: a map that evicts may exchange entries, and not grow.
+            Err(_) if all_evict(limited, &writes) => self.make_room(limited, &writes, true),
+            Err(error) => Err(error),
         };
+        let victims = room.unwrap_or_else(|error| {
+            body = Err(error);
+            writes.clear();
+            Vec::new()
+        });
         // A refusal that may be repaired elsewhere or later is not the command's answer: a retry
         // is to run it.
         let repairable = |error: &Error| {
             // A map that this peer has not heard of yet may exist.
-            error.code.retry() != Retry::Never || matches!(error.code, Code::Internal | Code::NoSuchMap)
+            error.code.retry() != Retry::Never
+                || matches!(error.code, Code::Internal | Code::NoSuchMap | Code::MemoryFull)
         };
         let is_answer = !body.as_ref().is_err_and(repairable);
         let stamp = job.request.stamp.clone().filter(|_| is_answer && !job.request.op.is_read());
@@ -257,7 +302,10 @@ impl Run {
             }
             count(&self.stats.tasks);
             let mut limited = Vec::new();
-            let (body, writes) = self.task_writes(&job, outcome, &mut limited);
+            let (body, writes) = match self.is_cancelled(&job) {
+                true => (Err(cancelled("while it ran; its writes are undone")), Vec::new()),
+                false => self.task_writes(outcome, &mut limited),
+            };
             self.record(turn, job, body, writes, &limited);
         }
         for job in later.into_iter().rev() {
@@ -267,12 +315,17 @@ impl Run {
     }
 
     fn task_call(&self, job: &Job) -> Option<TaskCall> {
-        let Op::Task { name, key, payload } = &job.request.op else { return None };
+        let (name, key, last_slot, payload) = match &job.request.op {
+            Op::Task { name, key, payload, .. } => (name, key.clone(), None, payload),
+            Op::PartitionTask { name, slots, payload, .. } => (name, Bytes::new(), Some(slots.1), payload),
+            _ => return None,
+        };
         Some(TaskCall {
             name: name.clone(),
             slot: slot_of(job),
+            last_slot,
             affinity: job.request.affinity.clone(),
-            key: key.clone(),
+            key,
             payload: payload.clone(),
             // The time that is left of this attempt decides only whether the task is begun: an
             // overrun is the task's answer for good, and must not depend on how long it waited.
@@ -281,14 +334,16 @@ impl Run {
         })
     }
 
+    fn is_cancelled(&self, job: &Job) -> bool {
+        job.request.op.task_id().is_some_and(|id| self.cancelled.contains(id))
+    }
+
     /// A task's writes as rows; `limited` gets the maps with limits among those it wrote to.
     fn task_writes(
         &mut self,
-        job: &Job,
         outcome: TaskOutcome,
         limited: &mut Vec<MapDescriptor>,
     ) -> (Result<ReplyBody>, Vec<RowWrite>) {
-        let slot = slot_of(job);
         let mut writes = Vec::with_capacity(outcome.writes.len());
         for write in outcome.writes {
             let map = match self.maps.map(&write.map) {
@@ -307,7 +362,7 @@ impl Run {
                 limited.push(map.clone());
             }
             let revision = self.revision + 1;
-            let row = rows::map_row(slot, map.id, &write.key);
+            let row = rows::map_row(write.slot, map.id, &write.key);
             match write.value {
                 Some(value) => {
                     let expires_ms = expires_at(self.view.now_ms(), None, &map.options);
@@ -367,7 +422,14 @@ impl Run {
 }
 
 fn slot_of(job: &Job) -> Slot {
-    job.request.op.routing_key().map_or(Slot(0), |key| operations::slot_in(&job.request, key))
+    let addressed = job.request.op.slot();
+    let of_key = || job.request.op.routing_key().map(|key| operations::slot_in(&job.request, key));
+    addressed.or_else(of_key).unwrap_or(Slot(0))
+}
+
+/// The answer to a task that somebody has cancelled. It is kept: a late copy does not run either.
+fn cancelled(when: &str) -> Error {
+    Error::new(Code::TaskCancelled, format!("the task was cancelled {when}"))
 }
 
 impl TaskGroup {

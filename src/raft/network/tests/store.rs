@@ -177,7 +177,8 @@ impl RaftStateMachine<TypeConfig> for Store {
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, data: SnapshotData) -> Result<(), io::Error> {
-        let SnapshotData::Received { chunks, trailer } = data else { return Err(io::ErrorKind::InvalidInput.into()) };
+        let SnapshotData::Received { pieces, trailer } = data else { return Err(io::ErrorKind::InvalidInput.into()) };
+        let chunks = pieces.iter().collect::<crate::error::Result<_>>().map_err(io::Error::other)?;
         let rows = rows_of(chunks);
         assert_eq!(trailer, format!("{} rows", rows.len()));
         let mut state = self.state();

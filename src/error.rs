@@ -102,6 +102,8 @@ codes! {
     ValueMismatch = 2012, Conflict, Never, "read it with the type that wrote it, or give fields that came later a default";
     /// No such job task: never started, or its result is no longer kept.
     NoSuchJob = 2020, NotFound, Never, "`keystead jobs` lists those that are known";
+    /// A map is at its limit and may not evict, or the write is larger than all of it.
+    MapFull = 2030, Exhausted, Never, "delete entries, or create a map with a higher limit or with eviction lru or lfu";
 
     /// This peer does not lead the partition.
     NotLeader = 3001, Unavailable, OtherPeer, "ask the peer that leads the partition";

@@ -189,14 +189,14 @@ fn apply(state: &mut State, op: &Op) -> Result<ReplyBody> {
                 return Ok(ReplyBody::ConditionFailed(present));
             }
             state.revision += 1;
-            let stored = StoredValue { revision: state.revision, value: value.clone() };
+            let stored = StoredValue::new(state.revision, value.clone());
             state.entries.insert((map.clone(), key.clone()), stored);
             ReplyBody::Written { revision: state.revision, previous: present.filter(|_| *previous) }
         }
         Op::PutMany { map, entries } => {
             state.revision += 1;
             for (key, value) in entries {
-                let stored = StoredValue { revision: state.revision, value: value.clone() };
+                let stored = StoredValue::new(state.revision, value.clone());
                 state.entries.insert((map.clone(), key.clone()), stored);
             }
             ReplyBody::Written { revision: state.revision, previous: None }
@@ -221,7 +221,7 @@ fn apply(state: &mut State, op: &Op) -> Result<ReplyBody> {
                 .ok_or_else(|| Error::new(Code::WrongCodec, "the entry holds no number"))?;
             state.revision += 1;
             let value = Value::utf8((number + delta).to_string());
-            state.entries.insert((map.clone(), key.clone()), StoredValue { revision: state.revision, value });
+            state.entries.insert((map.clone(), key.clone()), StoredValue::new(state.revision, value));
             ReplyBody::Number { value: number + delta, revision: state.revision }
         }
         Op::Task { name, payload, .. } if name == "echo" => ReplyBody::Task(payload.clone()),

@@ -180,4 +180,8 @@ impl MapDirectory for Directory {
     fn copy(&self, name: &str) -> Option<Arc<MapCopy>> {
         self.copies.get(name)
     }
+
+    fn partitions(&self) -> u32 {
+        self.view.borrow().grid.as_ref().map_or(1, |grid| grid.row.partitions)
+    }
 }

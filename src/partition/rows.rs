@@ -134,6 +134,12 @@ pub fn map_of(row: &[u8]) -> Option<MapId> {
     Some(MapId(u32::from_be_bytes(id.try_into().ok()?)))
 }
 
+/// The slot that a row lies in; `None` for partition-wide rows.
+pub fn slot_of(row: &[u8]) -> Option<Slot> {
+    let slot = u16::from_be_bytes([*row.first()?, *row.get(1)?]);
+    (slot < SLOTS).then_some(Slot(slot))
+}
+
 /// The row of a kept answer.
 pub fn answer_row(slot: Slot, session: SessionId, number: u64) -> Bytes {
     let mut row = start(slot.0, TableId::Answer, 0, 16);
@@ -200,6 +206,11 @@ pub enum PartitionRow {
 /// The row of a partition-wide number.
 pub fn partition_row(which: PartitionRow) -> Bytes {
     start(PARTITION_WIDE, TableId::Partition, which as u32, 0).freeze()
+}
+
+/// Whether a row is the partition's time.
+pub fn is_time_row(row: &[u8]) -> bool {
+    row.len() == PREFIX && is_partition_wide(row) && row == partition_row(PartitionRow::Time)
 }
 
 /// Encodes a partition-wide number: version (1) | value (8, little-endian).

@@ -117,7 +117,7 @@ proptest! {
     #[test]
     fn replies_round_trip(value in proptest::option::of(value()), revision: u64, number: i64, next in proptest::option::of(cursor()),
                           which in 0usize..15) {
-        let entry = value.map(|value| StoredValue { revision, value });
+        let entry = value.map(|value| StoredValue::new(revision, value));
         let key = Bytes::from_static(b"k");
         let (kind, body) = [
             (Kind::Get, ReplyBody::Entry(entry.clone())),

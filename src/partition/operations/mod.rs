@@ -11,6 +11,7 @@ mod walks;
 pub use checks::{check_entry, check_key};
 
 use super::entry::{RemovalCause, RowWrite};
+use super::expiry::expires_at;
 use super::overlay::View;
 use super::rows;
 use crate::error::{Error, Result};
@@ -69,9 +70,19 @@ impl Scope<'_> {
         *self.revision
     }
 
-    /// The row that puts a value under a key, at the present revision.
+    /// When an entry expires that is written now; without a time to live, by what its map says.
+    fn expires_at(&self, ttl_ms: Option<u64>) -> u64 {
+        expires_at(self.view.now_ms(), ttl_ms, &self.map.options)
+    }
+
+    /// The row that puts a value under a key, at the present revision, for the map's time to live.
     fn put(&self, key: &[u8], value: &Value) -> RowWrite {
-        let stored = StoredValue { revision: *self.revision, value: value.clone() };
+        self.put_until(key, value, self.expires_at(None))
+    }
+
+    /// The row that puts a value under a key, at the present revision, until a time (0: for good).
+    fn put_until(&self, key: &[u8], value: &Value, expires_ms: u64) -> RowWrite {
+        let stored = StoredValue { revision: *self.revision, value: value.clone(), expires_ms };
         RowWrite::put(self.row(key), stored.encode())
     }
 

@@ -147,7 +147,7 @@ fn apply(state: &mut State, op: &Op) -> Result<ReplyBody> {
             for (key, value) in writes {
                 match value {
                     Some(value) => {
-                        let stored = StoredValue { revision: state.revision, value: value.clone() };
+                        let stored = StoredValue::new(state.revision, value.clone());
                         drop(state.entries.insert((map.clone(), key.clone()), stored));
                     }
                     None => drop(state.entries.remove(&(map.clone(), key.clone()))),

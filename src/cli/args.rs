@@ -392,7 +392,7 @@ pub struct BroadcastArgs {
     pub payload: String,
     /// Time for all of it, in seconds
     #[arg(long, default_value_t = 60, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=60))]
-    pub timeout: u32,
+    pub within: u32,
     /// A number to cancel it by [default: drawn at random and printed]
     #[arg(long)]
     pub id: Option<u64>,

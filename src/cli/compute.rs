@@ -38,7 +38,7 @@ pub(super) fn submission_id(named: Option<u64>) -> u64 {
 pub(super) async fn broadcast(client: &Client, args: &BroadcastArgs, out: &mut (dyn Write + Send)) -> Result<()> {
     let options = SubmitOptions {
         id: submission_id(args.id),
-        deadline: Some(Duration::from_secs(args.timeout.into())),
+        deadline: Some(Duration::from_secs(args.within.into())),
         progress: Some(&show_progress),
     };
     let answers = client.broadcast(&args.name, task::payload(&args.payload)?, options).await?;

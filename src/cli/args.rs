@@ -466,7 +466,7 @@ pub struct JobsArgs {
 pub struct ScatterOptions {
     /// Time for all of it, in seconds
     #[arg(long, default_value_t = 600, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=600))]
-    pub timeout: u32,
+    pub within: u32,
     /// Take an answer that lacks partitions; they are named, and the exit status is 1
     #[arg(long)]
     pub partial: bool,

@@ -75,7 +75,7 @@ pub(super) async fn broadcast(client: &Client, args: &BroadcastArgs, out: &mut (
 async fn run(client: &Client, name: &str, payload: TaskPayload, how: &ScatterOptions) -> Result<ScatterAnswer> {
     let options = SubmitOptions {
         id: submission_id(how.id),
-        deadline: Some(Duration::from_secs(how.timeout.into())),
+        deadline: Some(Duration::from_secs(how.within.into())),
         progress: Some(&show_progress),
     };
     client.scatter(name, payload, how.partial, options).await

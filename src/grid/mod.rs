@@ -5,7 +5,7 @@ mod builder;
 
 pub use builder::GridBuilder;
 
-use crate::client::{Client, ClientConfig, MapKey, TypedMap};
+use crate::client::{Client, ClientConfig, Codec, MapKey, TypedMap, TypedOptions};
 use crate::compute;
 use crate::error::Result;
 use crate::node::{Ended, GridService, Node, Ports};
@@ -87,6 +87,18 @@ impl Grid {
         V: Serialize + DeserializeOwned,
     {
         TypedMap::open(self.own_client().await?.clone(), name).await
+    }
+
+    /// A map of typed keys and values with another codec, a schema version, or options.
+    ///
+    /// # Errors
+    /// As [`TypedMap::open_with`] and [`Grid::client`].
+    pub async fn map_with<K, V, C>(&self, name: &str, options: TypedOptions) -> Result<TypedMap<K, V, C>>
+    where
+        K: MapKey + ?Sized,
+        C: Codec<V>,
+    {
+        TypedMap::open_with(self.own_client().await?.clone(), name, options).await
     }
 
     /// Runs a task beside its key, wherever that is led.

@@ -13,7 +13,7 @@ pub trait MapKey {
     /// The key's bytes.
     fn to_key(&self) -> Bytes;
     /// The key of these bytes; `None` if they are none.
-    fn from_key(bytes: &[u8]) -> Option<Self::Owned>;
+    fn read_key(bytes: &[u8]) -> Option<Self::Owned>;
 }
 
 impl MapKey for str {
@@ -24,7 +24,7 @@ impl MapKey for str {
         Bytes::copy_from_slice(self.as_bytes())
     }
 
-    fn from_key(bytes: &[u8]) -> Option<String> {
+    fn read_key(bytes: &[u8]) -> Option<String> {
         std::str::from_utf8(bytes).ok().map(str::to_owned)
     }
 }
@@ -37,8 +37,8 @@ impl MapKey for String {
         self.as_str().to_key()
     }
 
-    fn from_key(bytes: &[u8]) -> Option<String> {
-        str::from_key(bytes)
+    fn read_key(bytes: &[u8]) -> Option<String> {
+        str::read_key(bytes)
     }
 }
 
@@ -51,7 +51,7 @@ impl MapKey for i64 {
         Bytes::copy_from_slice(&((*self as u64) ^ (1 << 63)).to_be_bytes())
     }
 
-    fn from_key(bytes: &[u8]) -> Option<i64> {
+    fn read_key(bytes: &[u8]) -> Option<i64> {
         Some((u64::from_be_bytes(bytes.try_into().ok()?) ^ (1 << 63)) as i64)
     }
 }
@@ -65,7 +65,7 @@ impl MapKey for u64 {
         Bytes::copy_from_slice(&self.to_be_bytes())
     }
 
-    fn from_key(bytes: &[u8]) -> Option<u64> {
+    fn read_key(bytes: &[u8]) -> Option<u64> {
         Some(u64::from_be_bytes(bytes.try_into().ok()?))
     }
 }
@@ -78,7 +78,7 @@ impl MapKey for [u8] {
         Bytes::copy_from_slice(self)
     }
 
-    fn from_key(bytes: &[u8]) -> Option<Vec<u8>> {
+    fn read_key(bytes: &[u8]) -> Option<Vec<u8>> {
         Some(bytes.to_vec())
     }
 }
@@ -91,7 +91,7 @@ impl MapKey for Vec<u8> {
         self.as_slice().to_key()
     }
 
-    fn from_key(bytes: &[u8]) -> Option<Vec<u8>> {
+    fn read_key(bytes: &[u8]) -> Option<Vec<u8>> {
         Some(bytes.to_vec())
     }
 }
@@ -104,14 +104,14 @@ impl<K: MapKey + ?Sized> MapKey for &K {
         (**self).to_key()
     }
 
-    fn from_key(bytes: &[u8]) -> Option<K::Owned> {
-        K::from_key(bytes)
+    fn read_key(bytes: &[u8]) -> Option<K::Owned> {
+        K::read_key(bytes)
     }
 }
 
 /// A key for people, as its map's codec has it.
 pub fn shown_key(codec: KeyCodec, key: &[u8]) -> String {
-    match (codec, i64::from_key(key)) {
+    match (codec, i64::read_key(key)) {
         (KeyCodec::I64, Some(number)) => number.to_string(),
         _ => String::from_utf8_lossy(key).into_owned(),
     }
@@ -129,7 +129,7 @@ mod tests {
         assert_eq!(&258u64.to_key()[..], [0, 0, 0, 0, 0, 0, 1, 2]);
         assert_eq!(&"é".to_key()[..], [0xC3, 0xA9]);
         assert_eq!(&vec![0u8, 255].to_key()[..], [0, 255]);
-        assert_eq!((i64::from_key(b"short"), str::from_key(&[0xFF])), (None, None));
+        assert_eq!((i64::read_key(b"short"), str::read_key(&[0xFF])), (None, None));
         assert_eq!(shown_key(KeyCodec::I64, &(-7i64).to_key()), "-7");
         assert_eq!(shown_key(KeyCodec::Utf8, b"12345678"), "12345678");
     }
@@ -140,8 +140,8 @@ mod tests {
             prop_assert_eq!(a.cmp(&b), a.to_key().cmp(&b.to_key()));
             prop_assert_eq!(c.cmp(&d), c.to_key().cmp(&d.to_key()));
             prop_assert_eq!(e.cmp(&f), e.to_key().cmp(&f.to_key()));
-            prop_assert_eq!((i64::from_key(&a.to_key()), u64::from_key(&e.to_key())), (Some(a), Some(e)));
-            prop_assert_eq!(String::from_key(&c.to_key()), Some(c));
+            prop_assert_eq!((i64::read_key(&a.to_key()), u64::read_key(&e.to_key())), (Some(a), Some(e)));
+            prop_assert_eq!(String::read_key(&c.to_key()), Some(c));
         }
     }
 }

@@ -62,6 +62,16 @@ impl<K: ?Sized, V, C> Clone for TypedMap<K, V, C> {
     }
 }
 
+impl<K: ?Sized, V, C> TypedMap<K, V, C> {
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(super) fn map_name(&self) -> &str {
+        &self.name
+    }
+}
+
 impl<K: MapKey + ?Sized, V> TypedMap<K, V>
 where
     Msgpack: Codec<V>,
@@ -242,7 +252,7 @@ impl<K: MapKey + ?Sized, V, C: Codec<V>> TypedMap<K, V, C> {
                 let (key, stored) = found?;
                 let wrong =
                     || Error::new(Code::ValueMismatch, "the key is not of the expected type").at(map.place(&key));
-                Ok((K::from_key(&key).ok_or_else(wrong)?, map.decode(&key, &stored)?.value))
+                Ok((K::read_key(&key).ok_or_else(wrong)?, map.decode(&key, &stored)?.value))
             })
             .boxed()
     }

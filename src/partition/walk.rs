@@ -1,8 +1,7 @@
 //! Walks over a map's rows in one partition, both layers of a view merged: which entries there are,
-//! in which order, and how large. In: a map, a place to begin. Out: row keys and lengths. Never
-//! touches a value, so that nothing is loaded that a page has no room for.
+//! in which order, and how large, without those that have expired. In: a map, a place to begin. Out:
+//! row keys and lengths. Never touches a value, so that nothing is loaded that a page has no room for.
 
-use super::indexes::MapSize;
 use super::overlay::View;
 use super::rows;
 use crate::error::{Code, Error, Result};
@@ -55,7 +54,9 @@ impl View {
                 for (row, len) in chunk {
                     let key = rows::map_key(&row);
                     let key = key.ok_or_else(|| Error::new(Code::CorruptRow, "a map's row has no key"))?;
-                    if !visit(Found { slot, key, row: row.clone(), len }) {
+                    // What has expired is not there, and goes with the batch of whoever looked.
+                    let shown = self.contains(&row);
+                    if shown && !visit(Found { slot, key, row: row.clone(), len }) {
                         return Ok(());
                     }
                     after = Some(row);
@@ -99,11 +100,5 @@ impl View {
         let pending = pending.next().and_then(|(row, _)| rows::slot_of_row(row));
         let applied = self.replica.first_from(&from).and_then(|row| rows::slot_of_row(&row));
         pending.into_iter().chain(applied).min()
-    }
-
-    /// What there is of a map, by the replica's index and what is not applied yet.
-    pub(super) fn map_size(&self, map: MapId) -> MapSize {
-        let of_map = self.pending.iter().filter(|(row, _)| rows::map_of(row) == Some(map));
-        self.replica.map_size_under(map, of_map.map(|(row, (_, value))| (row, value.as_ref().map(Bytes::len))))
     }
 }

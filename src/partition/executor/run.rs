@@ -3,9 +3,11 @@
 use super::super::overlay::View;
 use super::super::rows::{self, PartitionRow};
 use super::super::sessions::Sessions;
+use super::expiry::sleep_until_due;
+use super::limits::Limits;
 use super::reads::Reads;
 use super::{ExecutorConfig, ExecutorParts, ExecutorStats, Job, count, dropped};
-use crate::clock::WallClock;
+use crate::clock::{Random, WallClock};
 use crate::error::{Code, Error, Result};
 use crate::partition::{Cancelled, ReplicaState, TaskRunner};
 use crate::raft::{Group, Leadership, Verdict};
@@ -67,6 +69,10 @@ pub(super) struct Run {
     pub(super) next: u64,
     /// Number of the last batch that took effect.
     pub(super) effective: u64,
+    /// What is due is looked for again only when the batch of this number has taken effect.
+    pub(super) expiry_after: u64,
+    pub(super) limits: Limits,
+    pub(super) random: Arc<dyn Random>,
     pub(super) view: View,
     pub(super) sessions: Sessions,
     pub(super) revision: u64,
@@ -107,6 +113,9 @@ impl Run {
             run,
             next: 1,
             effective: 0,
+            expiry_after: 0,
+            limits: Limits::default(),
+            random: parts.random.clone(),
             view: View::new(replica.clone(), parts.maps.clone()),
             sessions: Sessions::rebuild(parts.config.sessions, floor, open, replica.answers()),
             revision: number(PartitionRow::Revision)?,
@@ -132,6 +141,7 @@ impl Run {
                 self.begin_read_round(Duration::ZERO);
             }
             let room = self.verdicts.len() < self.config.max_in_flight.max(1);
+            let wake = self.next_wake();
             tokio::select! {
                 biased;
                 changed = leadership.changed() => {
@@ -158,6 +168,11 @@ impl Run {
                     };
                     for job in left.into_iter().rev() {
                         backlog.push_front(job);
+                    }
+                }
+                () = sleep_until_due(wake), if room => {
+                    if let Err(ended) = self.take_turn(VecDeque::new()).await {
+                        return ended;
                     }
                 }
             }

@@ -11,6 +11,7 @@ mod walks;
 pub use checks::{check_entry, check_key};
 
 use super::entry::{RemovalCause, RowWrite};
+use super::expiry::expires_at;
 use super::overlay::View;
 use super::rows;
 use crate::error::{Error, Result};
@@ -69,9 +70,19 @@ impl Scope<'_> {
         *self.revision
     }
 
-    /// The row that puts a value under a key, at the present revision.
+    /// When an entry expires that is written now; without a time to live, by what its map says.
+    fn expires_at(&self, ttl_ms: Option<u64>) -> u64 {
+        expires_at(self.view.now_ms(), ttl_ms, &self.map.options)
+    }
+
+    /// The row that puts a value under a key, at the present revision, for the map's time to live.
     fn put(&self, key: &[u8], value: &Value) -> RowWrite {
-        let stored = StoredValue { revision: *self.revision, value: value.clone() };
+        self.put_until(key, value, self.expires_at(None))
+    }
+
+    /// The row that puts a value under a key, at the present revision, until a time (0: for good).
+    fn put_until(&self, key: &[u8], value: &Value, expires_ms: u64) -> RowWrite {
+        let stored = StoredValue { revision: *self.revision, value: value.clone(), expires_ms };
         RowWrite::put(self.row(key), stored.encode())
     }
 
@@ -102,6 +113,7 @@ pub(super) fn execute(view: &View, map: &MapDescriptor, request: &Request, revis
         Op::Delete { key, condition, previous, .. } => entries::delete(&mut scope, key, condition, *previous),
         Op::Increment { key, delta, .. } => numbers::increment(&mut scope, key, *delta),
         Op::Transact { checks, writes, .. } => transact::transact(&mut scope, checks, writes),
+        Op::Barrier { .. } => Done::read(ReplyBody::Entries(Vec::new())),
         Op::Scan { prefix, from, until, limit, max_bytes, .. } => {
             let bounds = walks::Bounds { limit: *limit, bytes: *max_bytes };
             walks::scan(&scope, prefix, from.as_ref(), *until, bounds)
@@ -109,7 +121,7 @@ pub(super) fn execute(view: &View, map: &MapDescriptor, request: &Request, revis
         Op::Size { .. } => walks::size(&scope),
         Op::Clear { from, until, limit, .. } => walks::clear(&mut scope, from.as_ref(), *until, *limit),
         Op::Forget { .. } => Err(Error::internal("a map that was dropped came as one that there is")),
-        Op::Task { .. } | Op::PartitionTask { .. } => {
+        Op::Task { .. } | Op::PartitionTask { .. } | Op::Job { .. } => {
             Err(Error::internal("a task came where only operations are executed"))
         }
     }

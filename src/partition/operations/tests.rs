@@ -15,6 +15,10 @@ impl MapDirectory for OneMap {
     fn map(&self, name: &str) -> Option<MapDescriptor> {
         Some(self.0.clone()).filter(|map| map.name == name)
     }
+
+    fn partitions(&self) -> u32 {
+        1
+    }
 }
 
 /// A partition's rows, changed by what operations write.

@@ -190,7 +190,8 @@ impl<K: MapKey + ?Sized, V, C: Codec<V>> TypedMap<K, V, C> {
     /// Reads an entry, changes it, and writes it back, again and again until no other write came
     /// between. `None` in is no entry, `None` out deletes it. What the present value holds beside
     /// what `V` knows stays, and with it the newer of the two schema versions: so an older program
-    /// updates entries of a newer one without harm. Gives what was written.
+    /// updates entries of a newer one without harm. Its time to live begins anew, as with a put. Gives
+    /// what was written.
     ///
     /// # Errors
     /// As [`TypedMap::get`]; `Overloaded` when other writes always come first.

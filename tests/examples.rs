@@ -28,7 +28,9 @@ fn check(name: &str, lines: &[&str]) {
 #[test]
 fn typed_map() {
     let order = "order 42: Some(Order { item: \"mug\", pieces: 3 })";
-    check("typed_map", &["listening on 127.0.0.1:", order, "written again: false", "deleted: true", "order 42: None"]);
+    let later = "order 42: Some(LaterOrder { item: \"mug\", pieces: 4, gift: true })";
+    let lines = ["listening on 127.0.0.1:", order, "written again: false", later, "deleted: true", "order 42: None"];
+    check("typed_map", &lines);
 }
 
 #[test]

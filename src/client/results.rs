@@ -133,6 +133,6 @@ pub struct Page {
 pub struct Size {
     /// Entries.
     pub entries: u64,
-    /// Bytes of their keys and values.
+    /// Bytes that they take as stored: keys, values, and what stands beside them.
     pub bytes: u64,
 }

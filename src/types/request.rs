@@ -389,7 +389,7 @@ pub enum ReplyBody {
     Size {
         /// Entries.
         entries: u64,
-        /// Bytes of their keys and values.
+        /// Bytes that they take as stored: keys, values, and what stands beside them.
         bytes: u64,
     },
     /// Entries were deleted.

@@ -149,6 +149,10 @@ fn advance(mut job: JobInfo, step: &JobStep, now_ms: u64) -> Result<Done> {
             job.text = text.clone();
             changed(job)
         }
+        // Nobody asked it to end: its peer lost the leadership, and the next attempt goes on.
+        JobStep::End { outcome: Err(error), .. } if error.code == Code::TaskCancelled && !job.cancelling => {
+            unchanged(job)
+        }
         JobStep::End { attempt, outcome } if of_latest(*attempt) => {
             let state = match outcome {
                 Ok(_) => JobState::Done,
@@ -233,8 +237,10 @@ mod tests {
         let running = after(after(queued(), begin(1), 20), JobStep::Cancel, 30);
         assert!(running.state == JobState::Running && running.cancelling);
         assert_eq!(after(running.clone(), begin(2), 40).state, JobState::Cancelled);
-        let error = Err(Error::new(Code::TaskCancelled, "it ended as asked"));
-        assert_eq!(after(running, JobStep::End { attempt: 1, outcome: error }, 40).state, JobState::Cancelled);
+        let end = JobStep::End { attempt: 1, outcome: Err(Error::new(Code::TaskCancelled, "it ended as asked")) };
+        assert_eq!(after(running, end.clone(), 40).state, JobState::Cancelled);
+        let uncalled = after(queued(), begin(1), 20);
+        assert_eq!(after(uncalled, end, 40).state, JobState::Running, "its peer only lost the leadership");
     }
 
     #[test]

@@ -63,7 +63,7 @@ pub enum Command {
     /// Show a map's entries with the largest numbers
     TopK(TopKArgs),
     /// Start, show or cancel a job task
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  keystead job start rebuild --key customer-7 --wait")]
     Job(JobCommand),
     /// List the job tasks
     Jobs(JobsArgs),

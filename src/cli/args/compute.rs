@@ -29,13 +29,14 @@ pub struct BroadcastArgs {
 
 /// `job`.
 #[derive(Debug, Subcommand)]
-#[command(after_help = "Example:\n  keystead job start rebuild --key customer-7 --wait")]
 pub enum JobCommand {
     /// Start a job task and print its id
     Start(JobStartArgs),
     /// Show a job task
+    #[command(after_help = "Example:\n  keystead job status 1a2b00c3d4e5f607")]
     Status(JobArgs),
     /// Ask a job task to end
+    #[command(after_help = "Example:\n  keystead job cancel 1a2b00c3d4e5f607")]
     Cancel(JobArgs),
 }
 
@@ -64,7 +65,6 @@ pub struct JobStartArgs {
 
 /// `job status`, `job cancel`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  keystead job status 1a2b00c3d4e5f607")]
 pub struct JobArgs {
     /// The job's id, as `job start` and `jobs` print it
     #[arg(value_parser = job_id)]

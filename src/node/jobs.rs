@@ -63,6 +63,11 @@ impl Jobs {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How many run here.
+    pub fn count(&self) -> usize {
+        self.running().len()
+    }
+
     /// Asks all that runs here to end: the peer goes.
     pub fn stop(&self) {
         self.running().values().for_each(|job| job.ending.cancel());

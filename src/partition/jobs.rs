@@ -20,6 +20,9 @@ pub const MAX_ATTEMPTS: u32 = 5;
 /// How long an ended job is kept, with its result.
 pub const KEEP_MS: u64 = 600_000;
 
+/// The longest answer that a list shows.
+const LISTED: usize = 1024;
+
 /// Jobs that one step forgets at most.
 const FORGET: usize = 64;
 
@@ -67,7 +70,7 @@ pub(super) fn execute(view: &View, id: JobId, step: &JobStep, now_ms: u64) -> Re
     match step {
         JobStep::List => {
             let rows = view.scan_rows(&rows::job_prefix(), None, usize::MAX)?;
-            let jobs = rows.iter().map(|(_, row)| decode(row)).collect::<Result<Vec<_>>>()?;
+            let jobs = rows.iter().map(|(_, row)| decode(row).map(listed)).collect::<Result<Vec<_>>>()?;
             Ok(Done { body: ReplyBody::Jobs(jobs), writes: Vec::new() })
         }
         JobStep::Forget => forget(view, now_ms),
@@ -80,6 +83,13 @@ pub(super) fn execute(view: &View, id: JobId, step: &JobStep, now_ms: u64) -> Re
             }
         }
     }
+}
+
+/// A job as lists show it: without what may be long, so that a list stays short.
+fn listed(mut job: JobInfo) -> JobInfo {
+    job.payload.data = Bytes::new();
+    job.outcome = job.outcome.filter(|outcome| outcome.as_ref().map_or(0, |answer| answer.data.len()) <= LISTED);
+    job
 }
 
 fn start(view: &View, id: JobId, step: &JobStep, now_ms: u64) -> Result<Done> {
@@ -207,6 +217,15 @@ mod tests {
             ReplyBody::Job(job) => *job,
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn lists_leave_out_what_is_long() {
+        let answer = |len| TaskPayload { codec: ValueCodec::Json, data: vec![b'1'; len].into() };
+        let done = |len| JobInfo { outcome: Some(Ok(answer(len))), ..queued() };
+        assert_eq!(listed(done(LISTED)).outcome, Some(Ok(answer(LISTED))));
+        assert_eq!(listed(done(LISTED + 1)).outcome, None);
+        assert!(listed(done(1)).payload.data.is_empty());
     }
 
     fn begin(attempt: u32) -> JobStep {

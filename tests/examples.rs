@@ -76,5 +76,9 @@ fn no_example_is_forgotten() {
     let mut names: Vec<String> =
         files.map(|file| file.expect("readable").file_name().to_string_lossy().into_owned()).collect();
     names.sort();
-    assert_eq!(names, ["affinity_task.rs", "grpc_client.rs", "typed_map.rs"], "run a new example here too");
+    assert_eq!(
+        names,
+        ["affinity_task.rs", "grpc_client.rs", "top_k.rs", "typed_map.rs", "word_count.rs"],
+        "run a new example here too"
+    );
 }

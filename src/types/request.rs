@@ -410,7 +410,7 @@ pub enum ReplyBody {
     Task(TaskPayload),
     /// A job task as it stands.
     Job(Box<JobInfo>),
-    /// A partition's job tasks.
+    /// A partition's job tasks, without payloads and long answers.
     Jobs(Vec<JobInfo>),
 }
 

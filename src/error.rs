@@ -91,6 +91,12 @@ codes! {
     MapExists = 2004, Conflict, Never, "use the map as it is, or another name";
     /// A meta row has changed since it was read.
     RowChanged = 2005, Conflict, SamePeer, "read the row again and repeat the change";
+    /// What a write demanded of the present entry does not hold.
+    ConditionFailed = 2010, Conflict, Never, "read the entry and decide anew; nothing was written";
+    /// A value was written by a program with a newer schema than the reader accepts.
+    NewerSchema = 2011, Conflict, Never, "upgrade this program, or let it accept the newer schema if its new fields may be ignored";
+    /// A value's bytes are not what the reader expects.
+    ValueMismatch = 2012, Conflict, Never, "read it with the type that wrote it, or give fields that came later a default";
     /// No such job task: never started, or its result is no longer kept.
     NoSuchJob = 2020, NotFound, Never, "`keystead jobs` lists those that are known";
     /// A map is at its limit and may not evict, or the write is larger than all of it.
@@ -197,7 +203,13 @@ impl Code {
     pub fn exit_status(self) -> u8 {
         match self.facts().0 {
             Class::NotFound => 3,
-            _ if self == Code::InvalidConfig || self == Code::PublicAddress => 2,
+            _ if matches!(
+                self,
+                Code::InvalidConfig | Code::PublicAddress | Code::InvalidRequest | Code::InvalidName | Code::CrossSlot
+            ) =>
+            {
+                2
+            }
             _ => 1,
         }
     }
@@ -227,12 +239,16 @@ pub struct Error {
     pub remedy: String,
     /// For `NotLeader`: the leader's address, if known.
     pub leader: Option<String>,
+    /// For `ResendFrom`: the number of the write to resend from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resend_from: Option<u64>,
 }
 
 impl Error {
     /// An error with the code's usual remedy.
     pub fn new(code: Code, what: impl Into<String>) -> Self {
-        Error { code, what: what.into(), place: String::new(), remedy: code.facts().2.to_owned(), leader: None }
+        let remedy = code.facts().2.to_owned();
+        Error { code, what: what.into(), place: String::new(), remedy, leader: None, resend_from: None }
     }
 
     /// Names where it happened.
@@ -253,6 +269,13 @@ impl Error {
     #[must_use]
     pub fn leader(mut self, address: impl Into<String>) -> Self {
         self.leader = Some(address.into());
+        self
+    }
+
+    /// Names the write to resend from.
+    #[must_use]
+    pub fn resend_from(mut self, number: u64) -> Self {
+        self.resend_from = Some(number);
         self
     }
 

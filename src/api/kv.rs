@@ -78,6 +78,10 @@ impl v1::kv_server::Kv for Edge {
         self.unary(Op::Delete(request.into_inner()), wire::delete_reply).await
     }
 
+    async fn touch(&self, request: tonic::Request<v1::TouchRequest>) -> Call<v1::TouchReply> {
+        self.unary(Op::Touch(request.into_inner()), wire::touch_reply).await
+    }
+
     async fn increment(&self, request: tonic::Request<v1::IncrementRequest>) -> Call<v1::IncrementReply> {
         self.unary(Op::Increment(request.into_inner()), wire::increment_reply).await
     }
@@ -88,5 +92,21 @@ impl v1::kv_server::Kv for Edge {
 
     async fn put_many(&self, request: tonic::Request<v1::PutManyRequest>) -> Call<v1::PutManyReply> {
         self.unary(Op::PutMany(request.into_inner()), wire::put_many_reply).await
+    }
+
+    async fn transact(&self, request: tonic::Request<v1::TransactRequest>) -> Call<v1::TransactReply> {
+        self.unary(Op::Transact(request.into_inner()), wire::transact_reply).await
+    }
+
+    async fn scan(&self, request: tonic::Request<v1::ScanRequest>) -> Call<v1::ScanReply> {
+        self.unary(Op::Scan(request.into_inner()), wire::scan_reply).await
+    }
+
+    async fn size(&self, request: tonic::Request<v1::SizeRequest>) -> Call<v1::SizeReply> {
+        self.unary(Op::Size(request.into_inner()), wire::size_reply).await
+    }
+
+    async fn clear(&self, request: tonic::Request<v1::ClearRequest>) -> Call<v1::ClearReply> {
+        self.unary(Op::Clear(request.into_inner()), wire::clear_reply).await
     }
 }

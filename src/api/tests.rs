@@ -31,6 +31,8 @@ fn put(key: &str, value: &str) -> v1::PutRequest {
         key: Bytes::copy_from_slice(key.as_bytes()),
         value: utf8(value),
         condition: None,
+        return_previous: false,
+        ttl_ms: None,
     }
 }
 
@@ -63,7 +65,7 @@ async fn unary_calls_do_what_they_say() {
     assert!(entries.len() == 2 && entries[0].entry.is_some() && entries[1].entry.is_none());
     let entries = vec![v1::KeyValue { key: Bytes::from_static(b"a"), value: utf8("x") }];
     kv.put_many(v1::PutManyRequest { options: None, map: "m".into(), entries }).await.expect("put many");
-    let delete = v1::DeleteRequest { options: None, map: "m".into(), key: Bytes::from_static(b"a") };
+    let delete = v1::DeleteRequest { map: "m".into(), key: Bytes::from_static(b"a"), ..Default::default() };
     assert!(kv.delete(delete.clone()).await.expect("delete").into_inner().existed);
     assert!(!kv.delete(delete).await.expect("delete").into_inner().existed);
 }

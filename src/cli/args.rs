@@ -1,5 +1,6 @@
 //! The commands and their options.
 
+use super::walk_args::{ClearArgs, Conditions, DropArgs, MapsArgs, ScanArgs, SizeArgs, TransactArgs};
 use crate::types::{Eviction, KeyCodec, ValueCodec};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -33,10 +34,24 @@ pub enum Command {
     Put(PutArgs),
     /// Print an entry's value
     Get(KeyArgs),
+    /// Give an entry a new time to live
+    Touch(TouchArgs),
     /// Delete an entry
     Delete(DeleteArgs),
     /// Add to a number and print the sum
     Incr(IncrArgs),
+    /// Check and write several entries of one slot, all or nothing
+    Transact(TransactArgs),
+    /// Print a map's entries
+    Scan(ScanArgs),
+    /// Count a map's entries
+    Size(SizeArgs),
+    /// Delete all entries of a map
+    Clear(ClearArgs),
+    /// List the maps and what they hold
+    Maps(MapsArgs),
+    /// Drop a map
+    Drop(DropArgs),
     /// Create a map, with limits and a time to live if it is to have them
     CreateMap(CreateMapArgs),
     /// List the grid's members
@@ -87,6 +102,33 @@ pub struct PutArgs {
     /// The value, as text; encoded as the map's codec wants it
     #[arg(allow_hyphen_values = true)]
     pub value: String,
+    /// How long the entry lives, such as 90s or 10m; 0s: for good [default: as the map says]
+    #[arg(long, value_name = "TIME", value_parser = crate::config::parse_duration)]
+    pub ttl: Option<Duration>,
+    /// What must hold.
+    #[command(flatten)]
+    pub conditions: Conditions,
+    /// Where and how.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// `touch`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The entry keeps its value and gets a new revision.
+
+Example:
+  keystead touch sessions 42 --ttl 30m")]
+pub struct TouchArgs {
+    /// The map
+    pub map: String,
+    /// The key
+    #[arg(allow_hyphen_values = true)]
+    pub key: String,
+    /// How long the entry lives from now on; 0s: for good [default: as the map says]
+    #[arg(long, value_name = "TIME", value_parser = crate::config::parse_duration)]
+    pub ttl: Option<Duration>,
     /// Where and how.
     #[command(flatten)]
     pub connection: Connection,
@@ -115,6 +157,9 @@ pub struct DeleteArgs {
     /// The key
     #[arg(allow_hyphen_values = true)]
     pub key: String,
+    /// What must hold.
+    #[command(flatten)]
+    pub conditions: Conditions,
     /// Where and how.
     #[command(flatten)]
     pub connection: Connection,

@@ -16,6 +16,8 @@ mod output;
 mod signals;
 mod start;
 mod task;
+mod walk_args;
+mod walks;
 
 #[cfg(test)]
 mod tests;
@@ -73,10 +75,17 @@ async fn connect(connection: &Connection) -> Result<Client> {
 pub async fn execute(command: Command, out: &mut (dyn Write + Send)) -> Result<()> {
     match command {
         Command::Put(put) => entries::put(&connect(&put.connection).await?, &put, out).await,
+        Command::Touch(touch) => entries::touch(&connect(&touch.connection).await?, &touch, out).await,
         Command::Get(get) => entries::get(&connect(&get.connection).await?, &get, out).await,
         Command::Delete(delete) => entries::delete(&connect(&delete.connection).await?, &delete, out).await,
         Command::Incr(incr) => entries::incr(&connect(&incr.connection).await?, &incr, out).await,
         Command::CreateMap(create) => maps::create(&connect(&create.connection).await?, &create, out).await,
+        Command::Transact(transact) => walks::transact(&connect(&transact.connection).await?, &transact, out).await,
+        Command::Scan(scan) => walks::scan(&connect(&scan.connection).await?, &scan, out).await,
+        Command::Size(size) => walks::size(&connect(&size.connection).await?, &size, out).await,
+        Command::Clear(clear) => walks::clear(&connect(&clear.connection).await?, &clear, out).await,
+        Command::Maps(maps) => walks::maps(&connect(&maps.connection).await?, &maps, out).await,
+        Command::Drop(drop) => walks::drop(&connect(&drop.connection).await?, &drop, out).await,
         Command::Members(only) => grid::members(&connect(&only.connection).await?, only.connection.json, out).await,
         Command::Partitions(only) => {
             grid::partitions(&connect(&only.connection).await?, only.connection.json, out).await

@@ -14,7 +14,7 @@ use v1::cluster_client::ClusterClient;
 
 impl Client {
     /// Asks the known peers by turns, as the codes advise, until one answers or the time is over.
-    async fn ask<T, F>(&self, call: impl Fn(ClusterClient<Channel>) -> F) -> Result<T>
+    pub(super) async fn ask<T, F>(&self, call: impl Fn(ClusterClient<Channel>) -> F) -> Result<T>
     where
         F: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
     {

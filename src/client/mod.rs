@@ -12,26 +12,32 @@ mod compute;
 mod config;
 mod core;
 mod driver;
+mod expiry;
 mod lane;
 mod many;
 mod ops;
 mod peers;
 mod results;
+mod transaction;
 mod typed;
+mod walks;
 
 #[cfg(test)]
 mod tests;
 
 pub use compute::{OnProgress, Progress, SubmitOptions};
 pub use config::ClientConfig;
-pub use results::{CallOptions, Conditional, Deleted, Number, TaskAnswer, Written};
+pub use results::{
+    CallOptions, Conditional, Deleted, Number, Page, Removed, Replaced, Size, TaskAnswer, Touched, Transacted, Written,
+};
+pub use transaction::Transaction;
 pub use typed::{MapKey, TypedMap};
 
 use crate::clock::{self, Instant, Random, SystemRandom};
 use crate::error::{Code, Error, Result};
 use crate::net::{Network, TcpNetwork};
 use crate::node::Stamper;
-use crate::types::{Op, Reply, Request, Slot, affinity_of, slot_of};
+use crate::types::{Op, Reply, Request, Slot, Target, affinity_of, slot_of};
 use core::{Call, Core, GridTime, Peer, Routes, Timing};
 use driver::{Driver, Input, Sight};
 use peers::Peers;
@@ -203,6 +209,12 @@ impl Client {
 fn slots_of(op: &Op, options: &CallOptions) -> Result<(Slot, Vec<Slot>)> {
     let missing = || Error::new(Code::InvalidRequest, "the request names no key");
     let slot = |key: &bytes::Bytes| slot_of(affinity_of(key));
+    match op.target() {
+        Target::Key(_) => {}
+        Target::Slot(slot) => return Ok((slot, Vec::new())),
+        Target::Grid => return Ok((Slot(0), Vec::new())),
+        Target::Nowhere => return Err(missing()),
+    }
     if let Some(affinity) = &options.affinity {
         op.routing_key().ok_or_else(missing)?;
         return Ok((slot_of(affinity), Vec::new()));

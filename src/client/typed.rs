@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::any::type_name;
 use std::marker::PhantomData;
+use std::time::Duration;
 
 /// What a map's key can be: its encoding is the same everywhere and keeps the keys' order.
 pub trait MapKey {
@@ -114,6 +115,22 @@ impl<K: MapKey + ?Sized, V: Serialize + DeserializeOwned> TypedMap<K, V> {
     /// `WrongCodec` when the value cannot be encoded; what else the grid answers.
     pub async fn put(&self, key: &K, value: &V) -> Result<u64> {
         Ok(self.client.put(&self.name, key.to_key(), self.encode(value)?).await?.revision)
+    }
+
+    /// Writes an entry that lives so long (zero: for good), whatever the map says; returns its revision.
+    ///
+    /// # Errors
+    /// As [`TypedMap::put`].
+    pub async fn put_with_ttl(&self, key: &K, value: &V, ttl: Duration) -> Result<u64> {
+        Ok(self.client.put_with_ttl(&self.name, key.to_key(), self.encode(value)?, ttl).await?.revision)
+    }
+
+    /// Gives an entry a new time to live (`None`: the map's; zero: for good); whether there was one.
+    ///
+    /// # Errors
+    /// What the grid answers.
+    pub async fn touch(&self, key: &K, ttl: Option<Duration>) -> Result<bool> {
+        Ok(self.client.touch(&self.name, key.to_key(), ttl).await?.existed)
     }
 
     /// Writes an entry if there is none; whether it was written.

@@ -14,6 +14,10 @@ pub struct Limits {
     pub max_payload_bytes: usize,
     /// Most keys or entries of one request. Default 4096.
     pub max_keys_per_request: usize,
+    /// Most entries of a page of a scan, and of one piece of clearing a map. Default 4096.
+    pub max_page_entries: usize,
+    /// Bytes of keys and values at which a page of a scan is full. Default 1 MiB.
+    pub max_page_bytes: usize,
     /// The largest gRPC message that is taken, in bytes. Default 16 MiB.
     pub max_message_bytes: usize,
     /// Requests in flight per client stream; further ones wait in the network. Default 4096.
@@ -37,6 +41,8 @@ impl Default for Limits {
             max_value_bytes: (1 << 20) - (64 << 10),
             max_payload_bytes: (1 << 20) - (64 << 10),
             max_keys_per_request: 4096,
+            max_page_entries: 4096,
+            max_page_bytes: 1 << 20,
             max_message_bytes: 16 << 20,
             stream_in_flight: 4096,
             stream_reply_batch: 256,

@@ -31,13 +31,21 @@ pub struct Directory {
     identity: RwLock<Identity>,
     gossip: OnceLock<Arc<dyn Gossip>>,
     view: watch::Sender<Arc<MetaView>>,
+    /// The index up to which `view` reflects the meta group's log.
+    reflected: watch::Sender<u64>,
 }
 
 impl Directory {
     /// Knows only who the node is.
     pub fn new(name: &str, identity: Identity) -> Arc<Self> {
         let view = watch::Sender::new(Arc::default());
-        Arc::new(Directory { name: name.into(), identity: RwLock::new(identity), gossip: OnceLock::new(), view })
+        Arc::new(Directory {
+            name: name.into(),
+            identity: RwLock::new(identity),
+            gossip: OnceLock::new(),
+            view,
+            reflected: watch::Sender::new(0),
+        })
     }
 
     /// The node's identity now.
@@ -106,6 +114,16 @@ impl Directory {
     /// Takes in newer facts.
     pub fn set_view(&self, view: MetaView) {
         self.view.send_replace(Arc::new(view));
+    }
+
+    /// The log index up to which the facts here reflect the meta group, and every change of it.
+    pub fn reflected(&self) -> watch::Receiver<u64> {
+        self.reflected.subscribe()
+    }
+
+    /// Notes that the facts here reflect the meta group's log up to an index.
+    pub fn set_reflected(&self, index: u64) {
+        self.reflected.send_if_modified(|at| std::mem::replace(at, index.max(*at)) < index);
     }
 
     /// A node's name, for people; its id if it is unknown.

@@ -261,6 +261,11 @@ impl Node {
         self.hosting.get(group).map_or(0, |hosted| hosted.group.status().purged)
     }
 
+    /// The grid's facts as this node knows them, and every change, for tests.
+    pub fn watch_facts(&self) -> tokio::sync::watch::Receiver<Arc<crate::meta::MetaView>> {
+        self.directory.watch_view()
+    }
+
     /// Timing of housekeeping, for tests.
     pub fn housekeeping(&self) -> &HousekeepingConfig {
         &self.settings.housekeeping

@@ -69,6 +69,13 @@ impl GridService for Node {
         self.facts.change(plan).await
     }
 
+    async fn drop_map(&self, name: &str) -> Result<(MapDescriptor, u32)> {
+        if name == META_MAP {
+            return Err(Error::new(Code::InvalidName, "the grid's own map cannot be dropped"));
+        }
+        self.drops().drop_map(name).await
+    }
+
     fn maps(&self) -> Vec<MapDescriptor> {
         self.directory.view().maps.values().map(|map| map.row.descriptor.clone()).collect()
     }

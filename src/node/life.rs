@@ -1,6 +1,7 @@
 //! A node's life: it gets a grid, starts the replicas that the placement gives it, replaces what is
 //! damaged, and keeps its own member row true.
 
+use super::drops::Drops;
 use super::grid_node::Node;
 use super::reconcile::Reconciler;
 use crate::clock;
@@ -32,6 +33,8 @@ impl Node {
         }));
         let watch = self.clock_watch.clone();
         self.keep(clock::spawn(async move { watch.work().await }));
+        let drops = self.drops();
+        self.keep(clock::spawn(async move { drops.work().await }));
         let status = self.status.clone();
         self.keep(clock::spawn(async move { status.follow_leaders().await }));
         let checked = self.clone();
@@ -40,6 +43,16 @@ impl Node {
                 checked.fail(error);
             }
         }));
+    }
+
+    /// Drops maps, and deletes what is left of them.
+    pub(super) fn drops(&self) -> Drops {
+        Drops {
+            directory: self.directory.clone(),
+            hosting: self.hosting.clone(),
+            router: self.router.clone(),
+            facts: self.facts.clone(),
+        }
     }
 
     fn reconciler(&self) -> Reconciler {

@@ -6,6 +6,7 @@ mod cancelling;
 mod clock_watch;
 mod compute_service;
 mod directory;
+mod drops;
 mod facts;
 mod founding;
 mod grid_node;
@@ -25,6 +26,7 @@ mod service;
 mod settings;
 mod stamper;
 mod status;
+mod walks;
 mod wire;
 
 pub use compute_service::{Broadcast, CancelReport, ComputeService, PartitionAnswer};

@@ -108,6 +108,10 @@ pub trait GridService: ComputeService {
     /// The descriptor of a map; created as asked for if there is none.
     async fn ensure_map(&self, wanted: MapSpec) -> Result<MapDescriptor>;
 
+    /// Drops a map: what it was, and the number of partitions that have not confirmed yet that they
+    /// write to it no more.
+    async fn drop_map(&self, name: &str) -> Result<(MapDescriptor, u32)>;
+
     /// All maps, by name, from the local copy of the meta group.
     fn maps(&self) -> Vec<MapDescriptor>;
 

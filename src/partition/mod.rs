@@ -22,13 +22,14 @@ mod sessions;
 mod snapshot;
 mod state;
 mod user_code;
+mod walk;
 
 pub use cancelled::Cancelled;
 pub use cold::{Hand, Pinned};
 pub use fence::Fence;
 pub use indexes::MapSize;
 pub use memory::{Memory, MemoryLimit, MemoryStats};
-pub use operations::{check_entry, check_key, slot_in};
+pub use operations::{check_entry, check_key, read, rows_read, slot_in};
 pub use overlay::{MapDirectory, View};
 pub use replica::ReplicaState;
 pub use sessions::{Admission, SessionLimits, Sessions};

@@ -151,27 +151,12 @@ impl ReplicaState {
         self.read().rows.get(row).map(Cell::len)
     }
 
-    /// What there is of a map with these rows laid over it, at one moment.
-    pub(super) fn map_size_with<'a>(
-        &self,
-        map: MapId,
-        over: impl Iterator<Item = (&'a Bytes, Option<&'a Bytes>)>,
-    ) -> MapSize {
-        let state = self.read();
-        let mut size = state.indexes.map_size(map);
-        for (row, value) in over.filter(|(row, _)| rows::map_of(row) == Some(map)) {
-            let before = state.rows.get(row).map(Cell::len);
-            size = size.with(row.len(), before, value.map(Bytes::len));
-        }
-        size
-    }
-
     /// Some rows of a map, at most `limit`: from a slot on that `chance` decides, then the others.
     pub(super) fn some_rows(&self, map: MapId, chance: u64, limit: usize) -> Vec<Bytes> {
         let state = self.read();
         let slot_from = |slot: u16| {
             let from = slot.to_be_bytes();
-            state.rows.range(Bound::Included(&from[..])).next().and_then(|(row, _)| rows::slot_of(row.as_slice()))
+            state.rows.range(Bound::Included(&from[..])).next().and_then(|(row, _)| rows::slot_of_row(row.as_slice()))
         };
         let Some(first) = slot_from(0) else { return Vec::new() };
         let begin = first.0 + (chance % u64::from(SLOTS - first.0)) as u16;
@@ -234,6 +219,38 @@ impl ReplicaState {
         let range = state.rows.range(from);
         let range = range.take_while(|(row, _)| row.as_slice().starts_with(prefix)).take(limit);
         range.map(|(row, cell)| (row.clone(), cell.value())).collect()
+    }
+
+    /// The first row at or behind `from`.
+    pub fn first_from(&self, from: &[u8]) -> Option<Bytes> {
+        self.read().rows.range(Bound::Included(from)).next().map(|(row, _)| row.to_bytes())
+    }
+
+    /// The rows that start with `prefix`, from `after` (exclusive) on, at most `limit`, with the
+    /// lengths of their values; never reads the backend.
+    pub(super) fn lengths(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Vec<(Bytes, usize)> {
+        let from = after.map_or(Bound::Included(prefix), Bound::Excluded);
+        let state = self.read();
+        let range = state.rows.range(from).take_while(|(row, _)| row.as_slice().starts_with(prefix));
+        range.take(limit).map(|(row, cell)| (row.to_bytes(), cell.len())).collect()
+    }
+
+    /// What there is of a map when rows of it are laid over those that are applied: each with the
+    /// length of its value, or `None` if it is deleted.
+    pub(super) fn map_size_under<'a>(
+        &self,
+        map: MapId,
+        overlaid: impl Iterator<Item = (&'a Bytes, Option<usize>)>,
+    ) -> MapSize {
+        let state = self.read();
+        let mut size = state.indexes.map_size(map);
+        for (row, after) in overlaid {
+            let before = state.rows.get(row).map(Cell::len);
+            let bytes = |len: Option<usize>| len.map_or(0, |len| (row.len() + len) as u64);
+            size.entries = size.entries + u64::from(after.is_some()) - u64::from(before.is_some());
+            size.bytes = size.bytes + bytes(after) - bytes(before);
+        }
+        size
     }
 
     /// The kept answers: (session, number, slot, bytes).

@@ -20,6 +20,8 @@ pub enum TableId {
     Session = 3,
     /// Counters and times of the partition itself; partition-wide.
     Partition = 4,
+    /// Marks of maps that were dropped; partition-wide.
+    Dropped = 5,
 }
 
 /// The slot number of partition-wide rows: sorts after every real slot.
@@ -81,6 +83,12 @@ pub fn map_key(row: &[u8]) -> Option<Bytes> {
     Some(key.freeze())
 }
 
+/// The slot that a row lies in; `None` for partition-wide rows.
+pub fn slot_of_row(row: &[u8]) -> Option<Slot> {
+    let slot = u16::from_be_bytes([*row.first()?, *row.get(1)?]);
+    (slot < SLOTS).then_some(Slot(slot))
+}
+
 /// Whether a row belongs to the partition and to no slot.
 pub fn is_partition_wide(row: &[u8]) -> bool {
     row.starts_with(&PARTITION_WIDE.to_be_bytes())
@@ -93,12 +101,6 @@ pub fn map_of(row: &[u8]) -> Option<MapId> {
     }
     let id = row.get(3..PREFIX)?;
     Some(MapId(u32::from_be_bytes(id.try_into().ok()?)))
-}
-
-/// The slot that a row lies in; `None` for partition-wide rows.
-pub fn slot_of(row: &[u8]) -> Option<Slot> {
-    let slot = u16::from_be_bytes([*row.first()?, *row.get(1)?]);
-    (slot < SLOTS).then_some(Slot(slot))
 }
 
 /// The row of a kept answer.
@@ -134,6 +136,22 @@ pub fn session_prefix() -> Bytes {
 pub fn parse_session_row(row: &[u8]) -> Option<SessionId> {
     let id = row.strip_prefix(&session_prefix()[..])?;
     Some(SessionId(u64::from_be_bytes(id.try_into().ok()?)))
+}
+
+/// The mark of a map that was dropped.
+pub fn dropped_row(map: MapId) -> Bytes {
+    start(PARTITION_WIDE, TableId::Dropped, map.0, 0).freeze()
+}
+
+/// What the marks of all dropped maps start with.
+pub fn dropped_prefix() -> Bytes {
+    dropped_row(MapId(0)).slice(..3)
+}
+
+/// The map of a mark; `None` if the row is not one.
+pub fn parse_dropped_row(row: &[u8]) -> Option<MapId> {
+    let id = row.strip_prefix(&dropped_prefix()[..])?;
+    Some(MapId(u32::from_be_bytes(id.try_into().ok()?)))
 }
 
 /// Rows of the partition itself.
@@ -186,6 +204,9 @@ mod tests {
         );
         assert_eq!(&session_row(SessionId(2))[..], b"\xff\xff\x03\0\0\0\0\0\0\0\0\0\0\0\x02");
         assert_eq!(&partition_row(PartitionRow::Revision)[..], b"\xff\xff\x04\0\0\0\x02");
+        assert_eq!(&dropped_row(MapId(258))[..], b"\xff\xff\x05\0\0\x01\x02");
+        assert_eq!(parse_dropped_row(&dropped_row(MapId(258))), Some(MapId(258)));
+        assert_eq!(parse_dropped_row(&partition_row(PartitionRow::Revision)), None);
         assert_eq!(&encode_number(258)[..], b"\x01\x02\x01\0\0\0\0\0\0");
     }
 

@@ -23,6 +23,7 @@ pub fn error_to_wire(error: &Error) -> v1::Error {
         remedy: error.remedy.clone(),
         retry: retry.into(),
         leader: error.leader.clone().unwrap_or_default(),
+        resend_from: error.resend_from.unwrap_or(0),
     }
 }
 
@@ -43,6 +44,7 @@ pub fn error_from_wire(error: v1::Error) -> Error {
         place: error.place,
         remedy: error.remedy,
         leader: Some(error.leader).filter(|leader| !leader.is_empty()),
+        resend_from: Some(error.resend_from).filter(|number| *number != 0),
     }
 }
 

@@ -10,6 +10,7 @@ mod options;
 mod replies;
 mod requests;
 mod values;
+mod walks;
 
 pub use cluster::{
     explanation_from_wire, explanation_to_wire, map_from_wire, map_spec_from_wire, map_spec_to_wire, map_to_wire,
@@ -19,13 +20,14 @@ pub use compute::{broadcast_from_wire, broadcast_to_wire, partition_answer_from_
 pub use errors::{CODE_METADATA, error_from_status, error_from_wire, error_to_wire, status};
 pub use replies::{Kind, kv_reply_from_wire, kv_reply_to_wire, task_reply_from_wire, task_reply_to_wire};
 pub(crate) use replies::{
-    delete_reply, get_many_reply, get_reply, increment_reply, put_many_reply, put_reply, submit_reply,
+    delete_reply, get_many_reply, get_reply, increment_reply, put_many_reply, put_reply, submit_reply, touch_reply,
 };
 pub use requests::{kv_request_from_wire, kv_request_to_wire, task_request_from_wire, task_request_to_wire};
 pub use values::{
     ack_level_name, check_key, check_name, key_codec_from_wire, key_codec_to_wire, value_codec_from_wire,
     value_codec_to_wire,
 };
+pub(crate) use walks::{clear_reply, scan_reply, size_reply, transact_reply};
 
 #[cfg(test)]
 mod tests;

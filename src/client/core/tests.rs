@@ -53,7 +53,14 @@ fn request(op: Op) -> Request {
 
 fn put(key: &str, value: u64) -> Op {
     let key = Bytes::copy_from_slice(key.as_bytes());
-    Op::Put { map: "m".into(), key, value: Value::i64(value as i64), condition: Default::default() }
+    Op::Put {
+        map: "m".into(),
+        key,
+        value: Value::i64(value as i64),
+        condition: Default::default(),
+        previous: false,
+        ttl_ms: None,
+    }
 }
 
 fn call(op: Op, deadline: Instant) -> Call {
@@ -82,7 +89,7 @@ fn number(request: &Request) -> u64 {
 }
 
 fn written() -> Reply {
-    Reply { body: ReplyBody::Written { revision: 1 }, served: Served::default() }
+    Reply { body: ReplyBody::Written { revision: 1, previous: None }, served: Served::default() }
 }
 
 fn start() -> Instant {

@@ -7,6 +7,7 @@
 //! it depends on; only answers of level `accepted` do.
 
 mod answers;
+mod dropped;
 mod expiry;
 mod limits;
 mod prefetch;

@@ -4,10 +4,8 @@
 
 use super::super::cold::Pinned;
 use super::super::operations;
-use super::super::rows;
 use super::Job;
 use super::run::{Ended, Run};
-use crate::types::Op;
 use bytes::Bytes;
 use futures::StreamExt;
 use std::collections::VecDeque;
@@ -56,7 +54,8 @@ impl Run {
     fn cold_rows(&self, jobs: &VecDeque<Job>) -> (Vec<Bytes>, usize) {
         let (mut cold, mut bytes) = (Vec::new(), 0);
         for (number, job) in jobs.iter().enumerate() {
-            for row in rows_read(job) {
+            let Some(map) = &job.map else { continue };
+            for row in operations::rows_read(&self.view, map, &job.request) {
                 if self.view.pending_number(&row).is_none()
                     && let Some(len) = self.replica.cold_len(&row)
                 {
@@ -69,18 +68,5 @@ impl Run {
             }
         }
         (cold, jobs.len())
-    }
-}
-
-/// The rows whose values a command will read, as far as its keys tell.
-fn rows_read(job: &Job) -> Vec<Bytes> {
-    let Some(map) = &job.map else { return Vec::new() };
-    let row = |key: &Bytes| rows::map_row(operations::slot_in(&job.request, key), map.id, key);
-    match &job.request.op {
-        Op::GetMany { keys, .. } => keys.iter().map(row).collect(),
-        Op::Transact { checks, .. } => checks.iter().map(|(key, _)| row(key)).collect(),
-        // These ask at most whether an entry is there, and keys are always in RAM.
-        Op::PutMany { .. } | Op::Task { .. } => Vec::new(),
-        op => op.routing_key().map(row).into_iter().collect(),
     }
 }

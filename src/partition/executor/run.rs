@@ -6,17 +6,17 @@ use super::super::sessions::Sessions;
 use super::expiry::sleep_until_due;
 use super::limits::Limits;
 use super::reads::Reads;
-use super::{ExecutorConfig, ExecutorParts, ExecutorStats, Job, count};
+use super::{ExecutorConfig, ExecutorParts, ExecutorStats, Job, count, dropped};
 use crate::clock::{Random, WallClock};
 use crate::error::{Code, Error, Result};
 use crate::partition::{Cancelled, ReplicaState, TaskRunner};
 use crate::raft::{Group, Leadership, Verdict};
-use crate::types::{AckLevel, HybridTime, NodeId, Reply, ReplyBody, RunId, Served};
+use crate::types::{AckLevel, HybridTime, MapId, NodeId, Reply, ReplyBody, RunId, Served};
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -76,6 +76,8 @@ pub(super) struct Run {
     pub(super) view: View,
     pub(super) sessions: Sessions,
     pub(super) revision: u64,
+    /// Maps that were dropped.
+    pub(super) dropped: BTreeSet<MapId>,
     pub(super) time: HybridTime,
     pub(super) flights: VecDeque<Flight>,
     pub(super) verdicts: FuturesOrdered<BoxFuture<'static, Verdict>>,
@@ -117,6 +119,7 @@ impl Run {
             view: View::new(replica.clone(), parts.maps.clone()),
             sessions: Sessions::rebuild(parts.config.sessions, floor, open, replica.answers()),
             revision: number(PartitionRow::Revision)?,
+            dropped: dropped::rebuild(&replica)?,
             time: HybridTime(number(PartitionRow::Time)?),
             flights: VecDeque::new(),
             verdicts: FuturesOrdered::new(),

@@ -147,7 +147,8 @@ impl Run {
             Admission::ResendFrom(number) => Error::new(
                 Code::ResendFrom,
                 format!("write {number} of session {} has not arrived; resend from {number}", stamp.session),
-            ),
+            )
+            .resend_from(number),
             Admission::Full => {
                 Error::new(Code::SessionFull, format!("session {} has too many unanswered writes", stamp.session))
             }
@@ -173,12 +174,18 @@ impl Run {
     }
 
     fn execute(&mut self, turn: &mut Turn, job: Job) {
+        if let Op::Forget { map, limit, .. } = job.request.op {
+            let (body, writes) = self.forget(map, limit);
+            return self.record(turn, job, body, writes, &[]);
+        }
         let Some(map) = &job.map else {
             self.answer(Waiting { job, body: Err(Error::internal("an operation came without its map")) });
             return;
         };
         let mut revision = self.revision;
-        let done = operations::execute(&self.view, map, &job.request, &mut revision);
+        let done = self
+            .check_not_dropped(map)
+            .and_then(|()| operations::execute(&self.view, map, &job.request, &mut revision));
         let (body, writes) = match done {
             Ok(done) => (Ok(done.body), done.writes),
             Err(error) => (Err(error), Vec::new()),
@@ -353,9 +360,11 @@ impl Run {
                     return (Err(Error::new(Code::NoSuchMap, what)), Vec::new());
                 }
             };
-            if let Some(value) = &write.value
-                && let Err(error) = operations::check_entry(&map, &write.key, value)
-            {
+            let checked = self.check_not_dropped(&map).and_then(|()| match &write.value {
+                Some(value) => operations::check_entry(&map, &write.key, value),
+                None => Ok(()),
+            });
+            if let Err(error) = checked {
                 return (Err(error), Vec::new());
             }
             if map.options.is_limited() && limited.iter().all(|known| known.id != map.id) {

@@ -6,6 +6,7 @@ mod conditions;
 mod entries;
 mod numbers;
 mod transact;
+mod walks;
 
 pub use checks::{check_entry, check_key};
 
@@ -85,10 +86,15 @@ impl Scope<'_> {
         RowWrite::put(self.row(key), stored.encode())
     }
 
-    /// The row that deletes a key's entry, at the present revision. Only for entries that are
-    /// there: who follows changes is told of it.
+    /// What deletes a key's entry, at the present revision. Only for entries that are there: who
+    /// follows changes is told of it.
     fn delete(&self, key: &[u8]) -> RowWrite {
-        RowWrite::remove(self.row(key), *self.revision, RemovalCause::Deleted)
+        self.remove(self.row(key))
+    }
+
+    /// What deletes an entry's row, at the present revision.
+    fn remove(&self, row: Bytes) -> RowWrite {
+        RowWrite::remove(row, *self.revision, RemovalCause::Deleted)
     }
 }
 
@@ -102,13 +108,55 @@ pub(super) fn execute(view: &View, map: &MapDescriptor, request: &Request, revis
     match &request.op {
         Op::Get { key, .. } => entries::get(&scope, key),
         Op::GetMany { keys, .. } => entries::get_many(&scope, keys),
-        Op::Put { key, value, condition, .. } => entries::put(&mut scope, key, value, condition),
+        Op::Put { key, value, condition, previous, ttl_ms, .. } => {
+            entries::put(&mut scope, key, value, condition, *previous, *ttl_ms)
+        }
+        Op::Touch { key, ttl_ms, .. } => entries::touch(&mut scope, key, *ttl_ms),
         Op::PutMany { entries, .. } => entries::put_many(&mut scope, entries),
-        Op::Delete { key, .. } => entries::delete(&mut scope, key),
+        Op::Delete { key, condition, previous, .. } => entries::delete(&mut scope, key, condition, *previous),
         Op::Increment { key, delta, .. } => numbers::increment(&mut scope, key, *delta),
         Op::Transact { checks, writes, .. } => transact::transact(&mut scope, checks, writes),
+        Op::Scan { prefix, from, until, limit, max_bytes, .. } => {
+            let bounds = walks::Bounds { limit: *limit, bytes: *max_bytes };
+            walks::scan(&scope, prefix, from.as_ref(), *until, bounds)
+        }
+        Op::Size { .. } => walks::size(&scope),
+        Op::Clear { from, until, limit, .. } => walks::clear(&mut scope, from.as_ref(), *until, *limit),
+        Op::Forget { .. } => Err(Error::internal("a map that was dropped came as one that there is")),
         Op::Task { .. } | Op::PartitionTask { .. } => {
             Err(Error::internal("a task came where only operations are executed"))
         }
     }
 }
+
+/// The rows whose values a request will read, as far as its keys, and those that there are, tell.
+pub fn rows_read(view: &View, map: &MapDescriptor, request: &Request) -> Vec<Bytes> {
+    let scope = Scope { view, map, request, revision: &mut 0 };
+    match &request.op {
+        Op::GetMany { keys, .. } => keys.iter().map(|key| scope.row(key)).collect(),
+        Op::Transact { checks, .. } => checks.iter().map(|(key, _)| scope.row(key)).collect(),
+        Op::Scan { prefix, from, until, limit, max_bytes, .. } => {
+            let bounds = walks::Bounds { limit: *limit, bytes: *max_bytes };
+            // What is wrong with the request is said when it is executed.
+            let page = walks::page(&scope, prefix, from.as_ref(), *until, bounds);
+            page.map(|(rows, _)| rows.into_iter().map(|found| found.row).collect()).unwrap_or_default()
+        }
+        // These ask at most whether an entry is there, and keys are always in RAM.
+        Op::PutMany { .. } | Op::Task { .. } => Vec::new(),
+        op => op.routing_key().map(|key| scope.row(key)).into_iter().collect(),
+    }
+}
+
+/// Answers a request that only reads, from what a view shows.
+///
+/// # Errors
+/// `InvalidRequest`, `CorruptRow`; `Internal` for a request that writes.
+pub fn read(view: &View, map: &MapDescriptor, request: &Request) -> Result<ReplyBody> {
+    if !request.op.is_read() {
+        return Err(Error::internal("a write came where only reads are answered"));
+    }
+    execute(view, map, request, &mut 0).map(|done| done.body)
+}
+
+#[cfg(test)]
+mod tests;

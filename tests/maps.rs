@@ -148,7 +148,7 @@ async fn a_dropped_map_is_gone_at_once_and_its_entries_soon() {
 
     // The entries go in the background, and the note with the last of them.
     let mut view = peers[2].node().watch_facts();
-    let gone = tokio::time::timeout(PATIENCE, view.wait_for(|view| view.dropped.is_empty())).await;
+    let gone = keystead::clock::timeout(PATIENCE, view.wait_for(|view| view.dropped.is_empty())).await;
     gone.expect("in time").expect("the node lives");
     let left = rows(client.partitions().await.expect("partitions"));
     assert!(left < 200, "{left} rows are left");

@@ -1,14 +1,13 @@
 //! The `Kv` service.
 
 use super::Edge;
-use super::exchange::{self, Lane};
+use super::exchange::{self, Lane, Replies};
 use super::wire::{self, Kind};
 use crate::config::Limits;
 use crate::error::Result;
 use crate::types::{Reply, Request};
 use grid_proto::keystead::v1;
 use prost::Message;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status, Streaming};
 use v1::kv_request::Op;
 
@@ -60,10 +59,10 @@ type Call<T> = Result<Response<T>, Status>;
 
 #[tonic::async_trait]
 impl v1::kv_server::Kv for Edge {
-    type ExchangeStream = ReceiverStream<Result<v1::KvBatchReply, Status>>;
+    type ExchangeStream = Replies<v1::KvBatchReply>;
 
     async fn exchange(&self, request: tonic::Request<Streaming<v1::KvBatch>>) -> Call<Self::ExchangeStream> {
-        Ok(Response::new(exchange::serve::<KvLane>(request.into_inner(), self.clone())))
+        exchange::serve::<KvLane>(request.into_inner(), self.clone()).map(Response::new)
     }
 
     async fn get(&self, request: tonic::Request<v1::GetRequest>) -> Call<v1::GetReply> {

@@ -5,7 +5,10 @@ use crate::config::Limits;
 use crate::error::{Code, Error, Result};
 use crate::net::grpc::{self, GrpcConfig};
 use crate::net::{Network, TcpNetwork};
-use crate::node::{Explanation, GridService, MemberInfo, MemberState, PartitionInfo, PlacementTable, ReplicaInfo};
+use crate::node::{
+    Explanation, GridService, LocalEntry, MemberInfo, MemberState, PartitionInfo, PlacementTable, ReplicaInfo,
+    WatchStream,
+};
 use crate::types::*;
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
@@ -235,6 +238,8 @@ fn apply(state: &mut State, op: &Op) -> Result<ReplyBody> {
             ReplyBody::Number { value: number + delta, revision: state.revision }
         }
         Op::Task { name, payload, .. } if name == "echo" => ReplyBody::Task(payload.clone()),
+        Op::Job { .. } => return Err(Error::new(Code::InvalidRequest, "clients send no such operation")),
+        Op::Barrier { .. } => ReplyBody::Entries(Vec::new()),
         Op::Task { name, .. } | Op::PartitionTask { name, .. } => {
             return Err(Error::new(Code::NoSuchTask, format!("there is no task \"{name}\"")));
         }
@@ -263,6 +268,8 @@ pub(crate) struct FakePeer {
     pub(crate) broadcasts: Mutex<Vec<crate::node::Broadcast>>,
     /// Ids that were cancelled.
     pub(crate) cancelled: Mutex<Vec<u64>>,
+    /// Job tasks.
+    pub(crate) jobs: Mutex<BTreeMap<JobId, JobInfo>>,
 }
 
 impl FakePeer {
@@ -284,6 +291,7 @@ impl FakePeer {
             seen: Mutex::default(),
             broadcasts: Mutex::default(),
             cancelled: Mutex::default(),
+            jobs: Mutex::default(),
         }
     }
 
@@ -355,6 +363,14 @@ impl GridService for FakePeer {
         answer
     }
 
+    async fn watch(&self, request: WatchRequest) -> Result<WatchStream> {
+        Err(Error::new(Code::NoSuchMap, format!("there is no map {:?}", request.map)))
+    }
+
+    async fn get_local(&self, map: &str, _key: Bytes, _at_least: u64, _at_most: Duration) -> Result<LocalEntry> {
+        Err(Error::new(Code::NoLocalCopy, format!("there is no copy of {map:?}")))
+    }
+
     async fn ensure_map(&self, wanted: MapSpec) -> Result<MapDescriptor> {
         let known = self.maps().into_iter().find(|map| map.name == wanted.name);
         if let Some(map) = known {
@@ -382,7 +398,7 @@ impl GridService for FakePeer {
     async fn members(&self) -> Result<Vec<MemberInfo>> {
         let (name, address) = ("n1".to_owned(), self.address());
         let state = MemberState::Alive;
-        Ok(vec![MemberInfo { name, id: NodeId(7), address, zone: None, state, leaders: 2, replicas: 3 }])
+        Ok(vec![MemberInfo { name, id: NodeId(7), address, zone: None, state, leaders: 2, replicas: 3, trouble: None }])
     }
 
     async fn partitions(&self) -> Result<Vec<PartitionInfo>> {

@@ -130,8 +130,25 @@ pub(super) async fn touch(client: &Client, args: &TouchArgs, out: &mut (dyn Writ
     output::line(out, &format!("revision {} ({level})", touched.revision))
 }
 
+/// `get --local`: the asked peer's copy of a replicated map, and the revision that it is of.
+async fn get_local(client: &Client, args: &KeyArgs, key: Bytes, out: &mut (dyn Write + Send)) -> Result<()> {
+    let found = client.get_local(&args.map, key, args.at_least).await?;
+    let entry = found.entry.ok_or_else(|| no_such_key(&args.map, &args.key))?;
+    if !args.connection.json {
+        return output::print(out, &output::raw(&entry.value));
+    }
+    let fields = json!({ "map": args.map, "key": args.key, "copy_revision": found.revision });
+    match output::entry(Some(&entry)) {
+        serde_json::Value::Object(entry) => output::json(out, &output::with(fields, entry)),
+        _ => output::json(out, &fields),
+    }
+}
+
 pub(super) async fn get(client: &Client, args: &KeyArgs, out: &mut (dyn Write + Send)) -> Result<()> {
     let map = descriptor(client, &args.map).await?;
+    if args.local {
+        return get_local(client, args, key_bytes(&args.key, map.as_ref())?, out).await;
+    }
     let op = Op::Get { map: args.map.clone(), key: key_bytes(&args.key, map.as_ref())? };
     let reply = client.execute(op, CallOptions::default()).await?;
     let ReplyBody::Entry(entry) = reply.body else { return Err(Error::internal("a reply of another kind")) };

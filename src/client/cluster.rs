@@ -26,6 +26,8 @@ impl Client {
                 match self.shared.peers.cluster(peer, &call).await {
                     Ok(answer) => return Ok(answer),
                     Err(error) if error.code.retry() == Retry::Never => return Err(error),
+                    // What a peer knows of the grid says more than that another is not there.
+                    Err(_) if last.code == Code::NoMajority => {}
                     Err(error) => last = error,
                 }
             }

@@ -224,6 +224,7 @@ pub(super) fn size_of_op(op: &Op) -> usize {
         Op::Put { key, value, .. } => key.len() + value.data.len(),
         Op::Task { key, payload, .. } => key.len() + payload.data.len(),
         Op::PartitionTask { payload, .. } => payload.data.len(),
+        Op::Barrier { .. } | Op::Job { .. } => 0,
         Op::GetMany { keys, .. } => keys.iter().map(bytes::Bytes::len).sum(),
         Op::PutMany { entries, .. } => entries.iter().map(|(key, value)| key.len() + value.data.len()).sum(),
         Op::Transact { writes, .. } => {

@@ -13,6 +13,7 @@ mod config;
 mod core;
 mod driver;
 mod expiry;
+mod jobs;
 mod lane;
 mod many;
 mod ops;
@@ -21,6 +22,7 @@ mod results;
 mod transaction;
 mod typed;
 mod walks;
+mod watch;
 
 #[cfg(test)]
 mod tests;
@@ -32,12 +34,13 @@ pub use results::{
 };
 pub use transaction::Transaction;
 pub use typed::{MapKey, TypedMap};
+pub use watch::{FromKey, TypedChange, TypedEvent, TypedWatch, Watch, WatchBuilder};
 
 use crate::clock::{self, Instant, Random, SystemRandom};
 use crate::error::{Code, Error, Result};
 use crate::net::{Network, TcpNetwork};
 use crate::node::Stamper;
-use crate::types::{Op, Reply, Request, Slot, Target, affinity_of, slot_of};
+use crate::types::{AckLevel, Op, ReadLevel, Reply, Request, Slot, Target, affinity_of, slot_of};
 use core::{Call, Core, GridTime, Peer, Routes, Timing};
 use driver::{Driver, Input, Sight};
 use peers::Peers;
@@ -51,6 +54,7 @@ struct Shared {
     sight: Arc<RwLock<Sight>>,
     inputs: mpsc::UnboundedSender<Input>,
     outstanding: Arc<Semaphore>,
+    random: Arc<dyn Random>,
     /// The session of what runs on many partitions.
     submissions: Stamper,
     /// Stops the driver when the last clone of the client is dropped.
@@ -109,15 +113,23 @@ impl ClientBuilder {
             backoff_max: self.config.backoff_max,
         };
         let submissions = Stamper::new(&*self.random);
-        let core = Core::new(timing, self.random, routes, time);
+        let core = Core::new(timing, self.random.clone(), routes, time);
         let (inputs, receiver) = mpsc::unbounded_channel();
         let sight = Arc::new(RwLock::new(Sight::default()));
         let stop = CancellationToken::new();
         let driver = Driver::new(self.config.clone(), core, peers.clone(), sight.clone(), inputs.clone());
         clock::spawn(driver.run(receiver, stop.clone()));
         let outstanding = Arc::new(Semaphore::new(self.config.max_outstanding));
-        let shared =
-            Shared { config: self.config, peers, sight, inputs, outstanding, submissions, _stop: stop.drop_guard() };
+        let shared = Shared {
+            config: self.config,
+            peers,
+            sight,
+            inputs,
+            outstanding,
+            random: self.random,
+            submissions,
+            _stop: stop.drop_guard(),
+        };
         Ok(Client { shared: Arc::new(shared) })
     }
 }
@@ -192,8 +204,8 @@ impl Client {
         let request = Request {
             affinity: options.affinity,
             op,
-            read: options.read,
-            ack: options.ack,
+            read: if options.read == ReadLevel::default() { self.shared.config.read } else { options.read },
+            ack: if options.ack == AckLevel::default() { self.shared.config.ack } else { options.ack },
             stamp: None,
             deadline_ms: 0,
         };

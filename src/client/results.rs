@@ -9,9 +9,9 @@ use std::time::Duration;
 pub struct CallOptions {
     /// What decides where the keys live; `None`: each key's own `{tag}`, or the whole key.
     pub affinity: Option<Bytes>,
-    /// How fresh a read must be. Default linearizable.
+    /// How fresh a read must be. Default: as the client's settings say, which is linearizable.
     pub read: ReadLevel,
-    /// When a write is acknowledged. Default majority-fsync.
+    /// When a write is acknowledged. Default: as the client's settings say, which is majority-fsync.
     pub ack: AckLevel,
     /// Time for the call, retries included. `None`: the client's.
     pub deadline: Option<Duration>,

@@ -4,6 +4,7 @@
 use super::directory::{Directory, META_MAP, meta_map};
 use super::hosting::{Hosted, Hosting};
 use super::stamper::{Stamped, Stamper};
+use super::trouble::{self, place};
 use super::wire::{self, Forward, kind};
 use crate::clock::{self, Instant};
 use crate::error::{Code, Error, Result, Retry};
@@ -72,9 +73,22 @@ impl Router {
         self.leaders().insert(group, leader);
     }
 
+    /// Forgets who leads a group that is not held here: a peer has said that it is another.
+    pub(super) fn forget_leader(&self, group: GroupId) {
+        self.leaders().remove(&group);
+    }
+
+    /// The node that leads a group, or, if that is not known, a live one that will know.
+    pub(super) fn leader_or_replica(&self, group: GroupId) -> Option<NodeId> {
+        self.leader_of(group).or_else(|| {
+            let view = self.directory.view();
+            view.replicas(group).iter().map(|(_, node)| *node).find(|node| self.directory.is_alive(*node))
+        })
+    }
+
     /// The node that leads a group, as far as known.
     pub fn leader_of(&self, group: GroupId) -> Option<NodeId> {
-        match self.hosting.get(group) {
+        match self.hosting.get(group).filter(|hosted| !hosted.group.has_stopped()) {
             Some(hosted) => hosted.leadership().leader.map(|(_, node)| node),
             None => self.leaders().get(&group).copied(),
         }
@@ -90,6 +104,7 @@ impl Router {
         }
         let expires = Instant::now() + Duration::from_millis(u64::from(request.deadline_ms));
         let map = self.map_of(&request).await?;
+        let request = by_map(request, map.as_ref());
         let answer = self.execute_with(request.clone(), map.clone(), hops, expires).await;
         // The map may have been dropped, and another created under its name, unheard of here.
         let Some(known) = map.filter(|_| answer.as_ref().is_err_and(|error| error.code == Code::NoSuchMap)) else {
@@ -97,7 +112,10 @@ impl Router {
         };
         self.catch_up().await?;
         match self.map_of(&request).await? {
-            Some(map) if map.id != known.id => self.execute_with(request, Some(map), hops, expires).await,
+            Some(map) if map.id != known.id => {
+                let request = by_map(request, Some(&map));
+                self.execute_with(request, Some(map), hops, expires).await
+            }
             _ => answer,
         }
     }
@@ -261,16 +279,18 @@ impl Router {
         }
         let repeatable = request.op.is_read() || request.stamp.is_some();
         let mut pause = Duration::from_millis(5);
-        let (mut asked, mut caught_up) = (0, false);
+        let (mut asked, mut caught_up, mut unsure) = (0, false, false);
         loop {
             let left = expires.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(Error::new(Code::DeadlineExceeded, "the request's time is over").at(place(group)));
+                return Err(self.time_is_over(group, unsure && !request.op.is_read()));
             }
             let error = match self.attempt(group, &request, map.as_ref(), hops, left, asked).await {
                 Ok(reply) => return Ok(reply),
                 Err(error) => error,
             };
+            // What may have reached a log may take effect yet.
+            unsure |= matches!(error.code, Code::OutcomeUnknown | Code::DeadlineExceeded | Code::PeerUnreachable);
             // What only the session's owner can mend goes back to it at once.
             let owners = matches!(error.code, Code::ResendFrom | Code::SessionFull | Code::ClockAhead);
             // The leader may not have heard of a task's map yet.
@@ -280,7 +300,9 @@ impl Router {
                 self.catch_up().await?;
                 continue;
             }
-            let final_here = error.code.retry() == Retry::Never;
+            // Nobody else has the partition: there is nobody to wait for.
+            let alone_and_full = error.code == Code::DiskFull && !unsure;
+            let final_here = error.code.retry() == Retry::Never || alone_and_full;
             if hops > 0 || final_here || (owners && !simple) {
                 return Err(error);
             }
@@ -300,6 +322,20 @@ impl Router {
         }
     }
 
+    /// Why a request found no answer in its time, as far as this peer can tell.
+    fn time_is_over(&self, group: GroupId, unsure: bool) -> Error {
+        match self.trouble(group) {
+            Some(error) if unsure => Error { code: Code::OutcomeUnknown, ..error },
+            Some(error) => error,
+            None => Error::new(Code::DeadlineExceeded, "the request's time is over").at(place(group)),
+        }
+    }
+
+    /// What keeps a group from answering, if this peer can see it.
+    pub fn trouble(&self, group: GroupId) -> Option<Error> {
+        trouble::of_group(&self.hosting, &self.directory, group)
+    }
+
     /// Waits a while, or until the leadership of a group that is held here changes.
     async fn pause(&self, group: GroupId, pause: Duration) {
         let Some(hosted) = self.hosting.get(group) else { return clock::sleep(pause).await };
@@ -312,7 +348,8 @@ impl Router {
     }
 
     fn route(&self, group: GroupId, asked: usize) -> Route {
-        if let Some(hosted) = self.hosting.get(group) {
+        // A replica that has stopped, its disk being full, say, knows of no leader: others do.
+        if let Some(hosted) = self.hosting.get(group).filter(|hosted| !hosted.group.has_stopped()) {
             let leadership = hosted.leadership();
             return match leadership.leader {
                 _ if leadership.is_me => Route::Here(hosted),
@@ -320,13 +357,14 @@ impl Router {
                 None => Route::Nowhere,
             };
         }
-        if let Some(node) = self.leaders().get(&group) {
+        let me = self.directory.me();
+        if let Some(node) = self.leaders().get(&group).filter(|node| **node != me) {
             return Route::There(*node);
         }
         let view = self.directory.view();
         let replicas = view.replicas(group);
-        let alive: Vec<NodeId> =
-            replicas.iter().map(|(_, node)| *node).filter(|node| self.directory.is_alive(*node)).collect();
+        let others = replicas.iter().map(|(_, node)| *node).filter(|node| *node != me);
+        let alive: Vec<NodeId> = others.filter(|node| self.directory.is_alive(*node)).collect();
         match alive.len() {
             0 => Route::Nowhere,
             some => Route::There(alive[asked % some]),
@@ -358,13 +396,19 @@ impl Router {
                 let error = Error::new(Code::NotLeader, "this peer does not lead the partition").at(place(group));
                 Err(error.leader(node.to_string()))
             }
-            Route::Nowhere => Err(Error::new(Code::NoLeader, "no leader is known at the moment").at(place(group))),
+            Route::Nowhere => {
+                let full = self.trouble(group).filter(|error| error.code == Code::DiskFull);
+                Err(full
+                    .unwrap_or_else(|| Error::new(Code::NoLeader, "no leader is known at the moment").at(place(group))))
+            }
         }
     }
 
     /// Waits until the replica here knows that another node than this leads; for ever without one.
     async fn leads_no_more(&self, group: GroupId, node: NodeId) {
-        let Some(hosted) = self.hosting.get(group) else { return std::future::pending().await };
+        // One that has stopped knows nothing any more.
+        let hosted = self.hosting.get(group).filter(|hosted| !hosted.group.has_stopped());
+        let Some(hosted) = hosted else { return std::future::pending().await };
         let mut leadership = hosted.group.leadership();
         drop(hosted);
         let other = leadership.wait_for(|now| now.leader.map(|(_, leader)| leader) != Some(node)).await.is_ok();
@@ -451,12 +495,16 @@ impl Router {
     }
 }
 
-pub(super) fn not_ready() -> Error {
-    Error::new(Code::NotReady, "this peer does not know its grid's partitions yet")
+/// The keys of a replicated map live together, whatever the caller named.
+fn by_map(mut request: Request, map: Option<&MapDescriptor>) -> Request {
+    if let Some(affinity) = map.and_then(MapDescriptor::affinity) {
+        request.affinity = Some(affinity);
+    }
+    request
 }
 
-fn place(group: GroupId) -> String {
-    group.partition().map_or_else(|| "meta group".to_owned(), |partition| format!("partition {partition}"))
+pub(super) fn not_ready() -> Error {
+    Error::new(Code::NotReady, "this peer does not know its grid's partitions yet")
 }
 
 /// Puts the answers of a split request together again, in the order of the keys.

@@ -2,6 +2,7 @@
 //! batch that carries them. A view shows entries as they are at the executor's time. Cheap to
 //! share with user code: a shared overlay is copied only when it changes meanwhile.
 
+use super::copies::MapCopy;
 use super::expiry::is_expired;
 use super::indexes::Indexes;
 use super::replica::ReplicaState;
@@ -18,6 +19,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub trait MapDirectory: Send + Sync + 'static {
     /// The map of that name.
     fn map(&self, name: &str) -> Option<MapDescriptor>;
+
+    /// This peer's copy of a replicated map, if it has one.
+    fn copy(&self, _name: &str) -> Option<Arc<MapCopy>> {
+        None
+    }
 
     /// How many partitions share a map's limits.
     fn partitions(&self) -> u32;
@@ -157,12 +163,19 @@ impl View {
     }
 
     fn named(&self, name: &str) -> Result<MapDescriptor> {
-        self.maps.map(name).ok_or_else(|| Error::new(Code::NoSuchMap, format!("there is no map {name:?}")))
+        let map = self.maps.map(name);
+        let map = map.ok_or_else(|| Error::new(Code::NoSuchMap, format!("there is no map {name:?}")))?;
+        if map.options.replicated {
+            let what = format!("the map {name:?} is replicated, and lies in no task's slot");
+            return Err(Error::new(Code::TaskOutsideSlot, what)
+                .remedy("read its copy with the context's `replicated`; write it from outside of tasks"));
+        }
+        Ok(map)
     }
 
     /// Entries' rows that start with `prefix`, in order, from `after` (exclusive) on, at most
     /// `limit`: both layers merged, without what has expired.
-    fn scan_rows(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<(Bytes, Bytes)>> {
+    pub(super) fn scan_rows(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<(Bytes, Bytes)>> {
         let mut shown = Vec::new();
         let mut after = after.map(Bytes::copy_from_slice);
         loop {
@@ -202,6 +215,16 @@ fn decode_entry(row: &Bytes, value: &Bytes) -> Result<(Bytes, StoredValue)> {
 }
 
 impl SlotView for View {
+    fn replicated(&self, map: &str, key: &[u8]) -> Result<(Option<StoredValue>, u64)> {
+        match self.maps.copy(map) {
+            Some(copy) => copy.get(key),
+            None => Err(self.maps.map(map).map_or_else(
+                || Error::new(Code::NoSuchMap, format!("there is no map {map:?}")),
+                |_| Error::new(Code::NoLocalCopy, format!("this peer has no copy of the map {map:?}")),
+            )),
+        }
+    }
+
     fn get(&self, slot: Slot, map: &str, key: &[u8]) -> Result<Option<StoredValue>> {
         self.entry(slot, self.named(map)?.id, key)
     }

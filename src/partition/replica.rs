@@ -5,6 +5,7 @@
 use super::cells::{Cell, RowKey};
 use super::checkpoint::{Position, decode_meta, index_of};
 use super::entry::PartitionEntry;
+use super::feed::Feed;
 use super::indexes::MapSize;
 use super::memory::Memory;
 use super::rows;
@@ -18,7 +19,7 @@ use crate::types::{GroupId, MapId, SLOTS, SessionId, Slot};
 use bytes::Bytes;
 use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::watch;
 
 /// Rows with their values, and where to go on.
@@ -45,6 +46,8 @@ pub struct ReplicaState {
     pub(super) installing: RwLock<()>,
     /// The replica has stopped: nothing is written to the backend any more.
     pub(super) closed: AtomicBool,
+    /// The last changes, for those who follow them; none in the meta group.
+    feed: OnceLock<Arc<Feed>>,
 }
 
 impl Drop for ReplicaState {
@@ -96,6 +99,7 @@ impl ReplicaState {
             evictable,
             installing: RwLock::new(()),
             closed: AtomicBool::new(false),
+            feed: OnceLock::new(),
         });
         loaded.report(&mut loaded.write());
         loaded.memory.register(key, &loaded);
@@ -128,6 +132,24 @@ impl ReplicaState {
         self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Gives the state a feed: what is applied from now on goes into it. Once, before the group
+    /// starts.
+    pub fn keep_feed(&self, feed: Arc<Feed>) {
+        feed.reset(self.read().revision());
+        // Set once; a second one would be a bug and is ignored.
+        let _ = self.feed.set(feed);
+    }
+
+    /// The last changes, for those who follow them.
+    pub fn feed(&self) -> Option<&Arc<Feed>> {
+        self.feed.get()
+    }
+
+    /// Whether reads may wait for the backend.
+    pub fn may_block(&self) -> bool {
+        self.evictable
+    }
+
     /// A row's value. Blocks when it is cold: see [`ReplicaState::warm`].
     ///
     /// # Errors
@@ -149,6 +171,21 @@ impl ReplicaState {
     /// The length of a row's value; never reads the backend.
     pub(super) fn row_len(&self, row: &[u8]) -> Option<usize> {
         self.read().rows.get(row).map(Cell::len)
+    }
+
+    /// What there is of a map with these rows laid over it, at one moment.
+    pub(super) fn map_size_with<'a>(
+        &self,
+        map: MapId,
+        over: impl Iterator<Item = (&'a Bytes, Option<&'a Bytes>)>,
+    ) -> MapSize {
+        let state = self.read();
+        let mut size = state.indexes.map_size(map);
+        for (row, value) in over.filter(|(row, _)| rows::map_of(row) == Some(map)) {
+            let before = state.rows.get(row).map(Cell::len);
+            size = size.with(row.len(), before, value.map(Bytes::len));
+        }
+        size
     }
 
     /// Some rows of a map, at most `limit`: from a slot on that `chance` decides, then the others.
@@ -235,24 +272,6 @@ impl ReplicaState {
         range.take(limit).map(|(row, cell)| (row.to_bytes(), cell.len())).collect()
     }
 
-    /// What there is of a map when rows of it are laid over those that are applied: each with the
-    /// length of its value, or `None` if it is deleted.
-    pub(super) fn map_size_under<'a>(
-        &self,
-        map: MapId,
-        overlaid: impl Iterator<Item = (&'a Bytes, Option<usize>)>,
-    ) -> MapSize {
-        let state = self.read();
-        let mut size = state.indexes.map_size(map);
-        for (row, after) in overlaid {
-            let before = state.rows.get(row).map(Cell::len);
-            let bytes = |len: Option<usize>| len.map_or(0, |len| (row.len() + len) as u64);
-            size.entries = size.entries + u64::from(after.is_some()) - u64::from(before.is_some());
-            size.bytes = size.bytes + bytes(after) - bytes(before);
-        }
-        size
-    }
-
     /// The kept answers: (session, number, slot, bytes).
     pub fn answers(&self) -> Vec<(SessionId, u64, Slot, usize)> {
         self.read().indexes.answers().collect()
@@ -300,7 +319,8 @@ impl ReplicaState {
             Committed::Payload(payload) => {
                 let entry = PartitionEntry::decode(payload)?;
                 let mut state = self.write();
-                let took_effect = state.apply(&log_id, entry, self.backend.takes_changes());
+                let took_effect =
+                    state.apply(&log_id, entry, self.backend.takes_changes(), self.feed().map(|feed| &**feed));
                 state.log_bytes += payload.len() as u64;
                 self.report(&mut state);
                 state.advance(log_id);

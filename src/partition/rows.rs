@@ -5,7 +5,7 @@
 //! the bytes is the order of the keys) | sub-key. What belongs to a key starts with its slot, so
 //! that a split cuts one range. Pure; the numbers are persisted and never change.
 
-use crate::types::{MapId, SLOTS, SessionId, Slot};
+use crate::types::{JobId, MapId, SLOTS, SessionId, Slot};
 use bytes::{BufMut, Bytes, BytesMut};
 
 /// What kind of row it is.
@@ -22,6 +22,26 @@ pub enum TableId {
     Partition = 4,
     /// Marks of maps that were dropped; partition-wide.
     Dropped = 5,
+    /// Job tasks; partition-wide.
+    Job = 9,
+}
+
+/// The row of a job task; partition-wide, its id begins with its slot.
+pub fn job_row(job: JobId) -> Bytes {
+    let mut row = start(PARTITION_WIDE, TableId::Job, 0, 8);
+    row.put_u64(job.0);
+    row.freeze()
+}
+
+/// What the rows of all job tasks start with.
+pub fn job_prefix() -> Bytes {
+    start(PARTITION_WIDE, TableId::Job, 0, 0).freeze()
+}
+
+/// The job of a job's row; `None` if the row is not one.
+pub fn parse_job_row(row: &[u8]) -> Option<JobId> {
+    let id = row.strip_prefix(&job_prefix()[..])?;
+    Some(JobId(u64::from_be_bytes(id.try_into().ok()?)))
 }
 
 /// The slot number of partition-wide rows: sorts after every real slot.
@@ -64,6 +84,17 @@ pub fn map_prefix(slot: Slot, map: MapId, prefix: &[u8]) -> Bytes {
 /// Whether a row is a map's entry.
 pub fn is_map_row(row: &[u8]) -> bool {
     row.get(2) == Some(&(TableId::Map as u8)) && !row.starts_with(&PARTITION_WIDE.to_be_bytes())
+}
+
+/// The map of an entry's row; `None` if the row is not one.
+pub fn map_of_row(row: &[u8]) -> Option<MapId> {
+    let id = row.get(3..PREFIX).filter(|_| is_map_row(row))?;
+    Some(MapId(u32::from_be_bytes(id.try_into().ok()?)))
+}
+
+/// Bytes before every row of a slot and behind every row of the one before.
+pub fn slot_start(slot: u16) -> Bytes {
+    Bytes::copy_from_slice(&slot.to_be_bytes())
 }
 
 /// The key in a map's row; `None` if the row is not one.

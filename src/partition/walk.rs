@@ -1,8 +1,7 @@
 //! Walks over a map's rows in one partition, both layers of a view merged: which entries there are,
-//! in which order, and how large. In: a map, a place to begin. Out: row keys and lengths. Never
-//! touches a value, so that nothing is loaded that a page has no room for.
+//! in which order, and how large, without those that have expired. In: a map, a place to begin. Out:
+//! row keys and lengths. Never touches a value, so that nothing is loaded that a page has no room for.
 
-use super::indexes::MapSize;
 use super::overlay::View;
 use super::rows;
 use crate::error::{Code, Error, Result};
@@ -54,6 +53,7 @@ impl View {
                 let chunk = self.lengths(&of_slot, after.as_deref(), WALK_ROWS);
                 let is_last = chunk.len() < WALK_ROWS;
                 for (row, len) in chunk {
+                    // What has expired is not there, and goes with the batch of whoever looked.
                     if may_hide && !self.contains(&row) {
                         after = Some(row);
                         continue;
@@ -119,9 +119,9 @@ impl View {
         size
     }
 
-    /// What there is of a map, expired entries included, by the replica's index and what is not applied yet.
+    /// What there is of a map, expired entries included, by the replica's index and what is not
+    /// applied yet.
     pub(super) fn map_size(&self, map: MapId) -> MapSize {
-        let of_map = self.pending.iter().filter(|(row, _)| rows::map_of(row) == Some(map));
-        self.replica.map_size_under(map, of_map.map(|(row, (_, value))| (row, value.as_ref().map(Bytes::len))))
+        self.replica.map_size_with(map, self.pending.iter().map(|(row, (_, value))| (row, value.as_ref())))
     }
 }

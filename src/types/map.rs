@@ -169,6 +169,14 @@ pub struct MapDescriptor {
     pub options: MapOptions,
 }
 
+impl MapDescriptor {
+    /// What decides where all its keys live, if the map does: a replicated map's entries live in
+    /// one partition, by its name.
+    pub fn affinity(&self) -> Option<bytes::Bytes> {
+        self.options.replicated.then(|| bytes::Bytes::copy_from_slice(self.name.as_bytes()))
+    }
+}
+
 /// A map that a caller wants to be there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MapSpec {

@@ -1,7 +1,9 @@
 //! Requests and replies as the grid's inside sees them: independent of gRPC. A request travels
 //! between peers in MessagePack with a leading version byte (see `node`); the edge translates.
 
-use crate::types::{Cursor, HybridTime, MapId, NodeId, SessionId, Slot, StoredValue, Value, ValueCodec};
+use crate::types::{
+    Cursor, HybridTime, JobId, JobInfo, JobStep, MapId, NodeId, SessionId, Slot, StoredValue, Value, ValueCodec,
+};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -187,6 +189,21 @@ pub enum Op {
         /// What a cancellation names it by; 0 when nobody will.
         id: u64,
     },
+    /// Reads nothing, linearizably: answered when this partition's leader has applied everything
+    /// that was acknowledged before.
+    Barrier {
+        /// A slot of the partition.
+        slot: Slot,
+    },
+    /// A step in the life of a job task, or of all of a partition's.
+    Job {
+        /// A slot of the partition: the job's own.
+        slot: Slot,
+        /// The job; 0 for steps that concern all.
+        id: JobId,
+        /// The step.
+        step: JobStep,
+    },
     /// Runs a registered partition task on a whole partition.
     PartitionTask {
         /// The task's registered name.
@@ -268,7 +285,7 @@ impl Op {
             Op::Transact { checks, writes, .. } => {
                 checks.first().map(|(key, _)| key).or_else(|| writes.first().map(|(key, _)| key))
             }
-            Op::PartitionTask { .. } => None,
+            Op::PartitionTask { .. } | Op::Barrier { .. } | Op::Job { .. } => None,
             Op::Scan { .. } | Op::Size { .. } | Op::Clear { .. } | Op::Forget { .. } => None,
         }
     }
@@ -277,6 +294,7 @@ impl Op {
     pub fn slot(&self) -> Option<Slot> {
         match self {
             Op::PartitionTask { slots, .. } => Some(slots.0),
+            Op::Barrier { slot } | Op::Job { slot, .. } => Some(*slot),
             Op::Scan { from, .. } | Op::Clear { from, .. } => Some(from.as_ref().map_or(Slot(0), |from| from.slot)),
             Op::Size { slot, .. } => *slot,
             Op::Forget { slot, .. } => Some(*slot),
@@ -304,13 +322,19 @@ impl Op {
             Op::PutMany { map, .. } | Op::Delete { map, .. } | Op::Increment { map, .. } => Some(map),
             Op::Touch { map, .. } => Some(map),
             Op::Transact { map, .. } | Op::Scan { map, .. } | Op::Size { map, .. } | Op::Clear { map, .. } => Some(map),
-            Op::Task { .. } | Op::PartitionTask { .. } | Op::Forget { .. } => None,
+            Op::Task { .. } | Op::PartitionTask { .. } | Op::Forget { .. } | Op::Barrier { .. } | Op::Job { .. } => {
+                None
+            }
         }
     }
 
     /// Whether it only reads. A task may write and counts as a write.
     pub fn is_read(&self) -> bool {
-        matches!(self, Op::Get { .. } | Op::GetMany { .. } | Op::Scan { .. } | Op::Size { .. })
+        match self {
+            Op::Get { .. } | Op::GetMany { .. } | Op::Scan { .. } | Op::Size { .. } | Op::Barrier { .. } => true,
+            Op::Job { step, .. } => matches!(step, JobStep::Get | JobStep::List),
+            _ => false,
+        }
     }
 }
 
@@ -404,6 +428,10 @@ pub enum ReplyBody {
     },
     /// A task's answer.
     Task(TaskPayload),
+    /// A job task as it stands.
+    Job(Box<JobInfo>),
+    /// A partition's job tasks.
+    Jobs(Vec<JobInfo>),
 }
 
 /// A reply: what the operation gave and who says so.

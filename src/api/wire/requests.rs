@@ -138,7 +138,7 @@ fn put_many_from_wire(many: v1::PutManyRequest, limits: &Limits) -> Result<Reque
         entries.push((entry.key, value));
     }
     // All of them become one log entry.
-    check_size("request", bytes, limits.max_value_bytes)?;
+    check_size("request", bytes, limits.max_write_bytes)?;
     Ok(request(options::from_wire(many.options, limits)?, Op::PutMany { map: many.map, entries }))
 }
 
@@ -184,7 +184,9 @@ pub fn kv_request_to_wire(request: Request) -> Option<WireOp> {
             return_previous: previous,
         }),
         Op::Increment { map, key, delta } => WireOp::Increment(v1::IncrementRequest { options, map, key, delta }),
-        Op::Task { .. } | Op::PartitionTask { .. } | Op::Forget { .. } => return None,
+        Op::Task { .. } | Op::PartitionTask { .. } | Op::Barrier { .. } | Op::Job { .. } | Op::Forget { .. } => {
+            return None;
+        }
         other => return walks::to_wire(options, other),
     })
 }

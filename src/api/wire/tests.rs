@@ -11,6 +11,7 @@ use crate::types::{
 use bytes::Bytes;
 use grid_proto::keystead::v1;
 use proptest::prelude::*;
+use prost::Message;
 use v1::kv_request::Op as WireOp;
 
 fn value() -> impl Strategy<Value = Value> {
@@ -181,7 +182,13 @@ fn put() -> v1::PutRequest {
 }
 
 fn refused(op: Option<WireOp>) -> Code {
-    let limits = Limits { max_key_bytes: 8, max_value_bytes: 16, max_keys_per_request: 2, ..Limits::default() };
+    let limits = Limits {
+        max_key_bytes: 8,
+        max_value_bytes: 16,
+        max_write_bytes: 16,
+        max_keys_per_request: 2,
+        ..Limits::default()
+    };
     kv_request_from_wire(op, &limits).expect_err("refused").code
 }
 
@@ -273,4 +280,44 @@ fn an_unknown_code_keeps_its_retry_advice() {
 fn a_status_without_details_is_judged_by_its_grpc_code() {
     assert_eq!(error_from_status(&tonic::Status::unavailable("gone")).code, Code::PeerUnreachable);
     assert_eq!(error_from_status(&tonic::Status::unimplemented("no")).code, Code::ProtocolMismatch);
+}
+
+/// Bytes of a request that were changed here and there, or are no request at all.
+fn mangled() -> impl Strategy<Value = Vec<u8>> {
+    let changes = proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6);
+    let changed = (op(), proptest::option::of(stamp()), changes);
+    let of_request = changed.prop_map(|(op, stamp, changes)| {
+        let (read, ack) = (ReadLevel::Linearizable, AckLevel::Accepted);
+        let request = Request { affinity: None, op, read, ack, stamp, deadline_ms: 5 };
+        let requests = vec![v1::KvRequest { id: 1, op: kv_request_to_wire(request) }];
+        let mut bytes = v1::KvBatch { requests }.encode_to_vec();
+        for (place, byte) in changes {
+            if !bytes.is_empty() {
+                let at = place.index(bytes.len());
+                bytes[at] = byte;
+            }
+        }
+        bytes
+    });
+    prop_oneof![3 => of_request, 1 => any::<Vec<u8>>()]
+}
+
+proptest! {
+    /// Whatever can be decoded is either a request or refused with a code: nothing panics.
+    #[test]
+    fn no_bytes_make_the_translation_panic(bytes in mangled()) {
+        let limits = Limits::default();
+        if let Ok(batch) = v1::KvBatch::decode(&bytes[..]) {
+            for request in batch.requests {
+                if let Err(error) = kv_request_from_wire(request.op, &limits) {
+                    prop_assert!(!error.what.is_empty() && error.code != Code::Internal);
+                }
+            }
+        }
+        if let Ok(batch) = v1::TaskBatch::decode(&bytes[..]) {
+            for request in batch.requests {
+                let _ = task_request_from_wire(request.submit, &limits);
+            }
+        }
+    }
 }

@@ -3,9 +3,10 @@
 //! is read: right in any case, only slower.
 
 use super::super::cold::Pinned;
-use super::super::operations;
+use super::super::{operations, rows};
 use super::Job;
 use super::run::{Ended, Run};
+use crate::types::Op;
 use bytes::Bytes;
 use futures::StreamExt;
 use std::collections::VecDeque;
@@ -54,8 +55,12 @@ impl Run {
     fn cold_rows(&self, jobs: &VecDeque<Job>) -> (Vec<Bytes>, usize) {
         let (mut cold, mut bytes) = (Vec::new(), 0);
         for (number, job) in jobs.iter().enumerate() {
-            let Some(map) = &job.map else { continue };
-            for row in operations::rows_read(&self.view, map, &job.request) {
+            let rows = match (&job.map, &job.request.op) {
+                (Some(map), _) => operations::rows_read(&self.view, map, &job.request),
+                (None, Op::Job { id, .. }) => vec![rows::job_row(*id)],
+                (None, _) => continue,
+            };
+            for row in rows {
                 if self.view.pending_number(&row).is_none()
                     && let Some(len) = self.replica.cold_len(&row)
                 {

@@ -2,6 +2,7 @@
 
 use super::super::entry::{self, Batch, Change, PartitionEntry, RemovalCause, RowWrite};
 use super::super::expiry::expires_at;
+use super::super::jobs;
 use super::super::operations;
 use super::super::rows::{self, PartitionRow};
 use super::super::sessions::Admission;
@@ -177,6 +178,19 @@ impl Run {
         if let Op::Forget { map, limit, .. } = job.request.op {
             let (body, writes) = self.forget(map, limit);
             return self.record(turn, job, body, writes, &[]);
+        }
+        if let Op::Job { id, step, .. } = &job.request.op {
+            let done = jobs::execute(&self.view, *id, step, self.time.ms());
+            let (body, writes) = match done {
+                Ok(done) => (Ok(done.body), done.writes),
+                Err(error) => (Err(error), Vec::new()),
+            };
+            self.record(turn, job, body, writes, &[]);
+            return;
+        }
+        if matches!(job.request.op, Op::Barrier { .. }) {
+            self.record(turn, job, Ok(ReplyBody::Entries(Vec::new())), Vec::new(), &[]);
+            return;
         }
         let Some(map) = &job.map else {
             self.answer(Waiting { job, body: Err(Error::internal("an operation came without its map")) });

@@ -116,6 +116,7 @@ pub(super) fn execute(view: &View, map: &MapDescriptor, request: &Request, revis
         Op::Delete { key, condition, previous, .. } => entries::delete(&mut scope, key, condition, *previous),
         Op::Increment { key, delta, .. } => numbers::increment(&mut scope, key, *delta),
         Op::Transact { checks, writes, .. } => transact::transact(&mut scope, checks, writes),
+        Op::Barrier { .. } => Done::read(ReplyBody::Entries(Vec::new())),
         Op::Scan { prefix, from, until, limit, max_bytes, .. } => {
             let bounds = walks::Bounds { limit: *limit, bytes: *max_bytes };
             walks::scan(&scope, prefix, from.as_ref(), *until, bounds)
@@ -123,7 +124,7 @@ pub(super) fn execute(view: &View, map: &MapDescriptor, request: &Request, revis
         Op::Size { .. } => walks::size(&scope),
         Op::Clear { from, until, limit, .. } => walks::clear(&mut scope, from.as_ref(), *until, *limit),
         Op::Forget { .. } => Err(Error::internal("a map that was dropped came as one that there is")),
-        Op::Task { .. } | Op::PartitionTask { .. } => {
+        Op::Task { .. } | Op::PartitionTask { .. } | Op::Job { .. } => {
             Err(Error::internal("a task came where only operations are executed"))
         }
     }

@@ -41,6 +41,8 @@ pub enum Command {
     Put(PutArgs),
     /// Print an entry's value
     Get(KeyArgs),
+    /// Give an entry a new time to live
+    Touch(TouchArgs),
     /// Delete an entry
     Delete(DeleteArgs),
     /// Add to a number and print the sum
@@ -163,12 +165,36 @@ pub struct PutArgs {
     /// The value, as text; encoded as the map's codec wants it
     #[arg(allow_hyphen_values = true)]
     pub value: String,
+    /// How long the entry lives, such as 90s or 10m; 0s: for good [default: as the map says]
+    #[arg(long, value_name = "TIME", value_parser = crate::config::parse_duration)]
+    pub ttl: Option<Duration>,
     /// What must hold.
     #[command(flatten)]
     pub conditions: Conditions,
     /// When the write is acknowledged
     #[arg(long, value_enum, default_value_t)]
     pub ack: Ack,
+    /// Where and how.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// `touch`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The entry keeps its value and gets a new revision.
+
+Example:
+  keystead touch sessions 42 --ttl 30m")]
+pub struct TouchArgs {
+    /// The map
+    pub map: String,
+    /// The key
+    #[arg(allow_hyphen_values = true)]
+    pub key: String,
+    /// How long the entry lives from now on; 0s: for good [default: as the map says]
+    #[arg(long, value_name = "TIME", value_parser = crate::config::parse_duration)]
+    pub ttl: Option<Duration>,
     /// Where and how.
     #[command(flatten)]
     pub connection: Connection,

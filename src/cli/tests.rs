@@ -131,7 +131,16 @@ async fn put_get_delete_and_incr() {
     assert_eq!(at(&["incr", "visits", "home"]).await.expect("incr"), "1\n");
     assert_eq!(at(&["incr", "visits", "home", "41"]).await.expect("incr"), "42\n");
     assert_eq!(at(&["delete", "orders", "42"]).await.expect("delete"), "deleted (majority-fsync)\n");
-    for missing in [&["get", "orders", "42"], &["delete", "orders", "42"], &["get", "nowhere", "42"]] {
+    let put = ["put", "orders", "43", "open", "--ttl", "90s"];
+    run_at(&address, &put).await.expect("puts");
+    let shown = json(&at(&["get", "orders", "43", "--json"]).await.expect("there"));
+    assert_eq!((&shown["expires_ms"], &shown["value"]), (&90_000.into(), &"open".into()));
+    assert!(at(&["touch", "orders", "43", "--ttl", "0s"]).await.expect("touch").starts_with("revision "));
+    let shown = json(&at(&["get", "orders", "43", "--json"]).await.expect("there"));
+    assert_eq!(shown.get("expires_ms"), None);
+    for missing in
+        [&["touch", "orders", "42"], &["get", "orders", "42"], &["delete", "orders", "42"], &["get", "nowhere", "42"]]
+    {
         let error = run_at(&address, missing).await.expect_err("not there");
         assert_eq!(error.code.exit_status(), 3, "{error}");
     }

@@ -13,6 +13,7 @@ mod compute;
 mod config;
 mod core;
 mod driver;
+mod expiry;
 mod jobs;
 mod keys;
 mod lane;
@@ -34,7 +35,7 @@ pub use compute::{OnProgress, Progress, SubmitOptions};
 pub use config::ClientConfig;
 pub use keys::{MapKey, shown_key};
 pub use results::{
-    CallOptions, Conditional, Deleted, Number, Page, Removed, Replaced, Size, TaskAnswer, Transacted, Written,
+    CallOptions, Conditional, Deleted, Number, Page, Removed, Replaced, Size, TaskAnswer, Touched, Transacted, Written,
 };
 pub use transaction::Transaction;
 pub use typed::{Entry, TypedMap, TypedOptions};

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use futures::stream::{BoxStream, StreamExt};
 use std::any::type_name;
 use std::marker::PhantomData;
+use std::time::Duration;
 
 /// How often an update is worked out again when other writes come first.
 const UPDATE_ATTEMPTS: usize = 1000;
@@ -144,6 +145,22 @@ impl<K: MapKey + ?Sized, V, C: Codec<V>> TypedMap<K, V, C> {
         let key = key.to_key();
         let value = self.encode(&key, value)?;
         Ok(self.client.put(&self.name, key, value).await?.revision)
+    }
+
+    /// Writes an entry that lives so long (zero: for good), whatever the map says; returns its revision.
+    ///
+    /// # Errors
+    /// As [`TypedMap::put`].
+    pub async fn put_with_ttl(&self, key: &K, value: &V, ttl: Duration) -> Result<u64> {
+        Ok(self.client.put_with_ttl(&self.name, key.to_key(), self.encode(value)?, ttl).await?.revision)
+    }
+
+    /// Gives an entry a new time to live (`None`: the map's; zero: for good); whether there was one.
+    ///
+    /// # Errors
+    /// What the grid answers.
+    pub async fn touch(&self, key: &K, ttl: Option<Duration>) -> Result<bool> {
+        Ok(self.client.touch(&self.name, key.to_key(), ttl).await?.existed)
     }
 
     /// Writes an entry if there is none; whether it was written.

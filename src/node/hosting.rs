@@ -5,11 +5,11 @@ use super::ports::Ports;
 use crate::clock::{ThreadKind, run_on};
 use crate::error::{Code, Error, Result};
 use crate::net::peer::PeerTransport;
-use crate::partition::executor::{Executor, ExecutorConfig, ExecutorParts, ExecutorStats};
+use crate::partition::executor::{Executor, ExecutorConfig, ExecutorParts, ExecutorStats, Pacer};
 use crate::partition::{ReplicaMachine, ReplicaState, TaskRunner};
 
 use crate::raft::network::{GroupNetwork, RaftNetworkConfig, Receptions};
-use crate::raft::{Group, GroupConfig, Leadership, LogStore};
+use crate::raft::{Confirmer, Group, GroupConfig, Leadership, LogStore};
 use crate::storage::backend::{ReplicaKey, StateBackend};
 use crate::storage::log::{GroupLog, SharedLog};
 use crate::types::{GroupId, ReplicaId};
@@ -63,6 +63,8 @@ pub struct Hosting {
     pub parts: HostingParts,
     /// Counts of all executors together.
     pub stats: Arc<ExecutorStats>,
+    confirmer: Arc<Confirmer>,
+    pacer: Arc<Pacer>,
     hosted: RwLock<BTreeMap<GroupId, Arc<Hosted>>>,
     /// One start or stop at a time.
     changing: tokio::sync::Mutex<()>,
@@ -71,7 +73,10 @@ pub struct Hosting {
 impl Hosting {
     /// Holds nothing yet.
     pub fn new(parts: HostingParts) -> Self {
-        Hosting { parts, stats: Arc::default(), hosted: RwLock::default(), changing: tokio::sync::Mutex::new(()) }
+        let confirmer = Arc::new(Confirmer::new(parts.transport.clone()));
+        let pacer = Pacer::of_node(&parts.executor_config);
+        let changing = tokio::sync::Mutex::new(());
+        Hosting { parts, stats: Arc::default(), confirmer, pacer, hosted: RwLock::default(), changing }
     }
 
     /// The replica of a group, if this node holds one.
@@ -127,6 +132,8 @@ impl Hosting {
         let started = Group::start(group, replica, &parts.group_config, LogStore::new(log), network, machine).await?;
         let executor = Executor::start(ExecutorParts {
             group: started.clone(),
+            confirmer: self.confirmer.clone(),
+            pacer: if group == GroupId::META { Pacer::alone(&parts.executor_config) } else { self.pacer.clone() },
             replica: state.clone(),
             maps: parts.directory.clone(),
             tasks: parts.tasks.clone(),

@@ -7,6 +7,7 @@
 //! it depends on; only answers of level `accepted` do.
 
 mod answers;
+mod pacer;
 mod reads;
 mod run;
 mod turn;
@@ -18,8 +19,9 @@ use super::sessions::SessionLimits;
 use super::user_code::TaskRunner;
 use crate::clock::{self, Instant, Random, WallClock};
 use crate::error::{Code, Error, Result};
-use crate::raft::{Group, Leadership, Verdict};
+use crate::raft::{Confirmer, Group, Leadership, Verdict};
 use crate::types::{MapDescriptor, NodeId, Reply, Request, RunId};
+pub use pacer::Pacer;
 use run::{Ended, Run};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -38,6 +40,10 @@ pub struct ExecutorConfig {
     pub max_batch_bytes: usize,
     /// Batches on their way through the log.
     pub max_in_flight: usize,
+    /// Batches of all partitions of the node on their way at once; more gather commands meanwhile.
+    pub node_in_flight: usize,
+    /// How long a batch waits for its place among them, at most.
+    pub pace_patience: Duration,
     /// How long a task's handler may run, at most.
     pub task_deadline: Duration,
     /// Bounds of the sessions.
@@ -51,6 +57,8 @@ impl Default for ExecutorConfig {
             max_turn: 1_024,
             max_batch_bytes: 1 << 20,
             max_in_flight: 4,
+            node_in_flight: crate::raft::network::env("KS_PACE", 8) as usize,
+            pace_patience: Duration::from_millis(20),
             task_deadline: Duration::from_secs(5),
             sessions: SessionLimits::default(),
         }
@@ -96,6 +104,10 @@ pub struct Job {
 pub struct ExecutorParts {
     /// The replica's group.
     pub group: Arc<Group>,
+    /// Proves its leadership for reads.
+    pub confirmer: Arc<Confirmer>,
+    /// Spreads the node's proposals.
+    pub pacer: Arc<Pacer>,
     /// The replica's state.
     pub replica: Arc<ReplicaState>,
     /// The grid's maps.

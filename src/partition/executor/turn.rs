@@ -275,6 +275,7 @@ impl Run {
     /// Hands the turn's batch to the log; without one its reads wait for a round.
     async fn propose(&mut self, mut turn: Turn) -> std::result::Result<(), Ended> {
         if turn.writes.is_empty() {
+            self.place = None;
             // Reads saw everything proposed so far, but nothing of a batch of this number.
             let saw = self.next - 1;
             for waiting in turn.reads.into_iter().chain(turn.waiting) {
@@ -291,6 +292,7 @@ impl Run {
         let batch = PartitionEntry::Batch(Batch { term: self.term, run: self.run, number, writes }).encode();
         self.next += 1;
         let mut waiting: Vec<Waiting> = turn.waiting.into_iter().chain(turn.reads).collect();
+        let place = self.place.take();
         match self.group.propose(self.term, batch).await {
             Ok(receiver) => {
                 self.verdicts.push_back(Box::pin(receiver.wait()));
@@ -301,11 +303,11 @@ impl Run {
                 for accepted in waiting.extract_if(.., early).collect::<Vec<_>>() {
                     self.answer(accepted);
                 }
-                self.flights.push_back(Flight { number, rows, waiting });
+                self.flights.push_back(Flight { number, rows, waiting, _place: place });
                 Ok(())
             }
             Err(_) => {
-                self.flights.push_back(Flight { number, rows, waiting });
+                self.flights.push_back(Flight { number, rows, waiting, _place: place });
                 Err(Ended::ProposalFailed)
             }
         }

@@ -7,6 +7,7 @@
 
 mod client;
 mod dispatch;
+mod gather;
 mod receptions;
 mod snapshot;
 
@@ -41,6 +42,8 @@ pub mod kind {
     pub const SNAPSHOT_CHUNK: u8 = 6;
     /// A snapshot's trailer; its answer says that the snapshot is installed.
     pub const SNAPSHOT_END: u8 = 7;
+    /// Which votes have these replicas saved? Concerns many groups.
+    pub const CONFIRM: u8 = 8;
     /// The last kind that is kept for Raft.
     pub const LAST: u8 = 15;
 }
@@ -97,6 +100,8 @@ pub struct RaftNetworkConfig {
     pub install_timeout: Duration,
     /// The most bytes of entries in one append, unless a single entry is larger. Default 1 MiB.
     pub max_append_bytes: usize,
+    /// How long news of a commit waits for entries to travel with. Default 5 ms.
+    pub commit_patience: Duration,
     /// The size of a snapshot's pieces. Default 1 MiB.
     pub snapshot_chunk_bytes: usize,
 }
@@ -111,9 +116,14 @@ impl Default for RaftNetworkConfig {
             chunk_attempts: 3,
             install_timeout: Duration::from_secs(60),
             max_append_bytes: 1 << 20,
+            commit_patience: Duration::from_millis(env("KS_COMMIT", 5)),
             snapshot_chunk_bytes: 1 << 20,
         }
     }
+}
+
+pub(crate) fn env(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
 }
 
 /// What all clients of a group share.

@@ -1,7 +1,7 @@
 //! The planner against a small stand-in for the meta group's map.
 
 use super::*;
-use crate::types::{GridId, SLOTS, Slot};
+use crate::types::{Eviction, GridId, KeyCodec, SLOTS, Slot, ValueCodec};
 
 /// Rows with revisions; writes are conditional as in the meta group.
 #[derive(Default)]
@@ -176,7 +176,8 @@ fn a_group_is_formed_once() {
 #[test]
 fn a_map_is_created_once_and_not_changed() {
     let mut rows = Rows::founded(1);
-    let create = |view: &MetaView, name, schema| new_map(view, name, KeyCodec::Utf8, ValueCodec::Json, schema);
+    let spec = |name: &str, schema| MapSpec::new(name, KeyCodec::Utf8, ValueCodec::Json).schema(schema);
+    let create = |view: &MetaView, name, schema| new_map(view, &spec(name, schema));
     let view = rows.view();
     let first = create(&view, "orders", 1).expect("new");
     let rival = create(&view, "users", 1).expect("new");
@@ -187,4 +188,22 @@ fn a_map_is_created_once_and_not_changed() {
     assert_eq!(create(&rows.view(), "users", 1).expect("new").descriptor.id, MapId(2));
     assert_eq!(rows.view().map_by_id(MapId(1)), Some(&first.descriptor));
     assert_eq!(create(&MetaView::default(), "x", 1).map_err(|error| error.code), Err(Code::NotReady));
+}
+
+#[test]
+fn a_maps_options_are_part_of_what_it_is() {
+    let mut rows = Rows::founded(1);
+    let plain = MapSpec::new("cache", KeyCodec::Utf8, ValueCodec::Json);
+    let limited = plain.clone().options(MapOptions::default().max_entries(9).eviction(Eviction::Lru));
+    let made = new_map(&rows.view(), &limited).expect("new");
+    rows.write_all(&made.changes);
+    assert_eq!(rows.view().map("cache"), Some(&made.descriptor));
+    assert_eq!(made.descriptor.options.max_entries, 9);
+    assert_eq!(new_map(&rows.view(), &plain).expect("any options").descriptor, made.descriptor);
+    let other = new_map(&rows.view(), &plain.clone().options(MapOptions::default())).expect_err("other options");
+    assert_eq!(other.code, Code::MapExists);
+    assert!(other.what.contains("max_entries 9, eviction lru") && other.what.contains("no options"), "{other}");
+    let senseless =
+        MapSpec::new("x", KeyCodec::Utf8, ValueCodec::Json).options(MapOptions::default().eviction(Eviction::Lru));
+    assert_eq!(new_map(&rows.view(), &senseless).map_err(|error| error.code), Err(Code::InvalidRequest));
 }

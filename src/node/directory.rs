@@ -6,7 +6,7 @@ use crate::membership::{Gossip, LivePeers};
 use crate::meta::{FoundingRecord, MetaView};
 use crate::net::peer::{AddressBook, PeerIdentity};
 use crate::partition::MapDirectory;
-use crate::types::{KeyCodec, MapDescriptor, MapId, NodeId, ValueCodec};
+use crate::types::{KeyCodec, MapDescriptor, MapId, MapOptions, NodeId, ValueCodec};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use tokio::sync::watch;
 
@@ -21,6 +21,7 @@ pub fn meta_map() -> MapDescriptor {
         key_codec: KeyCodec::Utf8,
         value_codec: ValueCodec::Bytes,
         schema: 0,
+        options: MapOptions::default(),
     }
 }
 

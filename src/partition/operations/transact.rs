@@ -1,0 +1,51 @@
+//! Several entries of one slot, all or nothing. Pure.
+
+use super::super::entry::RowWrite;
+use super::{Done, Scope, check_entry};
+use crate::error::{Code, Error, Result};
+use crate::types::{ReplyBody, SLOTS, Slot, Value};
+use bytes::Bytes;
+
+pub(super) fn transact(
+    scope: &mut Scope<'_>,
+    checks: &[(Bytes, Option<u64>)],
+    writes: &[(Bytes, Option<Value>)],
+) -> Result<Done> {
+    let keys = checks.iter().map(|(key, _)| key).chain(writes.iter().map(|(key, _)| key));
+    one_slot(keys.map(|key| scope.slot(key)))?;
+    for (key, expected) in checks {
+        let present = scope.present(key)?;
+        if present.as_ref().map(|entry| entry.revision) != *expected {
+            return Done::read(ReplyBody::ConditionFailed(present));
+        }
+    }
+    let revision = scope.next_revision();
+    let mut made = Vec::with_capacity(writes.len());
+    for (key, value) in writes {
+        match value {
+            Some(value) => {
+                check_entry(scope.map, key, value)?;
+                made.push(scope.put(key, value));
+            }
+            None => {
+                let row = scope.row(key);
+                if scope.view.get(&row).is_some() || made.iter().any(|write: &RowWrite| write.row == row) {
+                    made.push(scope.delete(key));
+                }
+            }
+        }
+    }
+    Ok(Done { body: ReplyBody::Written { revision }, writes: made })
+}
+
+fn one_slot(slots: impl IntoIterator<Item = Slot>) -> Result<()> {
+    let mut slots = slots.into_iter();
+    let first = slots.next();
+    match slots.find(|slot| Some(*slot) != first) {
+        None => Ok(()),
+        Some(other) => Err(Error::new(
+            Code::CrossSlot,
+            format!("the keys lie in several slots, among them {} and {other} of {SLOTS}", first.unwrap_or(other)),
+        )),
+    }
+}

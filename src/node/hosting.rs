@@ -74,7 +74,7 @@ impl Hosting {
     /// Holds nothing yet.
     pub fn new(parts: HostingParts) -> Self {
         let confirmer = Arc::new(Confirmer::new(parts.transport.clone()));
-        let pacer = Pacer::of_node(&parts.executor_config);
+        let pacer = Pacer::new(&parts.executor_config);
         let changing = tokio::sync::Mutex::new(());
         Hosting { parts, stats: Arc::default(), confirmer, pacer, hosted: RwLock::default(), changing }
     }
@@ -133,7 +133,8 @@ impl Hosting {
         let executor = Executor::start(ExecutorParts {
             group: started.clone(),
             confirmer: self.confirmer.clone(),
-            pacer: if group == GroupId::META { Pacer::alone(&parts.executor_config) } else { self.pacer.clone() },
+            // The grid's own facts wait for nobody's data.
+            pacer: if group == GroupId::META { Pacer::new(&parts.executor_config) } else { self.pacer.clone() },
             replica: state.clone(),
             maps: parts.directory.clone(),
             tasks: parts.tasks.clone(),

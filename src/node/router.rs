@@ -97,18 +97,17 @@ impl Router {
 
     async fn map_of(&self, request: &Request) -> Result<Option<MapDescriptor>> {
         let Some(name) = request.op.map() else { return Ok(None) };
-        let mut view = self.directory.watch_view();
-        let known = clock::timeout(MAP_WAIT, view.wait_for(|view| view.map(name).is_some())).await;
-        let map = match known {
-            Ok(Ok(view)) => view.map(name).cloned(),
-            _ => None,
-        };
+        let mut map = self.directory.view().map(name).cloned();
+        if map.is_none() {
+            let mut view = self.directory.watch_view();
+            let known = clock::timeout(MAP_WAIT, view.wait_for(|view| view.map(name).is_some())).await;
+            map = known.ok().and_then(|view| view.ok()?.map(name).cloned());
+        }
         let map = map.ok_or_else(|| Error::new(Code::NoSuchMap, format!("there is no map {name:?}")))?;
-        let keys: Vec<&Bytes> = match &request.op {
-            Op::GetMany { keys, .. } => keys.iter().collect(),
-            op => op.routing_key().into_iter().collect(),
-        };
-        keys.into_iter().try_for_each(|key| check_key(&map, key))?;
+        match &request.op {
+            Op::GetMany { keys, .. } => keys.iter().try_for_each(|key| check_key(&map, key))?,
+            op => op.routing_key().into_iter().try_for_each(|key| check_key(&map, key))?,
+        }
         Ok(Some(map))
     }
 

@@ -40,9 +40,10 @@ pub struct ExecutorConfig {
     pub max_batch_bytes: usize,
     /// Batches on their way through the log.
     pub max_in_flight: usize,
-    /// Batches of all partitions of the node on their way at once; more gather commands meanwhile.
+    /// Batches of all partitions of the node on their way at once, at most; while a batch waits
+    /// for its place among them, it gathers commands.
     pub node_in_flight: usize,
-    /// How long a batch waits for its place among them, at most.
+    /// How long a batch waits for its place, at most.
     pub pace_patience: Duration,
     /// How long a task's handler may run, at most.
     pub task_deadline: Duration,
@@ -57,7 +58,7 @@ impl Default for ExecutorConfig {
             max_turn: 1_024,
             max_batch_bytes: 1 << 20,
             max_in_flight: 4,
-            node_in_flight: crate::raft::network::env("KS_PACE", 8) as usize,
+            node_in_flight: 256,
             pace_patience: Duration::from_millis(20),
             task_deadline: Duration::from_secs(5),
             sessions: SessionLimits::default(),

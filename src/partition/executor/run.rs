@@ -38,7 +38,7 @@ pub(super) struct Flight {
     pub(super) number: u64,
     pub(super) rows: Vec<Bytes>,
     pub(super) waiting: Vec<Waiting>,
-    pub(super) _place: Option<Place>,
+    pub(super) place: Option<Place>,
 }
 
 /// Why a run ended.
@@ -236,6 +236,9 @@ impl Run {
         let Some(flight) = self.flights.pop_front() else { return false };
         count(&self.stats.batches);
         self.effective = flight.number;
+        if let Some(place) = flight.place {
+            place.done();
+        }
         self.view.settle(flight.number, &flight.rows);
         for waiting in flight.waiting {
             self.answer(waiting);
@@ -256,7 +259,7 @@ impl Run {
             term: self.term,
             hops: job.hops,
             time: self.time,
-            applied: *self.replica.applied_index().borrow(),
+            applied: self.replica.applied_now(),
             ack,
         };
         // Nobody may be waiting any more; then there is nobody to tell.

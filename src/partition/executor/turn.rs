@@ -290,7 +290,7 @@ impl Run {
 
     /// Hands the turn's batch to the log; without one its reads wait for a round.
     async fn propose(&mut self, mut turn: Turn) -> std::result::Result<(), Ended> {
-if turn.entries.is_empty() && turn.others.is_empty() {
+        if turn.entries.is_empty() && turn.others.is_empty() {
             self.place = None;
             // Reads saw everything proposed so far, but nothing of a batch of this number.
             let saw = self.next - 1;
@@ -309,7 +309,10 @@ if turn.entries.is_empty() && turn.others.is_empty() {
         let batch = PartitionEntry::Batch(Batch { term: self.term, run: self.run, number, writes }).encode();
         self.next += 1;
         let mut waiting: Vec<Waiting> = turn.waiting.into_iter().chain(turn.reads).collect();
-        let place = self.place.take();
+        let mut place = self.place.take();
+        if let Some(place) = &mut place {
+            place.begin();
+        }
         match self.group.propose(self.term, batch).await {
             Ok(receiver) => {
                 self.verdicts.push_back(Box::pin(receiver.wait()));
@@ -320,11 +323,11 @@ if turn.entries.is_empty() && turn.others.is_empty() {
                 for accepted in waiting.extract_if(.., early).collect::<Vec<_>>() {
                     self.answer(accepted);
                 }
-                self.flights.push_back(Flight { number, rows, waiting, _place: place });
+                self.flights.push_back(Flight { number, rows, waiting, place });
                 Ok(())
             }
             Err(_) => {
-                self.flights.push_back(Flight { number, rows, waiting, _place: place });
+                self.flights.push_back(Flight { number, rows, waiting, place });
                 Err(Ended::ProposalFailed)
             }
         }

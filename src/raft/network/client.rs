@@ -7,17 +7,17 @@ use crate::net::peer::Lane;
 use crate::raft::rpc_codec as codec;
 use crate::raft::snapshot::SnapshotData;
 use crate::raft::types::{TypeConfig, Vote};
-use crate::types::{NodeId, ReplicaId};
+use crate::types::{GroupId, NodeId, ReplicaId};
 use bytes::Bytes;
 use futures::Stream;
 use openraft::OptionalSend;
 use openraft::alias::SnapshotOf;
+use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable};
 use openraft::network::{RPCOption, stream_append_sequential};
-use openraft::base::{BoxFuture, BoxStream};
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderRequest, TransferLeaderResponse,
-    VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{RPCTypes, RaftNetworkV2};
 use serde::Serialize;
@@ -125,7 +125,8 @@ impl RaftNetworkV2<TypeConfig> for ReplicaClient {
     where
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
     {
-        let patience = self.shared.config.commit_patience;
+        let meta = self.shared.group == GroupId::META;
+        let patience = if meta { Duration::ZERO } else { self.shared.config.commit_patience };
         stream_append_sequential(self, gathered(appends, patience), option)
     }
 

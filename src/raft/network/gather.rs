@@ -1,11 +1,12 @@
 //! Lets news of a commit travel with entries. In: openraft's appends to one follower, in order.
-//! Out: the same, but an append without entries waits a moment for one that has some and is then
-//! left out: the later one carries the newer commit. Nothing with entries is ever held back.
+//! Out: the same, but while entries come often, an append without entries waits a while for one
+//! that has some and is then left out: the later one carries the newer commit. Nothing with
+//! entries is ever held back, and after a lone write nothing is.
 //!
 //! The commit has been answered at the leader by then; only a follower's applied rows, which local
 //! reads see, come as much later.
 
-use crate::clock;
+use crate::clock::{self, Instant};
 use crate::raft::types::TypeConfig;
 use futures::{Stream, StreamExt, stream};
 use openraft::raft::AppendEntriesRequest;
@@ -17,6 +18,10 @@ struct Gathering<S> {
     appends: S,
     ended: bool,
     patience: Duration,
+    /// When entries were last sent.
+    last: Option<Instant>,
+    /// The last two appends with entries came within `patience` of each other.
+    often: bool,
 }
 
 impl<S: Stream<Item = Append> + Unpin> Gathering<S> {
@@ -31,13 +36,18 @@ impl<S: Stream<Item = Append> + Unpin> Gathering<S> {
 
     async fn next(mut self) -> Option<(Append, Self)> {
         let mut next = self.take().await?;
-        if next.entries.is_empty() && !self.patience.is_zero() {
-            let until = clock::Instant::now() + self.patience;
+        if next.entries.is_empty() && self.often {
+            let until = Instant::now() + self.patience;
             while next.entries.is_empty()
                 && let Ok(Some(later)) = clock::timeout_at(until, self.take()).await
             {
                 next = later;
             }
+        }
+        if !next.entries.is_empty() {
+            let now = Instant::now();
+            self.often = self.last.is_some_and(|last| now - last < self.patience);
+            self.last = Some(now);
         }
         Some((next, self))
     }
@@ -48,7 +58,8 @@ pub(super) fn gathered<S>(appends: S, patience: Duration) -> impl Stream<Item = 
 where
     S: Stream<Item = Append> + Unpin + Send,
 {
-    Box::pin(stream::unfold(Gathering { appends, ended: false, patience }, Gathering::next))
+    let gathering = Gathering { appends, ended: false, patience, last: None, often: false };
+    Box::pin(stream::unfold(gathering, Gathering::next))
 }
 
 #[cfg(test)]
@@ -56,7 +67,6 @@ mod tests {
     use super::*;
     use crate::raft::rpc_codec::log_id;
     use crate::raft::types::{Entry, EntryPayload, LeaderId, Vote};
-    use crate::clock::Instant;
     use tokio::sync::mpsc;
     use tokio_stream::wrappers::UnboundedReceiverStream;
 
@@ -65,32 +75,39 @@ mod tests {
             vote: Vote { leader_id: LeaderId { term: 1, voted_for: 1 }, committed: true },
             prev_log_id: None,
             leader_commit: Some(log_id(1, commit)),
-            entries: entry.map(|at| Entry { log_id: log_id(1, at), payload: EntryPayload::Blank }).into_iter().collect(),
+            entries: entry
+                .map(|at| Entry { log_id: log_id(1, at), payload: EntryPayload::Blank })
+                .into_iter()
+                .collect(),
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_commit_waits_for_entries_but_entries_wait_for_nothing() {
+    async fn a_commit_waits_for_entries_that_come_often_and_entries_wait_for_nothing() {
         let (sender, receiver) = mpsc::unbounded_channel();
-        let patience = Duration::from_millis(5);
+        let patience = Duration::from_millis(40);
         let mut gathered = gathered(UnboundedReceiverStream::new(receiver), patience);
         let start = Instant::now();
-        for one in [append(1, Some(2)), append(2, None), append(3, None), append(3, Some(4))] {
-            sender.send(one).expect("listens");
+        let send = |commit, entry| sender.send(append(commit, entry)).expect("listens");
+        let told = |next: Option<Append>| {
+            let next = next.expect("one");
+            (next.leader_commit.map_or(0, |id| id.index), next.entries.len())
+        };
+        send(1, Some(2));
+        send(2, None);
+        send(2, Some(3));
+        assert_eq!(told(gathered.next().await), (1, 1));
+        assert_eq!(told(gathered.next().await), (2, 0), "after a lone write it is told at once");
+        assert_eq!(told(gathered.next().await), (2, 1));
+        for (commit, entry) in [(3, None), (4, None), (4, Some(5)), (5, None)] {
+            send(commit, entry);
         }
-        let first = gathered.next().await.expect("one");
-        assert_eq!((first.leader_commit, first.entries.len()), (Some(log_id(1, 1)), 1));
-        let second = gathered.next().await.expect("two");
-        assert_eq!((second.leader_commit, second.entries.len()), (Some(log_id(1, 3)), 1), "the commits came along");
+        assert_eq!(told(gathered.next().await), (4, 1), "the commits came along");
         assert_eq!(start.elapsed(), Duration::ZERO);
-
-        sender.send(append(4, None)).expect("listens");
-        let third = gathered.next().await.expect("three");
-        assert_eq!((third.leader_commit, start.elapsed()), (Some(log_id(1, 4)), patience), "it waits no longer");
-
-        sender.send(append(5, None)).expect("listens");
+        assert_eq!((told(gathered.next().await), start.elapsed()), ((5, 0), patience), "it waits no longer");
+        send(6, None);
         drop(sender);
-        assert!(gathered.next().await.is_some(), "the last commit is told although nothing follows");
+        assert_eq!(told(gathered.next().await), (6, 0), "the last commit is told although nothing follows");
         assert_eq!(start.elapsed(), patience);
         assert!(gathered.next().await.is_none());
     }

@@ -1,7 +1,10 @@
 //! The composition root: builds a peer, supervises it, shuts it down in order. [`GridService`] is
 //! what the edges (gRPC, HTTP, embedded use) see of it.
 
+mod broadcast;
+mod cancelling;
 mod clock_watch;
+mod compute_service;
 mod directory;
 mod facts;
 mod founding;
@@ -11,6 +14,7 @@ mod hosting;
 mod housekeeping;
 mod identity;
 mod life;
+mod memory_keeper;
 mod metrics;
 mod opening;
 mod peer_calls;
@@ -23,8 +27,10 @@ mod stamper;
 mod status;
 mod wire;
 
+pub use compute_service::{Broadcast, CancelReport, ComputeService, PartitionAnswer};
 pub use grid_node::{Ended, Node};
 pub use housekeeping::HousekeepingConfig;
 pub use ports::{OpenBackend, Ports};
 pub use service::{Explanation, GridService, MemberInfo, MemberState, PartitionInfo, PlacementTable, ReplicaInfo};
 pub use settings::NodeSettings;
+pub use stamper::{Stamped, Stamper};

@@ -3,13 +3,13 @@
 
 use super::directory::{Directory, META_MAP, meta_map};
 use super::hosting::{Hosted, Hosting};
-use super::stamper::Stamper;
+use super::stamper::{Stamped, Stamper};
 use super::wire::{self, Forward, kind};
 use crate::clock::{self, Instant};
 use crate::error::{Code, Error, Result, Retry};
 use crate::net::peer::{AddressBook, Lane};
 use crate::partition::executor::Job;
-use crate::partition::{View, check_key, slot_in};
+use crate::partition::{View, check_key, rows, slot_in};
 use crate::types::{
     AckLevel, GroupId, HybridTime, MapDescriptor, NodeId, Op, ReadLevel, Reply, ReplyBody, Request, Served,
 };
@@ -55,6 +55,11 @@ impl Router {
     /// The grid's time, as far as this node knows it.
     pub fn time(&self) -> HybridTime {
         HybridTime::from_ms(self.hosting.parts.ports.clock.unix_ms())
+    }
+
+    /// A stamp of this peer's own session, for a client that has none.
+    pub(super) fn stamp(&self) -> Stamped<'_> {
+        self.stamper.stamp(self.time())
     }
 
     fn leaders(&self) -> std::sync::MutexGuard<'_, BTreeMap<GroupId, NodeId>> {
@@ -118,6 +123,10 @@ impl Router {
             let partition = view.partition_of(slot_in(request, key));
             partition.map(|partition| partition.group()).ok_or_else(not_ready)
         };
+        if let Some(slot) = request.op.slot() {
+            let partition = view.partition_of(slot).ok_or_else(not_ready)?;
+            return Ok(BTreeMap::from([(partition.group(), vec![0])]));
+        }
         let keys: Vec<&Bytes> = match &request.op {
             Op::GetMany { keys, .. } => keys.iter().collect(),
             Op::PutMany { entries, .. } => entries.iter().map(|(key, _)| key).collect(),
@@ -181,12 +190,12 @@ impl Router {
     ) -> Result<Reply> {
         if request.op.is_read()
             && request.read == ReadLevel::Local
-            && let Some(reply) = self.read_here(group, &request, map.as_ref(), hops)
+            && let Some(reply) = self.read_here(group, &request, map.as_ref(), hops).await
         {
             return reply;
         }
         let simple = request.stamp.is_none() && !request.op.is_read() && group != GroupId::META;
-        let stamped = simple.then(|| self.stamper.stamp(self.time()));
+        let stamped = simple.then(|| self.stamp());
         if let Some(stamped) = &stamped {
             request.stamp = Some(stamped.stamp());
         }
@@ -206,7 +215,7 @@ impl Router {
             // What only the session's owner can mend goes back to it at once.
             let owners = matches!(error.code, Code::ResendFrom | Code::SessionFull | Code::ClockAhead);
             // A leader that has just started may not have heard of a task's map yet.
-            let unheard = error.code == Code::NoSuchMap && matches!(request.op, Op::Task { .. });
+            let unheard = error.code == Code::NoSuchMap && request.op.is_task();
             let final_here = error.code.retry() == Retry::Never && !(unheard && Instant::now() < maps_known_by);
             if hops > 0 || final_here || (owners && !simple) {
                 return Err(error);
@@ -331,7 +340,7 @@ impl Router {
 
     /// A read at level `local`, from the applied state of a replica here. `None` if there is none
     /// that may serve.
-    fn read_here(
+    async fn read_here(
         &self,
         group: GroupId,
         request: &Request,
@@ -343,6 +352,18 @@ impl Router {
         if !hosted.state.may_serve() {
             return None;
         }
+        let rows: Vec<Bytes> = match &request.op {
+            Op::Get { key, .. } => vec![rows::map_row(slot_in(request, key), map.id, key)],
+            Op::GetMany { keys, .. } => {
+                keys.iter().map(|key| rows::map_row(slot_in(request, key), map.id, key)).collect()
+            }
+            _ => return None,
+        };
+        // Values that are not in RAM are loaded where waiting is allowed, and stay until they are read.
+        let _pinned = match hosted.state.any_cold(rows.iter().map(|row| &row[..])) {
+            true => hosted.state.warm(rows).await,
+            false => Ok(None),
+        };
         let applied = *hosted.state.applied_index().borrow();
         let view = View::new(hosted.state.clone(), self.directory.clone());
         let entry = |key: &Bytes| view.entry(slot_in(request, key), map.id, key);

@@ -55,12 +55,20 @@ impl Default for GroupConfig {
 }
 
 impl GroupConfig {
+    /// A follower that has answered an append within this time needs no heartbeat; `None` where
+    /// the silence could then be taken for a dead leader's.
+    fn spared_heartbeats(&self) -> Option<u64> {
+        let (heartbeat, election) = (self.heartbeat.as_millis() as u64, self.election.0.as_millis() as u64);
+        (heartbeat * 2 < election).then_some(heartbeat / 2)
+    }
+
     fn openraft(&self, group: GroupId) -> Result<Arc<openraft::Config>> {
         let config = openraft::Config {
             cluster_name: format!("group-{group}"),
             heartbeat_interval: self.heartbeat.as_millis() as u64,
             election_timeout_min: self.election.0.as_millis() as u64,
             election_timeout_max: self.election.1.as_millis() as u64,
+            heartbeat_min_interval: self.spared_heartbeats(),
             max_payload_entries: self.max_append_entries,
             // Checkpoints and purges are ours to time: see the node's housekeeping.
             snapshot_policy: SnapshotPolicy::Never,

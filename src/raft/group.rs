@@ -383,3 +383,23 @@ impl Group {
         self.watcher.abort();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heartbeats_are_spared_only_where_a_silence_stays_shorter_than_an_election() {
+        let config = |heartbeat, election| GroupConfig {
+            heartbeat: Duration::from_millis(heartbeat),
+            election: (Duration::from_millis(election), Duration::from_millis(election * 2)),
+            ..GroupConfig::default()
+        };
+        for (config, spared) in
+            [(GroupConfig::default(), Some(50)), (config(100, 201), Some(50)), (config(100, 200), None), (config(100, 110), None)]
+        {
+            let openraft = config.openraft(GroupId(1)).expect("openraft takes it");
+            assert_eq!(openraft.heartbeat_min_interval, spared);
+        }
+    }
+}

@@ -395,9 +395,12 @@ mod tests {
             election: (Duration::from_millis(election), Duration::from_millis(election * 2)),
             ..GroupConfig::default()
         };
-        for (config, spared) in
-            [(GroupConfig::default(), Some(50)), (config(100, 201), Some(50)), (config(100, 200), None), (config(100, 110), None)]
-        {
+        for (config, spared) in [
+            (GroupConfig::default(), Some(50)),
+            (config(100, 201), Some(50)),
+            (config(100, 200), None),
+            (config(100, 110), None),
+        ] {
             let openraft = config.openraft(GroupId(1)).expect("openraft takes it");
             assert_eq!(openraft.heartbeat_min_interval, spared);
         }

@@ -175,11 +175,11 @@ mod tests {
     async fn places_grow_where_the_way_is_long_and_shrink_where_the_processor_is_busy() {
         let pacer = pacer(64);
         let long_way = |_: usize| Duration::from_millis(5);
-        assert_eq!(rounds(&pacer, 300, long_way).await, 64, "each takes as long as the shortest");
+        assert_eq!(rounds(&pacer, 3000, long_way).await, 64, "each takes as long as the shortest");
         let busy = |taken: usize| Duration::from_millis(5 + 2 * taken as u64);
         let few = rounds(&pacer, 300, busy).await;
         assert!((2..=8).contains(&few), "{few}");
         assert_eq!(pacer.places.available_permits(), few, "what is gone is gone");
-        assert_eq!(rounds(&pacer, 2000, long_way).await, 64);
+        assert_eq!(rounds(&pacer, 3000, long_way).await, 64);
     }
 }

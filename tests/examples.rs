@@ -51,6 +51,23 @@ fn grpc_client() {
 }
 
 #[test]
+fn word_count() {
+    let lines = ["14 words, 8 different", "the: 5", "rain: 2", "roof: 2", "street is counted: true"];
+    check("word_count", &lines);
+}
+
+#[test]
+fn top_k() {
+    let lines = [
+        "largest totals: Int(96), Int(92), Int(85)",
+        "mean: 48.5",
+        "refused: KS4005: the payload is not what the task takes: it is the number 7, and must be text (task mean); \
+         send a payload such as \"orders\"",
+    ];
+    check("top_k", &lines);
+}
+
+#[test]
 fn no_example_is_forgotten() {
     let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("examples");
     let files = std::fs::read_dir(directory).expect("there are examples");

@@ -1,7 +1,8 @@
 //! The commands and their options.
 
-use crate::types::{Eviction, KeyCodec, ValueCodec};
-use clap::{Args, Parser, Subcommand};
+use super::walk_args::{ClearArgs, Conditions, DropArgs, MapsArgs, ScanArgs, SizeArgs, TransactArgs};
+use crate::types::{AckLevel, Eviction, KeyCodec, ReadLevel, ValueCodec};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -37,8 +38,22 @@ pub enum Command {
     Delete(DeleteArgs),
     /// Add to a number and print the sum
     Incr(IncrArgs),
+    /// Check and write several entries of one slot, all or nothing
+    Transact(TransactArgs),
+    /// Print a map's entries
+    Scan(ScanArgs),
+    /// Count a map's entries
+    Size(SizeArgs),
+    /// Delete all entries of a map
+    Clear(ClearArgs),
+    /// List the maps and what they hold
+    Maps(MapsArgs),
+    /// Drop a map
+    Drop(DropArgs),
     /// Create a map, with limits and a time to live if it is to have them
     CreateMap(CreateMapArgs),
+    /// Print a map's changes as they come
+    Watch(WatchArgs),
     /// List the grid's members
     Members(MembersArgs),
     /// List the partitions: leader, replicas, progress
@@ -49,12 +64,25 @@ pub enum Command {
     Task(TaskArgs),
     /// Run a partition task on every partition and print the answers
     Broadcast(BroadcastArgs),
+    /// Run a scatter over all partitions and print its answer
+    Scatter(ScatterArgs),
+    /// Count the words of a map's values
+    WordCount(WordCountArgs),
+    /// Show a map's entries with the largest numbers
+    TopK(TopKArgs),
+    /// Start, show or cancel a job task
+    #[command(subcommand)]
+    Job(JobCommand),
+    /// List the job tasks
+    Jobs(JobsArgs),
     /// Cancel what was submitted under an id
     Cancel(CancelArgs),
     /// Measure throughput and latency in a closed loop
     Bench(BenchArgs),
     /// Show a grid of three peers that survives the loss of one, on real input
     Demo(DemoArgs),
+    /// Run a grid of three peers here, with a live table; type `kill 2` or `add`
+    Dev(DevArgs),
 }
 
 /// Where the grid is, and how to print.
@@ -70,9 +98,50 @@ pub struct Connection {
         value_parser = clap::builder::NonEmptyStringValueParser::new()
     )]
     pub endpoint: Vec<String>,
+    /// Time for each request to the grid, in seconds, retries included
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub timeout: u64,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// When a write is acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Ack {
+    /// On disk at a majority of the partition's replicas
+    #[default]
+    MajorityFsync,
+    /// The leader has it; it may be lost
+    Accepted,
+}
+
+impl From<Ack> for AckLevel {
+    fn from(ack: Ack) -> Self {
+        match ack {
+            Ack::MajorityFsync => AckLevel::MajorityFsync,
+            Ack::Accepted => AckLevel::Accepted,
+        }
+    }
+}
+
+/// How fresh a read must be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Fresh {
+    /// Sees every write acknowledged before the read began
+    #[default]
+    Linearizable,
+    /// From the asked peer's own replica, without asking others; may be old
+    Local,
+}
+
+impl From<Fresh> for ReadLevel {
+    fn from(read: Fresh) -> Self {
+        match read {
+            Fresh::Linearizable => ReadLevel::Linearizable,
+            Fresh::Local => ReadLevel::Local,
+        }
+    }
 }
 
 /// `put`.
@@ -87,6 +156,12 @@ pub struct PutArgs {
     /// The value, as text; encoded as the map's codec wants it
     #[arg(allow_hyphen_values = true)]
     pub value: String,
+    /// What must hold.
+    #[command(flatten)]
+    pub conditions: Conditions,
+    /// When the write is acknowledged
+    #[arg(long, value_enum, default_value_t)]
+    pub ack: Ack,
     /// Where and how.
     #[command(flatten)]
     pub connection: Connection,
@@ -101,6 +176,15 @@ pub struct KeyArgs {
     /// The key
     #[arg(allow_hyphen_values = true)]
     pub key: String,
+    /// Read the asked peer's copy of a replicated map
+    #[arg(long)]
+    pub local: bool,
+    /// With --local: wait until the copy is of this revision, that of a write of one's own, say
+    #[arg(long, value_name = "REVISION", requires = "local", default_value_t = 0)]
+    pub at_least: u64,
+    /// How fresh the value must be
+    #[arg(long, value_enum, default_value_t)]
+    pub read: Fresh,
     /// Where and how.
     #[command(flatten)]
     pub connection: Connection,
@@ -115,6 +199,12 @@ pub struct DeleteArgs {
     /// The key
     #[arg(allow_hyphen_values = true)]
     pub key: String,
+    /// What must hold.
+    #[command(flatten)]
+    pub conditions: Conditions,
+    /// When the deletion is acknowledged
+    #[arg(long, value_enum, default_value_t)]
+    pub ack: Ack,
     /// Where and how.
     #[command(flatten)]
     pub connection: Connection,
@@ -132,6 +222,47 @@ pub struct IncrArgs {
     /// What to add
     #[arg(default_value_t = 1, allow_hyphen_values = true)]
     pub delta: i64,
+    /// When the sum is acknowledged
+    #[arg(long, value_enum, default_value_t)]
+    pub ack: Ack,
+    /// Where and how.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// `watch`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Each change comes once, in order for each key, also when peers fail. With --tokens the place behind
+each message is printed; --from goes on there. The history is bounded: a watch that went on too late
+fails with KS7001; with --snapshot it prints `reset` and the entries that are there instead.
+
+Example:
+  keystead watch orders --prefix 2026- --snapshot")]
+pub struct WatchArgs {
+    /// The map
+    pub map: String,
+    /// Only this key
+    #[arg(long, conflicts_with = "prefix", allow_hyphen_values = true)]
+    pub key: Option<String>,
+    /// Only keys that start so
+    #[arg(long, allow_hyphen_values = true)]
+    pub prefix: Option<String>,
+    /// What decides where the keys live, if their writes named it
+    #[arg(long, allow_hyphen_values = true)]
+    pub affinity: Option<String>,
+    /// Go on behind this token
+    #[arg(long, value_name = "TOKEN")]
+    pub from: Option<String>,
+    /// Begin with the entries that are there
+    #[arg(long)]
+    pub snapshot: bool,
+    /// Print the token behind each message, too
+    #[arg(long)]
+    pub tokens: bool,
+    /// End behind the message in which so many events have come
+    #[arg(long, value_name = "EVENTS")]
+    pub count: Option<u64>,
     /// Where and how.
     #[command(flatten)]
     pub connection: Connection,
@@ -270,6 +401,135 @@ pub struct BroadcastArgs {
     pub connection: Connection,
 }
 
+/// `job`.
+#[derive(Debug, Subcommand)]
+#[command(after_help = "Example:\n  keystead job start rebuild --key customer-7 --wait")]
+pub enum JobCommand {
+    /// Start a job task and print its id
+    Start(JobStartArgs),
+    /// Show a job task
+    Status(JobArgs),
+    /// Ask a job task to end
+    Cancel(JobArgs),
+}
+
+/// `job start`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  keystead job start rebuild --key customer-7 --payload '{\"days\":7}' --wait")]
+pub struct JobStartArgs {
+    /// The job task's registered name
+    pub name: String,
+    /// The key beside whose partition's leader it runs
+    #[arg(long, allow_hyphen_values = true)]
+    pub key: String,
+    /// What it is given, as JSON
+    #[arg(long, default_value = "null", allow_hyphen_values = true)]
+    pub payload: String,
+    /// How long it may take in all, in seconds
+    #[arg(long, default_value_t = 3600, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub time: u32,
+    /// Wait for its end, with a line of progress, and print its answer
+    #[arg(long)]
+    pub wait: bool,
+    /// Where and how.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// `job status`, `job cancel`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  keystead job status 1a2b00c3d4e5f607")]
+pub struct JobArgs {
+    /// The job's id, as `job start` and `jobs` print it
+    #[arg(value_parser = job_id)]
+    pub id: crate::types::JobId,
+    /// Where and how.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+fn job_id(text: &str) -> Result<crate::types::JobId, String> {
+    text.parse().map_err(|_| "a job's id is up to 16 hex digits".to_owned())
+}
+
+/// `jobs`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  keystead jobs --json")]
+pub struct JobsArgs {
+    /// Where and how.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// How long a scatter may take, and what it may lack.
+#[derive(Clone, Debug, Args)]
+pub struct ScatterOptions {
+    /// Time for all of it, in seconds
+    #[arg(long, default_value_t = 600, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=600))]
+    pub timeout: u32,
+    /// Take an answer that lacks partitions; they are named, and the exit status is 1
+    #[arg(long)]
+    pub partial: bool,
+    /// A number to cancel it by [default: drawn at random and printed]
+    #[arg(long)]
+    pub id: Option<u64>,
+    /// Where and how.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// `scatter`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Progress goes to standard error.
+
+Example:
+  keystead scatter word-count --payload '{\"map\":\"articles\",\"top\":20}'")]
+pub struct ScatterArgs {
+    /// The scatter's registered name
+    pub name: String,
+    /// What its steps are given, as JSON
+    #[arg(long, default_value = "null", allow_hyphen_values = true)]
+    pub payload: String,
+    /// How.
+    #[command(flatten)]
+    pub options: ScatterOptions,
+}
+
+/// `word-count`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  keystead word-count articles --top 10 --into counts")]
+pub struct WordCountArgs {
+    /// The map whose values are counted
+    pub map: String,
+    /// How many words are shown, the most frequent first
+    #[arg(long, default_value_t = 20)]
+    pub top: u32,
+    /// A map that takes the counts of all words; created if there is none
+    #[arg(long, value_name = "MAP")]
+    pub into: Option<String>,
+    /// How.
+    #[command(flatten)]
+    pub options: ScatterOptions,
+}
+
+/// `top-k`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  keystead top-k orders --k 10 --field total")]
+pub struct TopKArgs {
+    /// The map
+    pub map: String,
+    /// How many entries
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub k: u32,
+    /// The field of JSON or MessagePack values that holds the number, with dots between names
+    #[arg(long)]
+    pub field: Option<String>,
+    /// How.
+    #[command(flatten)]
+    pub options: ScatterOptions,
+}
+
 /// `cancel`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  keystead cancel 4711")]
@@ -292,13 +552,13 @@ pub struct BenchArgs {
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub concurrency: u32,
     /// Bytes of a value
-    #[arg(long, default_value_t = 100, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(0..=900_000))]
+    #[arg(long, default_value_t = 100, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(0..=524_288))]
     pub value_size: u32,
     /// How many of a hundred operations are linearizable reads
     #[arg(long, default_value_t = 0, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(0..=100))]
     pub reads: u32,
     /// Different keys
-    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     pub keys: u64,
     /// Where and how.
     #[command(flatten)]
@@ -318,6 +578,9 @@ pub struct DemoArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+    /// Leave out rows that are broken, and count them
+    #[arg(long)]
+    pub skip_bad: bool,
     /// Events per second; 0 is as fast as it can
     #[arg(long, default_value_t = 2000)]
     pub rate: u64,
@@ -325,8 +588,24 @@ pub struct DemoArgs {
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
     /// How many events are made up
-    #[arg(long, default_value_t = 50_000)]
+    #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     pub events: u64,
+}
+
+/// `dev`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+While it runs, type: kill N, start N, add, load RATE, quit.
+
+Example:
+  keystead dev --load 500")]
+pub struct DevArgs {
+    /// Writes and reads a second to begin with
+    #[arg(long, value_name = "RATE", default_value_t = 0)]
+    pub load: u32,
+    /// Print a JSON object per look
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `start`. Every option can also come from a `KEYSTEAD_*` variable or from the file.

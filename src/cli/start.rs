@@ -1,7 +1,7 @@
 //! `start`: gathers the configuration and runs a peer until it is told to stop.
 
 use super::args::StartArgs;
-use super::demo::exit_with_parent;
+use super::local::exit_with_parent;
 use super::signals::Signals;
 use crate::clock::SystemThreads;
 use crate::config::{NodeConfig, Options};

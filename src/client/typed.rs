@@ -79,6 +79,16 @@ impl<K: ?Sized, V> Clone for TypedMap<K, V> {
     }
 }
 
+impl<K: ?Sized, V> TypedMap<K, V> {
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(super) fn map_name(&self) -> &str {
+        &self.name
+    }
+}
+
 impl<K: MapKey + ?Sized, V: Serialize + DeserializeOwned> TypedMap<K, V> {
     /// The map of that name; created if there is none.
     ///

@@ -2,11 +2,14 @@
 
 use super::cancelling::Canceller;
 use super::clock_watch::ClockWatch;
+use super::copying::Copying;
 use super::directory::Directory;
 use super::facts::Facts;
 use super::founding::{Founding, FoundingSettings};
 use super::hosting::{Hosting, HostingParts};
 use super::housekeeping::{Housekeeper, HousekeepingConfig};
+use super::jobs::Jobs;
+use super::mapping::Mapper;
 use super::memory_keeper::MemoryKeeper;
 use super::opening::{listen, open_backend, open_identity, open_log, open_spool, prepare_dir};
 use super::peer_calls::PeerCalls;
@@ -14,17 +17,19 @@ use super::ports::Ports;
 use super::router::Router;
 use super::settings::NodeSettings;
 use super::status::Status;
+use super::watching::Watching;
 use crate::clock::{self, ThreadKind, run_on};
+use crate::compute::Registry;
 use crate::error::{Error, Result};
 use crate::net::Listener;
 use crate::net::grpc::{self, Routes};
 use crate::net::peer::PeerTransport;
-use crate::partition::{Memory, TaskRunner};
+use crate::partition::{FeedPool, Memory, TaskRunner};
 use crate::raft::network::Receptions;
 use crate::storage::disk::DirLock;
 use crate::storage::log::{Recovery, SharedLog};
 use crate::types::{GroupId, NodeId, ReplicaId};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -46,6 +51,8 @@ pub struct Node {
     pub(super) directory: Arc<Directory>,
     pub(super) hosting: Arc<Hosting>,
     pub(super) router: Arc<Router>,
+    pub(super) watching: Arc<Watching>,
+    pub(super) copying: Arc<Copying>,
     pub(super) facts: Arc<Facts>,
     pub(super) status: Arc<Status>,
     pub(super) settings: NodeSettings,
@@ -53,6 +60,11 @@ pub struct Node {
     pub(super) housekeeper: Arc<Housekeeper>,
     pub(super) clock_watch: Arc<ClockWatch>,
     pub(super) canceller: Arc<Canceller>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) mapper: Arc<Mapper>,
+    pub(super) jobs: Arc<Jobs>,
+    /// Itself, for what goes on after the call that began it.
+    pub(super) myself: Weak<Node>,
     transport: Arc<PeerTransport>,
     pub(super) log: SharedLog,
     address: String,
@@ -73,6 +85,7 @@ impl Node {
         settings: NodeSettings,
         ports: Ports,
         tasks: Arc<dyn TaskRunner>,
+        registry: Arc<Registry>,
         routes: impl FnOnce(Arc<Node>) -> Result<Routes>,
     ) -> Result<Arc<Self>> {
         let lock = prepare_dir(&ports, &settings.data).await?;
@@ -99,6 +112,7 @@ impl Node {
             memory: memory.clone(),
             ports: ports.clone(),
             directory: directory.clone(),
+            data: settings.data.clone(),
             log: log.clone(),
             backend,
             transport: transport.clone(),
@@ -107,8 +121,12 @@ impl Node {
             group_config: settings.group.clone(),
             network_config: settings.raft_network.clone(),
             executor_config: settings.executor.clone(),
+            feeds: FeedPool::new(settings.watch.feed_limits(memory.limit()), memory.clone()),
         }));
         let router = Arc::new(Router::new(hosting.clone(), directory.clone()));
+        let stop = CancellationToken::new();
+        let watching = Watching::new(hosting.clone(), router.clone(), settings.watch.clone(), stop.clone());
+        let copying = Copying::new(directory.clone(), watching.clone(), settings.watch.replicated_map_bytes);
         let facts = Arc::new(Facts::new(directory.clone(), router.clone(), hosting.clone()));
         let status = Arc::new(Status {
             directory: directory.clone(),
@@ -147,10 +165,14 @@ impl Node {
             clock: clock_watch.clone(),
             config: settings.housekeeping.clone(),
         });
-        let node = Arc::new(Node {
+        let mapper = Arc::new(Mapper::new(hosting.clone(), router.clone(), registry.clone()));
+        let jobs = Jobs::new(hosting.clone(), router.clone(), registry.clone());
+        let node = Arc::new_cyclic(|myself| Node {
             directory,
             hosting,
             router,
+            watching,
+            copying,
             facts,
             status,
             settings,
@@ -158,16 +180,22 @@ impl Node {
             housekeeper,
             clock_watch,
             canceller,
+            mapper,
+            jobs,
+            registry,
+            myself: myself.clone(),
             transport,
             log,
             address,
             recovery,
-            stop: CancellationToken::new(),
+            stop,
             ended: watch::Sender::new(None),
             tasks: Mutex::default(),
             lock: Mutex::new(Some(lock)),
         });
         node.serve(listener, routes(node.clone())?);
+        let jobs = node.jobs.clone();
+        node.keep(clock::spawn(async move { jobs.work().await }));
         if memory.limit().is_some() {
             node.keep(clock::spawn(MemoryKeeper::new(memory).work()));
         }
@@ -185,8 +213,10 @@ impl Node {
             founding: self.founding.clone(),
             hosting: self.hosting.clone(),
             router: self.router.clone(),
+            watching: self.watching.clone(),
             facts: self.facts.clone(),
             status: self.status.clone(),
+            mapper: self.mapper.clone(),
         };
         let routes = routes.add_service(self.transport.service(Arc::new(calls)));
         let (config, stop) = (self.settings.peer.grpc.clone(), self.stop.clone());
@@ -259,6 +289,11 @@ impl Node {
     /// The index up to which the log of a group's replica here has been purged; 0 without one.
     pub fn purged_to(&self, group: GroupId) -> u64 {
         self.hosting.get(group).map_or(0, |hosted| hosted.group.status().purged)
+    }
+
+    /// The grid's facts as this node knows them, and every change, for tests.
+    pub fn watch_facts(&self) -> tokio::sync::watch::Receiver<Arc<crate::meta::MetaView>> {
+        self.directory.watch_view()
     }
 
     /// Timing of housekeeping, for tests.

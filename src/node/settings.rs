@@ -1,6 +1,7 @@
 //! What a node is built with: the checked configuration, and the parts' own bounds.
 
 use super::housekeeping::HousekeepingConfig;
+use super::watching::WatchConfig;
 use crate::config::NodeConfig;
 use crate::net::peer::PeerConfig;
 use crate::partition::MemoryLimit;
@@ -47,10 +48,15 @@ pub struct NodeSettings {
     pub log: LogConfig,
     /// Timing of housekeeping.
     pub housekeeping: HousekeepingConfig,
+    /// Bounds of watches and of the history behind them.
+    pub watch: WatchConfig,
 }
 
 impl From<&NodeConfig> for NodeSettings {
     fn from(config: &NodeConfig) -> Self {
+        let mut peer = PeerConfig::default();
+        peer.grpc.max_streams = config.limits.max_streams_per_connection;
+        peer.grpc.max_connections = config.limits.max_connections;
         NodeSettings {
             name: config.name.clone(),
             listen: config.listen.clone(),
@@ -62,11 +68,12 @@ impl From<&NodeConfig> for NodeSettings {
             zone: config.zone.clone(),
             weight: config.weight,
             memory: config.memory_limit.into(),
-            peer: PeerConfig::default(),
+            peer,
             group: GroupConfig::default(),
             receptions: ReceptionConfig::default(),
             raft_network: RaftNetworkConfig::default(),
             executor: ExecutorConfig::default(),
+            watch: WatchConfig::from(&config.limits),
             log: log_config(config.memory_limit),
             housekeeping: housekeeping_config(config.memory_limit),
         }

@@ -9,6 +9,7 @@ use super::types::{Entry, LogId, TypeConfig, Vote};
 use crate::error::{Code, Error};
 use crate::storage::log::GroupLog;
 use bytes::Bytes;
+use futures::{Stream, stream};
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use openraft::{OptionalSend, entry::RaftEntry};
 use std::fmt::Debug;
@@ -77,6 +78,23 @@ impl RaftLogReader<TypeConfig> for LogStore {
     ) -> Result<Vec<Entry>, io::Error> {
         let (start, end) = bounds(&range);
         self.entries(start, end, usize::MAX).await
+    }
+
+    /// What is to be applied. Entries that were not written for want of room are gone again, though
+    /// openraft counts them as appended until it hears of that: they are an error here, not an end.
+    async fn entries_stream<RB>(&mut self, range: RB) -> impl Stream<Item = io::Result<Entry>> + OptionalSend
+    where
+        RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
+    {
+        let (start, end) = bounds(&range);
+        let mut items = match self.entries(start, end, usize::MAX).await {
+            Ok(entries) => entries.into_iter().map(Ok).collect(),
+            Err(error) => vec![Err(error)],
+        };
+        if (items.len() as u64) < end.saturating_sub(start) && self.log.refused() {
+            items.push(Err(to_io(Error::new(Code::DiskFull, "entries to be applied were not written"))));
+        }
+        stream::iter(items)
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {

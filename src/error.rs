@@ -91,6 +91,8 @@ codes! {
     MapExists = 2004, Conflict, Never, "use the map as it is, or another name";
     /// A meta row has changed since it was read.
     RowChanged = 2005, Conflict, SamePeer, "read the row again and repeat the change";
+    /// No such member.
+    NoSuchMember = 2006, NotFound, Never, "`keystead members` shows names and ids";
 
     /// This peer does not lead the partition.
     NotLeader = 3001, Unavailable, OtherPeer, "ask the peer that leads the partition";
@@ -116,6 +118,8 @@ codes! {
     SessionFull = 3011, Exhausted, SamePeer, "wait for answers before sending more";
     /// The sender's clock is too far ahead.
     ClockAhead = 3012, BadRequest, OtherPeer, "set the clock of the named peer";
+    /// No living replica of the partition is on a peer that carries the task.
+    TaskNotCarried = 3020, Unavailable, OtherPeer, "start a peer that registers the task; `keystead members` shows who carries which";
 
     /// A task's handler returned an error.
     TaskFailed = 4001, UserCode, Never, "see the handler's message";
@@ -153,6 +157,8 @@ codes! {
     ProtocolMismatch = 6003, Denied, Never, "upgrade the older peer";
     /// The caller may not do that.
     Unauthorized = 6004, Denied, Never, "ask the grid's operator";
+    /// The node was removed from the grid for good.
+    MemberRemoved = 6005, Denied, Never, "start the peer with an empty data directory: it joins as a new node";
 
     /// A state that cannot be: a bug.
     Internal = 9001, Internal, Never, "please report this, with the peer's log";

@@ -6,13 +6,17 @@ use crate::clock;
 use crate::compute::{Registry, RunnerConfig, TaskContext, TaskError, ThreadPoolRunner};
 use crate::config::{Backend, NodeConfig};
 use crate::error::{Code, Error, Result};
+use crate::meta::TaskMark;
 use crate::node::{Node, NodeSettings, Ports};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::any::type_name;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
+use xxhash_rust::xxh3::xxh3_64;
 
 type Adjust = Box<dyn FnOnce(&mut NodeSettings) + Send>;
 
@@ -20,6 +24,8 @@ type Adjust = Box<dyn FnOnce(&mut NodeSettings) + Send>;
 pub struct GridBuilder {
     config: NodeConfig,
     registry: Result<Registry>,
+    /// What distinguishes the tasks of this program: versions given, and types seen.
+    marks: BTreeMap<String, TaskMark>,
     ports: Option<Ports>,
     temporary: bool,
     adjust: Option<Adjust>,
@@ -30,6 +36,7 @@ impl Default for GridBuilder {
         GridBuilder {
             config: NodeConfig::default(),
             registry: Registry::with_builtins(),
+            marks: BTreeMap::new(),
             ports: None,
             temporary: false,
             adjust: None,
@@ -106,12 +113,27 @@ impl GridBuilder {
         In: 'static,
         Out: 'static,
     {
+        let types = [type_name::<In>(), type_name::<Out>(), type_name::<F>()].join(" ");
+        self.mark(name).fingerprint = xxh3_64(types.as_bytes());
         if let Ok(registry) = &mut self.registry
             && let Err(error) = registry.register(name, handler)
         {
             self.registry = Err(error);
         }
         self
+    }
+
+    /// Says which version of a task this program has; 1 without. Once a peer carries a later one,
+    /// partitions are led by peers that have it.
+    #[must_use]
+    pub fn task_version(mut self, name: &str, version: u32) -> Self {
+        self.mark(name).version = version;
+        self
+    }
+
+    fn mark(&mut self, name: &str) -> &mut TaskMark {
+        let new = || TaskMark { name: name.to_owned(), version: 1, fingerprint: 0 };
+        self.marks.entry(name.to_owned()).or_insert_with(new)
     }
 
     /// Uses other ports than the machine's: the simulator's.
@@ -149,6 +171,12 @@ impl GridBuilder {
             Backend::Sled => Ports::with_sled_backend(),
         });
         let mut settings = NodeSettings::from(&self.config);
+        // Every peer carries the built-in ones.
+        let builtins = Registry::with_builtins()?.names();
+        for name in registry.names().into_iter().filter(|name| !builtins.contains(name)) {
+            let plain = TaskMark { name: name.clone(), version: 1, fingerprint: 0 };
+            settings.tasks.push(self.marks.remove(&name).unwrap_or(plain));
+        }
         if let Some(adjust) = self.adjust {
             adjust(&mut settings);
         }

@@ -14,6 +14,8 @@ pub enum MetaKey {
     Placement(GroupId),
     /// `map/<name>`: a map.
     Map(String),
+    /// `removed/<node>`: a node that was removed for good.
+    Removed(NodeId),
     /// `replica-ids`: the issuer of replica ids.
     ReplicaIds,
     /// `map-ids`: the issuer of map ids.
@@ -30,6 +32,7 @@ impl fmt::Display for MetaKey {
                 Some(partition) => write!(f, "placement/{:05}", partition.0),
             },
             MetaKey::Map(name) => write!(f, "map/{name}"),
+            MetaKey::Removed(node) => write!(f, "removed/{node}"),
             MetaKey::ReplicaIds => f.write_str("replica-ids"),
             MetaKey::MapIds => f.write_str("map-ids"),
         }
@@ -51,6 +54,7 @@ impl MetaKey {
             Some(("placement", partition)) => {
                 MetaKey::Placement(PartitionId(partition.parse().ok().filter(|id| *id < u32::MAX)?).group())
             }
+            Some(("removed", node)) => MetaKey::Removed(node.parse().ok()?),
             Some(("map", name)) => MetaKey::Map(name.to_owned()),
             Some(_) => return None,
         };
@@ -72,6 +76,7 @@ mod tests {
             (MetaKey::Placement(GroupId::META), "placement/meta"),
             (MetaKey::Placement(GroupId(8)), "placement/00007"),
             (MetaKey::Map("a/b".to_owned()), "map/a/b"),
+            (MetaKey::Removed(NodeId(0xAB)), "removed/00000000000000ab"),
             (MetaKey::ReplicaIds, "replica-ids"),
             (MetaKey::MapIds, "map-ids"),
         ];

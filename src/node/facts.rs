@@ -107,7 +107,7 @@ impl Facts {
                 _ => return Err(Error::internal("a change of a meta row is conditional on its revision")),
             };
             checks.push((key.clone(), expected));
-            writes.push((key, Some(Value::bytes(change.value))));
+            writes.push((key, change.value.map(Value::bytes)));
         }
         let reply = self.execute(Op::Transact { map: META_MAP.to_owned(), checks, writes }).await?;
         match reply.body {

@@ -6,6 +6,7 @@ use super::facts::Facts;
 use super::founding::{Founding, FoundingSettings};
 use super::hosting::{Hosting, HostingParts};
 use super::housekeeping::{Housekeeper, HousekeepingConfig};
+use super::movement::{Movement, MovementStats};
 use super::opening::{listen, open_backend, open_identity, open_log, prepare_dir};
 use super::peer_calls::PeerCalls;
 use super::ports::Ports;
@@ -50,6 +51,7 @@ pub struct Node {
     pub(super) founding: Arc<Founding>,
     pub(super) housekeeper: Arc<Housekeeper>,
     pub(super) clock_watch: Arc<ClockWatch>,
+    pub(super) movement: Arc<Movement>,
     transport: Arc<PeerTransport>,
     pub(super) log: SharedLog,
     address: String,
@@ -136,6 +138,12 @@ impl Node {
             clock: clock_watch.clone(),
             config: settings.housekeeping.clone(),
         });
+        let movement = Arc::new(Movement::new(
+            directory.clone(),
+            facts.clone(),
+            settings.movement.clone(),
+            Arc::new(MovementStats::default()),
+        ));
         let node = Arc::new(Node {
             directory,
             hosting,
@@ -146,6 +154,7 @@ impl Node {
             founding,
             housekeeper,
             clock_watch,
+            movement,
             transport,
             log,
             address,

@@ -43,7 +43,12 @@ impl Node {
     }
 
     fn reconciler(&self) -> Reconciler {
-        Reconciler { directory: self.directory.clone(), hosting: self.hosting.clone(), facts: self.facts.clone() }
+        Reconciler {
+            directory: self.directory.clone(),
+            hosting: self.hosting.clone(),
+            facts: self.facts.clone(),
+            movement: self.movement.clone(),
+        }
     }
 
     /// Gets a grid and starts the meta group's replica.
@@ -116,13 +121,33 @@ impl Node {
                     Err(error) => tracing::error!(%group, replica, %error, "a replica could not be started"),
                 }
             }
-            // What could not be started is tried again before long.
+            let retired = self.retire_replicas(&now).await;
+            // What could not be started or given up is tried again before long.
             let wanted = now.held_by(self.id()).all(|(group, _)| self.hosting.get(group).is_some());
-            let pause = if wanted { Duration::from_secs(3600) } else { Duration::from_secs(1) };
+            let pause = if wanted && retired { Duration::from_secs(3600) } else { Duration::from_secs(1) };
             if let Ok(Err(_)) = clock::timeout(pause, view.changed()).await {
                 return;
             }
         }
+    }
+
+    /// Gives up the replicas that the placement names no more: their groups have gone on without
+    /// them. Whether all are gone.
+    async fn retire_replicas(&self, now: &meta::MetaView) -> bool {
+        let mut done = true;
+        for (group, replica) in self.log.replicas() {
+            if group == GroupId::META || !now.is_given_up(group, replica) {
+                continue;
+            }
+            match self.hosting.retire(group, replica).await {
+                Ok(()) => tracing::info!(%group, replica, "a replica has moved away; its data here is removed"),
+                Err(error) => {
+                    tracing::warn!(%group, replica, %error, "a replica that has moved away could not be removed");
+                    done = false;
+                }
+            }
+        }
+        done
     }
 
     /// Keeps the own member row true: name, address, zone, weight, incarnation.
@@ -140,6 +165,8 @@ impl Node {
             weight: settings.weight,
             incarnation: self.directory.identity().incarnation,
             since: self.router.time().ms(),
+            intent: Default::default(),
+            tasks: self.settings.tasks.clone(),
             extra: Default::default(),
         };
         while let Err(error) =

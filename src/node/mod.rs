@@ -10,8 +10,10 @@ mod grid_service;
 mod hosting;
 mod housekeeping;
 mod identity;
+mod leading;
 mod life;
 mod metrics;
+mod movement;
 mod opening;
 mod peer_calls;
 mod ports;
@@ -25,6 +27,7 @@ mod wire;
 
 pub use grid_node::{Ended, Node};
 pub use housekeeping::HousekeepingConfig;
+pub use movement::MovementConfig;
 pub use ports::{OpenBackend, Ports};
 pub use service::{Explanation, GridService, MemberInfo, MemberState, PartitionInfo, PlacementTable, ReplicaInfo};
 pub use settings::NodeSettings;

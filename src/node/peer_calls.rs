@@ -81,6 +81,8 @@ impl PeerCalls {
             weight: hello.weight,
             incarnation: Incarnation(join.incarnation),
             since: self.router.time().ms(),
+            intent: Default::default(),
+            tasks: Vec::new(),
             extra: Default::default(),
         };
         self.facts.change(|view| Ok(((), meta::member_change(view, &row)?.into_iter().collect()))).await?;

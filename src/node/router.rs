@@ -195,9 +195,15 @@ impl Router {
         let mut pause = Duration::from_millis(5);
         let mut asked = 0;
         let maps_known_by = Instant::now() + MAP_WAIT;
+        let mut refusals = 0;
+        let mut refusal = None;
         loop {
             let left = expires.saturating_duration_since(Instant::now());
             if left.is_zero() {
+                // Every attempt was refused, so nothing can have happened.
+                if let Some(error) = refusal.filter(|_| refusals == asked) {
+                    return Err(error);
+                }
                 return Err(Error::new(Code::DeadlineExceeded, "the request's time is over").at(place(group)));
             }
             let error = match self.attempt(group, &request, map.as_ref(), hops, left, asked).await {
@@ -216,6 +222,10 @@ impl Router {
                 return Err(error);
             }
             asked += 1;
+            if error.code == Code::TaskNotCarried {
+                refusals += 1;
+                refusal = Some(error.clone());
+            }
             self.leaders().remove(&group);
             let known = error.leader.as_deref().and_then(|leader| leader.parse().ok());
             if let Some(leader) = known {
@@ -313,7 +323,7 @@ impl Router {
         let expires = Instant::now() + time;
         hosted.executor.submit(Job { request: request.clone(), map: map.cloned(), hops, expires, reply })?;
         match clock::timeout_at(expires, answer).await {
-            Ok(Ok(answer)) => answer,
+            Ok(Ok(answer)) => answer.map_err(|error| self.directory.not_carried(error, request)),
             Ok(Err(_)) => Err(Error::new(Code::OutcomeUnknown, "the partition stopped before it answered")),
             Err(_) => Err(Error::new(Code::DeadlineExceeded, "the partition did not answer in time")),
         }

@@ -1,7 +1,9 @@
 //! What a node is built with: the checked configuration, and the parts' own bounds.
 
 use super::housekeeping::HousekeepingConfig;
+use super::movement::MovementConfig;
 use crate::config::NodeConfig;
+use crate::meta::TaskMark;
 use crate::net::peer::PeerConfig;
 use crate::partition::executor::ExecutorConfig;
 use crate::raft::GroupConfig;
@@ -42,6 +44,10 @@ pub struct NodeSettings {
     pub log: LogConfig,
     /// Timing of housekeeping.
     pub housekeeping: HousekeepingConfig,
+    /// Bounds and delays of movement.
+    pub movement: MovementConfig,
+    /// The tasks that the peer carries besides the built-in ones.
+    pub tasks: Vec<TaskMark>,
 }
 
 impl From<&NodeConfig> for NodeSettings {
@@ -62,6 +68,8 @@ impl From<&NodeConfig> for NodeSettings {
             executor: ExecutorConfig::default(),
             log: LogConfig::default(),
             housekeeping: HousekeepingConfig::default(),
+            movement: MovementConfig::default(),
+            tasks: Vec::new(),
         }
     }
 }

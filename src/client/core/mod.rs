@@ -111,6 +111,8 @@ struct Pending {
     /// The peer not to ask next.
     avoid: Option<Peer>,
     last_error: Option<Error>,
+    /// Attempts that were refused because the leader's peer does not carry the task.
+    refused: u64,
 }
 
 /// The unanswered writes that touch a slot, in order.
@@ -185,6 +187,7 @@ impl Core {
             target: None,
             avoid: None,
             last_error: None,
+            refused: 0,
         };
         self.timers.insert((pending.timer, id));
         if is_write {
@@ -289,6 +292,12 @@ impl Core {
 
 /// Why a call is given up at its deadline. A write that was sent may have taken effect.
 fn timed_out(pending: &Pending) -> Error {
+    // Every attempt was refused, so nothing can have happened.
+    if let Some(error) =
+        pending.last_error.as_ref().filter(|_| pending.refused > 0 && pending.refused == pending.attempts)
+    {
+        return error.clone();
+    }
     let trouble = pending.last_error.as_ref().map_or(String::new(), |error| format!("; last: {error}"));
     if pending.write.is_some() && pending.attempts > 0 {
         return Error::new(Code::OutcomeUnknown, format!("no answer within the deadline{trouble}"))

@@ -55,6 +55,7 @@ impl Core {
         let other_peer = error.code.retry() == Retry::OtherPeer;
         let Some(pending) = self.pending.get_mut(&id) else { return };
         pending.failures += 1;
+        pending.refused += u64::from(error.code == Code::TaskNotCarried);
         let failures = pending.failures;
         let mut pause = Some(failures);
         if other_peer {

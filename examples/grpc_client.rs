@@ -27,6 +27,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             key_codec: v1::KeyCodec::Utf8.into(),
             value_codec: value_codec.into(),
             schema: 0,
+            options: None,
         };
         cluster.create_map(map).await?;
     }

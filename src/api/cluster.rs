@@ -29,9 +29,7 @@ impl Edge {
     async fn ensure_map(&self, request: v1::CreateMapRequest) -> Result<v1::CreateMapReply> {
         wire::check_name("map", &request.name)?;
         authorize(&Principal::Anonymous, Action::CreateMap, &request.name)?;
-        let key_codec = wire::key_codec_from_wire(request.key_codec)?;
-        let value_codec = wire::value_codec_from_wire(request.value_codec)?;
-        let map = self.service.ensure_map(&request.name, key_codec, value_codec, request.schema).await?;
+        let map = self.service.ensure_map(wire::map_spec_from_wire(request)?).await?;
         Ok(v1::CreateMapReply { map: Some(wire::map_to_wire(map)) })
     }
 

@@ -53,9 +53,14 @@ impl World {
     }
 
     pub(crate) fn add_map(&self, name: &str, key_codec: KeyCodec, value_codec: ValueCodec) {
+        self.add_map_of(&MapSpec::new(name, key_codec, value_codec));
+    }
+
+    fn add_map_of(&self, wanted: &MapSpec) -> MapDescriptor {
         let mut state = self.state.lock().expect("lock");
-        let id = MapId(state.maps.len() as u32 + 1);
-        state.maps.push(MapDescriptor { id, name: name.into(), key_codec, value_codec, schema: 0 });
+        let map = wanted.descriptor(MapId(state.maps.len() as u32 + 1));
+        state.maps.push(map.clone());
+        map
     }
 
     pub(crate) fn lead(&self, address: &str) {
@@ -145,7 +150,9 @@ fn apply(state: &mut State, op: &Op) -> Result<ReplyBody> {
             ReplyBody::Written { revision: state.revision }
         }
         Op::Delete { map, key } => {
-            ReplyBody::Deleted { existed: state.entries.remove(&(map.clone(), key.clone())).is_some() }
+            let existed = state.entries.remove(&(map.clone(), key.clone())).is_some();
+            state.revision += u64::from(existed);
+            ReplyBody::Deleted { existed, revision: if existed { state.revision } else { 0 } }
         }
         Op::Increment { map, key, delta } => {
             let present = entry(state, map, key);
@@ -272,16 +279,16 @@ impl GridService for FakePeer {
         answer
     }
 
-    async fn ensure_map(&self, name: &str, key: KeyCodec, value: ValueCodec, schema: u32) -> Result<MapDescriptor> {
-        let known = self.maps().into_iter().find(|map| map.name == name);
+    async fn ensure_map(&self, wanted: MapSpec) -> Result<MapDescriptor> {
+        let known = self.maps().into_iter().find(|map| map.name == wanted.name);
         if let Some(map) = known {
-            if (map.key_codec, map.value_codec, map.schema) != (key, value, schema) {
-                return Err(Error::new(Code::MapExists, "it has other codecs"));
+            if !wanted.matches(&map) {
+                return Err(Error::new(Code::MapExists, "it has other codecs or options"));
             }
             return Ok(map);
         }
-        self.world.add_map(name, key, value);
-        self.maps().pop().ok_or_else(|| Error::internal("no map"))
+        wanted.options.as_ref().map_or(Ok(()), MapOptions::check)?;
+        Ok(self.world.add_map_of(&wanted))
     }
 
     fn maps(&self) -> Vec<MapDescriptor> {

@@ -10,6 +10,7 @@ mod bench;
 mod demo;
 mod entries;
 mod grid;
+mod maps;
 mod output;
 mod signals;
 mod start;
@@ -74,6 +75,7 @@ pub async fn execute(command: Command, out: &mut (dyn Write + Send)) -> Result<(
         Command::Get(get) => entries::get(&connect(&get.connection).await?, &get, out).await,
         Command::Delete(delete) => entries::delete(&connect(&delete.connection).await?, &delete, out).await,
         Command::Incr(incr) => entries::incr(&connect(&incr.connection).await?, &incr, out).await,
+        Command::CreateMap(create) => maps::create(&connect(&create.connection).await?, &create, out).await,
         Command::Members(only) => grid::members(&connect(&only.connection).await?, only.connection.json, out).await,
         Command::Partitions(only) => {
             grid::partitions(&connect(&only.connection).await?, only.connection.json, out).await

@@ -1,7 +1,7 @@
 //! Printing: tables, JSON, values.
 
 use crate::error::{Code, Error, Result};
-use crate::types::{Served, StoredValue, Value, ValueCodec};
+use crate::types::{KeyCodec, Served, StoredValue, Value, ValueCodec};
 use serde_json::{Map, json};
 use std::io::{ErrorKind, Write};
 
@@ -89,6 +89,15 @@ pub(super) fn codec_name(codec: ValueCodec) -> &'static str {
         ValueCodec::Json => "json",
         ValueCodec::Msgpack => "msgpack",
         ValueCodec::I64 => "i64",
+    }
+}
+
+/// A key codec's name.
+pub(super) fn key_codec_name(codec: KeyCodec) -> &'static str {
+    match codec {
+        KeyCodec::Bytes => "bytes",
+        KeyCodec::Utf8 => "utf8",
+        KeyCodec::I64 => "i64",
     }
 }
 

@@ -3,6 +3,7 @@
 use super::args::{Cli, Command};
 use super::*;
 use crate::api::testing::{FakePeer, World};
+use crate::error::Code;
 use crate::types::{KeyCodec, ValueCodec};
 use clap::CommandFactory;
 
@@ -44,6 +45,8 @@ fn wrong_usage_is_status_2_and_help_is_0() {
     assert_eq!(status(&["put", "m"]), 2);
     assert_eq!(status(&["fly"]), 2);
     assert_eq!(status(&["bench", "--reads", "101"]), 2);
+    assert_eq!(status(&["create-map", "m", "--ttl", "10"]), 2);
+    assert_eq!(status(&["create-map", "m", "--eviction", "fifo"]), 2);
     assert_eq!(status(&["put", "--help"]), 0);
     assert_eq!(status(&["start", "--listen", "0.0.0.0:1", "--data", "/nowhere"]), 2);
 }
@@ -89,6 +92,21 @@ fn start_gathers_its_configuration() {
     assert_eq!((config.partitions, config.replicas, config.seeds.len()), (16, 5, 2));
     assert_eq!(config.backend, crate::config::Backend::Memory);
     assert!(!config.insecure);
+}
+
+#[tokio::test]
+async fn maps_are_created_with_options() {
+    let (address, _stop) = FakePeer::new(&World::new()).serve().await;
+    let limited = ["create-map", "cache", "--ttl", "10m", "--max-bytes", "64MiB", "--eviction", "lru", "--json"];
+    let shown = json(&run_at(&address, &limited).await.expect("created"));
+    assert_eq!((&shown["ttl_ms"], &shown["max_bytes"]), (&600_000.into(), &67_108_864.into()));
+    assert_eq!((&shown["eviction"], &shown["keys"]), (&"lru".into(), &"utf8".into()));
+    assert_eq!(json(&run_at(&address, &limited).await.expect("there"))["id"], shown["id"]);
+    let other = run_at(&address, &["create-map", "cache", "--ttl", "9m"]).await.expect_err("other options");
+    assert_eq!(other.code, Code::MapExists);
+    run_at(&address, &["put", "cache", "k", "v"]).await.expect("a write takes the map as it is");
+    let unlimited = run_at(&address, &["create-map", "x", "--eviction", "lfu"]).await.expect_err("senseless");
+    assert!(unlimited.what.contains("max_entries"), "{unlimited}");
 }
 
 #[tokio::test]

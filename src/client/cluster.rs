@@ -6,7 +6,7 @@ use crate::api::wire;
 use crate::clock::{self, Instant};
 use crate::error::{Code, Error, Result, Retry};
 use crate::node::{Explanation, MemberInfo, PartitionInfo, PlacementTable};
-use crate::types::{HybridTime, KeyCodec, MapDescriptor, ValueCodec};
+use crate::types::{HybridTime, KeyCodec, MapDescriptor, MapSpec, ValueCodec};
 use bytes::Bytes;
 use grid_proto::keystead::v1;
 use tonic::transport::Channel;
@@ -87,7 +87,7 @@ impl Client {
         reply.maps.into_iter().map(wire::map_from_wire).collect()
     }
 
-    /// Creates a map, or returns the one that is there.
+    /// Creates a map without options, or returns the one that is there, whatever options it has.
     ///
     /// # Errors
     /// `MapExists` when it is there with other codecs; what else the grid answers.
@@ -98,12 +98,16 @@ impl Client {
         value_codec: ValueCodec,
         schema: u32,
     ) -> Result<MapDescriptor> {
-        let request = v1::CreateMapRequest {
-            name: name.to_owned(),
-            key_codec: wire::key_codec_to_wire(key_codec),
-            value_codec: wire::value_codec_to_wire(value_codec),
-            schema,
-        };
+        self.create_map_as(&MapSpec::new(name, key_codec, value_codec).schema(schema)).await
+    }
+
+    /// Creates a map as asked for, options included, or returns the one that is there.
+    ///
+    /// # Errors
+    /// `MapExists` when it is there with other codecs, schema or options; `InvalidRequest` for
+    /// options that make no sense; what else the grid answers.
+    pub async fn create_map_as(&self, spec: &MapSpec) -> Result<MapDescriptor> {
+        let request = wire::map_spec_to_wire(spec);
         let reply = self
             .ask(|mut client| {
                 let request = request.clone();

@@ -116,7 +116,7 @@ impl Client {
     pub async fn delete(&self, map: &str, key: impl AsRef<[u8]>) -> Result<Deleted> {
         let reply = self.write(Op::Delete { map: map.to_owned(), key: copied(key) }, None).await?;
         match reply.body {
-            ReplyBody::Deleted { existed } => Ok(Deleted { existed, served: reply.served }),
+            ReplyBody::Deleted { existed, revision } => Ok(Deleted { existed, revision, served: reply.served }),
             _ => Err(unexpected(&reply)),
         }
     }

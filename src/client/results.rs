@@ -52,6 +52,8 @@ impl Conditional {
 pub struct Deleted {
     /// Whether there was an entry.
     pub existed: bool,
+    /// Revision of the deletion in its partition; 0 if there was no entry.
+    pub revision: u64,
     /// Who acknowledged it, and how.
     pub served: Served,
 }

@@ -10,11 +10,13 @@ mod limits;
 mod nearest;
 mod node;
 mod sources;
+mod units;
 
 pub use address::{is_loopback, port_of};
 pub use limits::Limits;
 pub use node::{Backend, NodeConfig};
 pub use sources::Options;
+pub use units::{parse_duration, parse_size};
 
 #[cfg(test)]
 mod tests;

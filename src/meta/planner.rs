@@ -8,7 +8,7 @@ use super::view::{MetaView, Versioned};
 use crate::error::{Code, Error, Result};
 use crate::ring::{self, RingNode};
 use crate::types::{
-    Condition, GroupId, Incarnation, KeyCodec, MapDescriptor, MapId, NodeId, PartitionId, ReplicaId, ValueCodec,
+    Condition, GroupId, Incarnation, MapDescriptor, MapId, MapOptions, MapSpec, NodeId, PartitionId, ReplicaId,
 };
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -246,31 +246,28 @@ pub struct NewMap {
 /// Creates a map unless it is there.
 ///
 /// # Errors
-/// `MapExists` when it is there with other codecs or schema; `NotReady` before the grid is founded.
-pub fn new_map(
-    view: &MetaView,
-    name: &str,
-    key_codec: KeyCodec,
-    value_codec: ValueCodec,
-    schema: u32,
-) -> Result<NewMap> {
-    if let Some(present) = view.map(name) {
-        let wanted = MapDescriptor { id: present.id, name: name.to_owned(), key_codec, value_codec, schema };
-        if *present != wanted {
-            let describe = |d: &MapDescriptor| format!("{:?} to {:?}, schema {}", d.key_codec, d.value_codec, d.schema);
-            let what = format!("map {name:?} is {}, asked for {}", describe(present), describe(&wanted));
+/// `MapExists` when it is there with other codecs, schema or options; `InvalidRequest` for options
+/// that make no sense; `NotReady` before the grid is founded.
+pub fn new_map(view: &MetaView, wanted: &MapSpec) -> Result<NewMap> {
+    if let Some(present) = view.map(&wanted.name) {
+        if !wanted.matches(present) {
+            let describe = |d: &MapDescriptor| {
+                format!("{:?} to {:?}, schema {}, {}", d.key_codec, d.value_codec, d.schema, d.options)
+            };
+            let asked = wanted.descriptor(present.id);
+            let what = format!("map {:?} is {}, asked for {}", wanted.name, describe(present), describe(&asked));
             return Err(Error::new(Code::MapExists, what));
         }
-        return Ok(NewMap { descriptor: wanted, changes: Vec::new() });
+        return Ok(NewMap { descriptor: present.clone(), changes: Vec::new() });
     }
+    wanted.options.as_ref().map_or(Ok(()), MapOptions::check)?;
     let issuer = view.map_ids.as_ref().ok_or_else(|| missing(&MetaKey::MapIds))?;
     let issued = MapIdsRow { next: issuer.row.next + 1, ..issuer.row.clone() };
-    let id = MapId(issuer.row.next);
-    let descriptor = MapDescriptor { id, name: name.to_owned(), key_codec, value_codec, schema };
+    let descriptor = wanted.descriptor(MapId(issuer.row.next));
     let row = MapRow { descriptor: descriptor.clone(), extra: Extra::new() };
     let changes = vec![
         RowChange::of(&MetaKey::MapIds, Some(issuer.revision), &issued)?,
-        RowChange::of(&MetaKey::Map(name.to_owned()), None, &row)?,
+        RowChange::of(&MetaKey::Map(wanted.name.clone()), None, &row)?,
     ];
     Ok(NewMap { descriptor, changes })
 }

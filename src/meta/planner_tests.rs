@@ -2,7 +2,7 @@
 
 use super::super::testing::{Rows, member};
 use super::*;
-use crate::types::{SLOTS, Slot};
+use crate::types::{Eviction, KeyCodec, SLOTS, Slot, ValueCodec};
 
 #[test]
 fn founding_numbers_the_meta_group_first_and_every_replica_once() {
@@ -114,7 +114,8 @@ fn a_group_is_formed_once() {
 #[test]
 fn a_map_is_created_once_and_not_changed() {
     let mut rows = Rows::founded(1);
-    let create = |view: &MetaView, name, schema| new_map(view, name, KeyCodec::Utf8, ValueCodec::Json, schema);
+    let spec = |name: &str, schema| MapSpec::new(name, KeyCodec::Utf8, ValueCodec::Json).schema(schema);
+    let create = |view: &MetaView, name, schema| new_map(view, &spec(name, schema));
     let view = rows.view();
     let first = create(&view, "orders", 1).expect("new");
     let rival = create(&view, "users", 1).expect("new");
@@ -125,4 +126,22 @@ fn a_map_is_created_once_and_not_changed() {
     assert_eq!(create(&rows.view(), "users", 1).expect("new").descriptor.id, MapId(2));
     assert_eq!(rows.view().map_by_id(MapId(1)), Some(&first.descriptor));
     assert_eq!(create(&MetaView::default(), "x", 1).map_err(|error| error.code), Err(Code::NotReady));
+}
+
+#[test]
+fn a_maps_options_are_part_of_what_it_is() {
+    let mut rows = Rows::founded(1);
+    let plain = MapSpec::new("cache", KeyCodec::Utf8, ValueCodec::Json);
+    let limited = plain.clone().options(MapOptions::default().max_entries(9).eviction(Eviction::Lru));
+    let made = new_map(&rows.view(), &limited).expect("new");
+    rows.write_all(&made.changes);
+    assert_eq!(rows.view().map("cache"), Some(&made.descriptor));
+    assert_eq!(made.descriptor.options.max_entries, 9);
+    assert_eq!(new_map(&rows.view(), &plain).expect("any options").descriptor, made.descriptor);
+    let other = new_map(&rows.view(), &plain.clone().options(MapOptions::default())).expect_err("other options");
+    assert_eq!(other.code, Code::MapExists);
+    assert!(other.what.contains("max_entries 9, eviction lru") && other.what.contains("no options"), "{other}");
+    let senseless =
+        MapSpec::new("x", KeyCodec::Utf8, ValueCodec::Json).options(MapOptions::default().eviction(Eviction::Lru));
+    assert_eq!(new_map(&rows.view(), &senseless).map_err(|error| error.code), Err(Code::InvalidRequest));
 }

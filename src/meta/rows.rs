@@ -200,7 +200,7 @@ impl Row for MapIdsRow {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{KeyCodec, MapId, ValueCodec};
+    use crate::types::{Eviction, KeyCodec, MapId, MapOptions, ValueCodec};
     use proptest::prelude::*;
     use std::fmt::Debug;
 
@@ -303,10 +303,19 @@ mod tests {
             key_codec: KeyCodec::Utf8,
             value_codec: ValueCodec::Msgpack,
             schema: 2,
+            options: MapOptions::default(),
         };
         golden(
-            &MapRow { descriptor, extra: extra.clone() },
+            &MapRow { descriptor: descriptor.clone(), extra: extra.clone() },
             r#"{"id":7,"name":"orders","key_codec":"utf8","value_codec":"msgpack","schema":2}"#,
+        );
+        let options = MapOptions { ttl_ms: 5, max_entries: 6, max_bytes: 7, eviction: Eviction::Lfu, replicated: true };
+        golden(
+            &MapRow { descriptor: MapDescriptor { options, ..descriptor }, extra: extra.clone() },
+            concat!(
+                r#"{"id":7,"name":"orders","key_codec":"utf8","value_codec":"msgpack","schema":2,"#,
+                r#""options":{"ttl_ms":5,"max_entries":6,"max_bytes":7,"eviction":"lfu","replicated":true}}"#
+            ),
         );
         golden(&ReplicaIdsRow { next: 5, extra: extra.clone() }, r#"{"next":5}"#);
         golden(&MapIdsRow { next: 6, extra }, r#"{"next":6}"#);
@@ -325,13 +334,13 @@ mod tests {
     fn unknown_fields_survive_a_rewrite() {
         let json = concat!(
             "\u{1}",
-            r#"{"id":7,"name":"m","key_codec":"utf8","value_codec":"json","schema":0,"ttl_ms":5,"tiers":[{"x":1}]}"#
+            r#"{"id":7,"name":"m","key_codec":"utf8","value_codec":"json","schema":0,"colour":5,"tiers":[{"x":1}]}"#
         );
         let mut row = MapRow::decode(json.as_bytes()).expect("decodes");
         row.descriptor.schema = 1;
         let rewritten = row.encode().expect("encodes");
         let text = std::str::from_utf8(&rewritten).expect("text");
-        for part in [r#""ttl_ms":5"#, r#""tiers":[{"x":1}]"#, r#""schema":1"#] {
+        for part in [r#""colour":5"#, r#""tiers":[{"x":1}]"#, r#""schema":1"#] {
             assert!(text.contains(part), "{text}");
         }
     }
@@ -383,8 +392,10 @@ mod tests {
             };
             prop_assert_eq!(GridRow::decode(&row.encode().expect("encodes")).expect("decodes"), row);
             let value_codec = ValueCodec::from_number(codec).expect("a known codec");
+            let options = MapOptions { ttl_ms: created_ms, replicated: number % 2 == 0, ..MapOptions::default() };
+            let key_codec = KeyCodec::I64;
             let descriptor =
-                MapDescriptor { id: MapId(number), name: text, key_codec: KeyCodec::I64, value_codec, schema: number };
+                MapDescriptor { id: MapId(number), name: text, key_codec, value_codec, schema: number, options };
             let row = MapRow { descriptor, extra: extra.clone() };
             prop_assert_eq!(MapRow::decode(&row.encode().expect("encodes")).expect("decodes"), row);
             let row = ReplicaIdsRow { next: created_ms, extra };

@@ -7,7 +7,7 @@ use crate::membership::{Gossip, LivePeers};
 use crate::meta::{FoundingRecord, MemberRow, MetaView};
 use crate::net::peer::{AddressBook, PeerIdentity};
 use crate::partition::MapDirectory;
-use crate::types::{KeyCodec, MapDescriptor, MapId, NodeId, Op, Request, ValueCodec};
+use crate::types::{KeyCodec, MapDescriptor, MapId, MapOptions, NodeId, Op, Request, ValueCodec};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use tokio::sync::watch;
 
@@ -22,6 +22,7 @@ pub fn meta_map() -> MapDescriptor {
         key_codec: KeyCodec::Utf8,
         value_codec: ValueCodec::Bytes,
         schema: 0,
+        options: MapOptions::default(),
     }
 }
 

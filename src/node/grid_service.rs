@@ -7,7 +7,7 @@ use super::service::{Explanation, GridService, MemberInfo, PartitionInfo, Placem
 use crate::clock::{self, Instant};
 use crate::error::{Code, Error, Result};
 use crate::meta;
-use crate::types::{GroupId, HybridTime, KeyCodec, MapDescriptor, Reply, Request, ValueCodec};
+use crate::types::{GroupId, HybridTime, MapDescriptor, MapSpec, Reply, Request};
 use bytes::Bytes;
 use std::time::Duration;
 
@@ -17,13 +17,8 @@ impl GridService for Node {
         self.router.execute(request, hops).await.map_err(|error| self.router.with_address(error))
     }
 
-    async fn ensure_map(
-        &self,
-        name: &str,
-        key_codec: KeyCodec,
-        value_codec: ValueCodec,
-        schema: u32,
-    ) -> Result<MapDescriptor> {
+    async fn ensure_map(&self, wanted: MapSpec) -> Result<MapDescriptor> {
+        let name = wanted.name.as_str();
         let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
         if name == META_MAP || !(1..=128).contains(&name.len()) || !name.chars().all(allowed) {
             return Err(Error::new(Code::InvalidName, format!("{name:?} cannot be a map's name")));
@@ -33,7 +28,7 @@ impl GridService for Node {
             self.facts.refresh().await;
         }
         let plan = |view: &meta::MetaView| {
-            let map = meta::new_map(view, name, key_codec, value_codec, schema)?;
+            let map = meta::new_map(view, &wanted)?;
             Ok((map.descriptor, map.changes))
         };
         self.facts.change(plan).await

@@ -1,9 +1,7 @@
 //! What the edges see of a peer.
 
 use crate::error::Result;
-use crate::types::{
-    GridId, HybridTime, KeyCodec, MapDescriptor, NodeId, PartitionId, ReplicaId, Reply, Request, Slot, ValueCodec,
-};
+use crate::types::{GridId, HybridTime, MapDescriptor, MapSpec, NodeId, PartitionId, ReplicaId, Reply, Request, Slot};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -106,14 +104,8 @@ pub trait GridService: Send + Sync + 'static {
     /// at 0 it is forwarded if need be; at 1 the answer is `NotLeader` with the leader named.
     async fn execute(&self, request: Request, hops: u32) -> Result<Reply>;
 
-    /// The descriptor of a map; created with these codecs if there is none.
-    async fn ensure_map(
-        &self,
-        name: &str,
-        key_codec: KeyCodec,
-        value_codec: ValueCodec,
-        schema: u32,
-    ) -> Result<MapDescriptor>;
+    /// The descriptor of a map; created as asked for if there is none.
+    async fn ensure_map(&self, wanted: MapSpec) -> Result<MapDescriptor>;
 
     /// All maps, by name, from the local copy of the meta group.
     fn maps(&self) -> Vec<MapDescriptor>;

@@ -1,21 +1,86 @@
 //! What a partition's log entries hold: a run's marker, or a batch of absolute puts and deletes.
 //! Persisted and sent between peers; the bytes are pinned by tests.
+//!
+//! A batch that removes entries of maps is of version 2: each such removal says its revision and
+//! why. Everything else is written as version 1, which older logs hold.
 
 use crate::error::{Code, Error, Result};
 use crate::types::RunId;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use serde::{Deserialize, Serialize};
 
 const VERSION: u8 = 1;
+/// A batch in which entries of maps are removed.
+const VERSION_REMOVALS: u8 = 2;
 const KIND_MARKER: u8 = 1;
 const KIND_BATCH: u8 = 2;
 
-/// One row's new value; `None` deletes it.
+/// Why an entry of a map went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[repr(u8)]
+pub enum RemovalCause {
+    /// A command deleted it.
+    Deleted = 0,
+    /// Its time was over.
+    Expired = 1,
+    /// Its map had reached a limit.
+    Evicted = 2,
+}
+
+impl RemovalCause {
+    fn from_number(number: u8) -> Option<Self> {
+        [Self::Deleted, Self::Expired, Self::Evicted].into_iter().find(|cause| *cause as u8 == number)
+    }
+}
+
+/// What becomes of a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It gets this value. An entry's value says its revision.
+    Put(Bytes),
+    /// A row that is no map's entry goes.
+    Drop,
+    /// A map's entry goes, as a change with a revision of its own.
+    Remove {
+        /// The partition's revision of the removal.
+        revision: u64,
+        /// Why.
+        cause: RemovalCause,
+    },
+}
+
+/// One row's change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RowWrite {
     /// The row (see [`super::rows`]).
     pub row: Bytes,
-    /// Its new value.
-    pub value: Option<Bytes>,
+    /// What becomes of it.
+    pub change: Change,
+}
+
+impl RowWrite {
+    /// A row's new value.
+    pub fn put(row: Bytes, value: Bytes) -> Self {
+        RowWrite { row, change: Change::Put(value) }
+    }
+
+    /// A row that is no map's entry goes.
+    pub fn drop(row: Bytes) -> Self {
+        RowWrite { row, change: Change::Drop }
+    }
+
+    /// A map's entry goes.
+    pub fn remove(row: Bytes, revision: u64, cause: RemovalCause) -> Self {
+        RowWrite { row, change: Change::Remove { revision, cause } }
+    }
+
+    /// The row's new value; `None` when it goes.
+    pub fn value(&self) -> Option<&Bytes> {
+        match &self.change {
+            Change::Put(value) => Some(value),
+            Change::Drop | Change::Remove { .. } => None,
+        }
+    }
 }
 
 /// Begins a run.
@@ -36,7 +101,8 @@ pub struct Batch {
     pub run: RunId,
     /// Its number within the run, from 1.
     pub number: u64,
-    /// The rows it writes, at most one write a row.
+    /// The rows it writes, in the order in which they are to be applied. An entry of a map may be
+    /// written several times, so that whoever follows changes sees each; any other row once.
     pub writes: Vec<RowWrite>,
 }
 
@@ -51,12 +117,13 @@ pub enum PartitionEntry {
 
 /// Bytes that a write takes in an entry.
 pub fn encoded_len(write: &RowWrite) -> usize {
-    9 + write.row.len() + write.value.as_ref().map_or(0, Bytes::len)
+    14 + write.row.len() + write.value().map_or(0, Bytes::len)
 }
 
 impl PartitionEntry {
     /// version (1) | kind (1) | term (8) | run (8), then for a batch: number (8) | count (4) |
-    /// per write: row length (4) | row | 0, or 1 | value length (4) | value. Little-endian.
+    /// per write: row length (4) | row | then 0 for a row dropped; 1 | value length (4) | value; or,
+    /// in version 2, 2 | revision (8) | cause (1) for an entry removed. Little-endian.
     pub fn encode(&self) -> Bytes {
         match self {
             PartitionEntry::Marker(marker) => {
@@ -69,7 +136,9 @@ impl PartitionEntry {
             PartitionEntry::Batch(batch) => {
                 let size: usize = batch.writes.iter().map(encoded_len).sum();
                 let mut out = BytesMut::with_capacity(30 + size);
-                out.put_slice(&[VERSION, KIND_BATCH]);
+                let removes = |write: &RowWrite| matches!(write.change, Change::Remove { .. });
+                let version = if batch.writes.iter().any(removes) { VERSION_REMOVALS } else { VERSION };
+                out.put_slice(&[version, KIND_BATCH]);
                 out.put_u64_le(batch.term);
                 out.put_u64_le(batch.run.0);
                 out.put_u64_le(batch.number);
@@ -77,12 +146,17 @@ impl PartitionEntry {
                 for write in &batch.writes {
                     out.put_u32_le(write.row.len() as u32);
                     out.put_slice(&write.row);
-                    match &write.value {
-                        None => out.put_u8(0),
-                        Some(value) => {
+                    match &write.change {
+                        Change::Drop => out.put_u8(0),
+                        Change::Put(value) => {
                             out.put_u8(1);
                             out.put_u32_le(value.len() as u32);
                             out.put_slice(value);
+                        }
+                        Change::Remove { revision, cause } => {
+                            out.put_u8(2);
+                            out.put_u64_le(*revision);
+                            out.put_u8(*cause as u8);
                         }
                     }
                 }
@@ -98,9 +172,10 @@ impl PartitionEntry {
     pub fn decode(bytes: &Bytes) -> Result<Self> {
         let mut input = bytes.clone();
         let short = || Error::new(Code::CorruptLog, format!("a partition entry of {} bytes ends early", bytes.len()));
+        let unknown = || Error::new(Code::UnknownFormat, "a partition entry holds a change of an unknown kind");
         let version = input.try_get_u8().map_err(|_| short())?;
         let kind = input.try_get_u8().map_err(|_| short())?;
-        if version != VERSION {
+        if version != VERSION && version != VERSION_REMOVALS {
             return Err(Error::new(Code::UnknownFormat, format!("a partition entry has format version {version}")));
         }
         let term = input.try_get_u64_le().map_err(|_| short())?;
@@ -113,11 +188,17 @@ impl PartitionEntry {
                 let mut writes = Vec::with_capacity((count as usize).min(bytes.len() / 5));
                 for _ in 0..count {
                     let row = take(&mut input).ok_or_else(short)?;
-                    let value = match input.try_get_u8().map_err(|_| short())? {
-                        0 => None,
-                        _ => Some(take(&mut input).ok_or_else(short)?),
+                    let change = match input.try_get_u8().map_err(|_| short())? {
+                        0 => Change::Drop,
+                        1 => Change::Put(take(&mut input).ok_or_else(short)?),
+                        2 if version == VERSION_REMOVALS => {
+                            let revision = input.try_get_u64_le().map_err(|_| short())?;
+                            let cause = RemovalCause::from_number(input.try_get_u8().map_err(|_| short())?);
+                            Change::Remove { revision, cause: cause.ok_or_else(unknown)? }
+                        }
+                        _ => return Err(unknown()),
                     };
-                    writes.push(RowWrite { row, value });
+                    writes.push(RowWrite { row, change });
                 }
                 Ok(PartitionEntry::Batch(Batch { term, run, number, writes }))
             }
@@ -142,10 +223,15 @@ mod tests {
             run: RunId(2),
             number: 3,
             writes: vec![
-                RowWrite { row: Bytes::from_static(b"r"), value: Some(Bytes::from_static(b"vv")) },
-                RowWrite { row: Bytes::from_static(b"d"), value: None },
+                RowWrite::put(Bytes::from_static(b"r"), Bytes::from_static(b"vv")),
+                RowWrite::drop(Bytes::from_static(b"d")),
             ],
         })
+    }
+
+    fn removals() -> PartitionEntry {
+        let write = RowWrite::remove(Bytes::from_static(b"e"), 258, RemovalCause::Evicted);
+        PartitionEntry::Batch(Batch { term: 1, run: RunId(2), number: 3, writes: vec![write] })
     }
 
     #[test]
@@ -156,20 +242,37 @@ mod tests {
             \x01\0\0\0r\x01\x02\0\0\0vv\x01\0\0\0d\0";
         assert_eq!(&batch().encode()[..], expected);
         assert_eq!(PartitionEntry::decode(&marker.encode()), Ok(marker));
+        assert_eq!(PartitionEntry::decode(&batch().encode()), Ok(batch()));
+        let expected: &[u8] = b"\x02\x02\x01\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\x01\0\0\0\
+            \x01\0\0\0e\x02\x02\x01\0\0\0\0\0\0\x02";
+        assert_eq!(&removals().encode()[..], expected);
+        assert_eq!(PartitionEntry::decode(&removals().encode()), Ok(removals()));
+    }
+
+    #[test]
+    fn a_removal_in_a_batch_of_version_1_is_refused() {
+        let mut bytes = removals().encode().to_vec();
+        bytes[0] = 1;
+        assert_eq!(PartitionEntry::decode(&bytes.into()).expect_err("unknown").code, Code::UnknownFormat);
     }
 
     #[test]
     fn every_cut_is_noticed() {
-        let whole = batch().encode();
-        for length in 0..whole.len() {
-            assert!(PartitionEntry::decode(&whole.slice(..length)).is_err(), "cut at {length}");
+        for whole in [batch().encode(), removals().encode()] {
+            for length in 0..whole.len() {
+                assert!(PartitionEntry::decode(&whole.slice(..length)).is_err(), "cut at {length}");
+            }
         }
     }
 
     proptest! {
         #[test]
-        fn batches_round_trip(term: u64, run: u64, number: u64, writes: Vec<(Vec<u8>, Option<Vec<u8>>)>) {
-            let writes = writes.into_iter().map(|(row, value)| RowWrite { row: row.into(), value: value.map(Bytes::from) });
+        fn batches_round_trip(term: u64, run: u64, number: u64, writes: Vec<(Vec<u8>, Result<Vec<u8>, Option<u64>>)>) {
+            let writes = writes.into_iter().map(|(row, change)| match change {
+                Ok(value) => RowWrite::put(row.into(), value.into()),
+                Err(None) => RowWrite::drop(row.into()),
+                Err(Some(revision)) => RowWrite::remove(row.into(), revision, RemovalCause::Expired),
+            });
             let entry = PartitionEntry::Batch(Batch { term, run: RunId(run), number, writes: writes.collect() });
             prop_assert_eq!(PartitionEntry::decode(&entry.encode()).expect("decodes"), entry);
         }

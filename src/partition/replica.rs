@@ -2,7 +2,7 @@
 //! piece. `apply` is put and delete, nothing else. Checkpoints and snapshots are fuzzy scans:
 //! what decides about entries is taken exactly at the start, rows may be newer (models S).
 
-use super::entry::PartitionEntry;
+use super::entry::{Change, PartitionEntry};
 use super::fence::Fence;
 use super::rows;
 use super::snapshot::{Holds, decode_chunk};
@@ -62,9 +62,9 @@ impl State {
             if track {
                 self.dirty.insert(write.row.clone());
             }
-            match write.value {
-                Some(value) => self.put(write.row, value),
-                None => self.delete(&write.row),
+            match write.change {
+                Change::Put(value) => self.put(write.row, value),
+                Change::Drop | Change::Remove { .. } => self.delete(&write.row),
             }
         }
         true

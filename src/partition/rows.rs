@@ -59,6 +59,11 @@ pub fn map_prefix(slot: Slot, map: MapId, prefix: &[u8]) -> Bytes {
     row.freeze()
 }
 
+/// Whether a row is a map's entry.
+pub fn is_map_row(row: &[u8]) -> bool {
+    row.get(2) == Some(&(TableId::Map as u8)) && !row.starts_with(&PARTITION_WIDE.to_be_bytes())
+}
+
 /// The key in a map's row; `None` if the row is not one.
 pub fn map_key(row: &[u8]) -> Option<Bytes> {
     if row.get(2) != Some(&(TableId::Map as u8)) {

@@ -154,7 +154,7 @@ impl Sessions {
         let session = self.open.entry(stamp.session).or_insert(fresh);
         session.answers.insert(stamp.number, (slot, answer.len()));
         session.bytes += answer.len();
-        writes.push(RowWrite { row: rows::answer_row(slot, stamp.session, stamp.number), value: Some(answer) });
+        writes.push(RowWrite::put(rows::answer_row(slot, stamp.session, stamp.number), answer));
 
         let lowest = stamp.lowest_unanswered.min(stamp.number).max(session.lowest);
         let forgettable = session.answers.range(..lowest).count();
@@ -163,14 +163,14 @@ impl Sessions {
             let kept = session.answers.split_off(&lowest);
             for (number, (slot, size)) in std::mem::replace(&mut session.answers, kept) {
                 session.bytes -= size;
-                writes.push(RowWrite { row: rows::answer_row(slot, stamp.session, number), value: None });
+                writes.push(RowWrite::drop(rows::answer_row(slot, stamp.session, number)));
             }
             session.lowest = lowest;
             self.by_activity.remove(&(session.active_until, stamp.session));
             session.active_until = session.active_until.max(HybridTime::from_ms(now.ms() + 2 * ACTIVITY_MS));
             self.by_activity.insert((session.active_until, stamp.session), ());
             let row = encode_session(session);
-            writes.push(RowWrite { row: rows::session_row(stamp.session), value: Some(row) });
+            writes.push(RowWrite::put(rows::session_row(stamp.session), row));
         }
         writes
     }
@@ -201,12 +201,12 @@ impl Sessions {
         let Some(session) = self.open.remove(&id) else { return };
         self.by_activity.remove(&(session.active_until, id));
         self.floor = self.floor.max(session.active_until);
-        writes.push(RowWrite { row: rows::session_row(id), value: None });
+        writes.push(RowWrite::drop(rows::session_row(id)));
         for (number, (slot, _)) in session.answers {
-            writes.push(RowWrite { row: rows::answer_row(slot, id, number), value: None });
+            writes.push(RowWrite::drop(rows::answer_row(slot, id, number)));
         }
         let floor = rows::encode_number(self.floor.0);
-        writes.push(RowWrite { row: rows::partition_row(PartitionRow::SessionFloor), value: Some(floor) });
+        writes.push(RowWrite::put(rows::partition_row(PartitionRow::SessionFloor), floor));
     }
 }
 

@@ -41,7 +41,7 @@ fn a_sessions_row_has_golden_bytes() {
     expected.extend_from_slice(&2u64.to_le_bytes());
     expected.extend_from_slice(&HybridTime::from_ms(60_001).0.to_le_bytes());
     expected.extend_from_slice(&0u64.to_le_bytes());
-    assert_eq!(row.value.as_deref(), Some(&expected[..]));
+    assert_eq!(row.value().map(|value| &value[..]), Some(&expected[..]));
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn what_was_sent_before_a_session_was_forgotten_never_runs_again() {
     sessions.record(&old, SLOT, answer(), HybridTime::from_ms(5_000));
     let later = HybridTime::from_ms(200_000);
     let ended = sessions.expire(later, 10);
-    assert!(ended.contains(&RowWrite { row: rows::answer_row(SLOT, SessionId(1), 1), value: None }));
+    assert!(ended.contains(&RowWrite::drop(rows::answer_row(SLOT, SessionId(1), 1))));
     assert_eq!(sessions.admit(&old, SLOT), Admission::Ended);
     assert_eq!(sessions.admit(&stamp(9, 1, 1, None, 5_000), SLOT), Admission::Ended);
     assert_eq!(sessions.admit(&stamp(9, 1, 1, None, 190_000), SLOT), Admission::Execute);
@@ -117,8 +117,8 @@ proptest! {
                     if sessions.admit(&one, SLOT) == Admission::Execute {
                         prop_assert!(executed.insert((one.session, one.number)), "{one:?} ran twice");
                         for write in sessions.record(&one, SLOT, answer(), now) {
-                            match write.value {
-                                Some(value) => table.insert(write.row, value),
+                            match write.value() {
+                                Some(value) => table.insert(write.row.clone(), value.clone()),
                                 None => table.remove(&write.row),
                             };
                         }

@@ -218,6 +218,10 @@ pub enum ReplyBody {
     Deleted {
         /// Whether there was an entry.
         existed: bool,
+        /// Revision of the deletion in its partition; 0 if there was no entry. Answers that were
+        /// kept before deletions had revisions are without.
+        #[serde(default)]
+        revision: u64,
     },
     /// The number after an increment.
     Number {

@@ -1,8 +1,6 @@
-//! Values describe themselves: codec and schema version travel with every stored value, and a
-//! map's descriptor in the meta group says what its keys and values are.
+//! Values describe themselves: codec and schema version travel with every stored value.
 
 use crate::error::{Code, Error};
-use crate::types::MapId;
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
@@ -116,21 +114,6 @@ impl StoredValue {
             value: Value { codec, schema, data: row.slice(STORED_VALUE_HEADER..) },
         })
     }
-}
-
-/// What a map is: fixed in the meta group when the map is created.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MapDescriptor {
-    /// Number of the map in row keys; never reused.
-    pub id: MapId,
-    /// The map's name, unique in the grid.
-    pub name: String,
-    /// How its keys are encoded.
-    pub key_codec: KeyCodec,
-    /// How its values are encoded.
-    pub value_codec: ValueCodec,
-    /// Schema version of its values, as the creator named it.
-    pub schema: u32,
 }
 
 #[cfg(test)]

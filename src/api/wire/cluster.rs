@@ -3,7 +3,7 @@
 use super::values::{bad, key_codec_from_wire, key_codec_to_wire, value_codec_from_wire, value_codec_to_wire};
 use crate::error::Result;
 use crate::node::{Explanation, MemberInfo, MemberState, PartitionInfo, PlacementTable, ReplicaInfo};
-use crate::types::{GridId, MapDescriptor, MapId, NodeId, PartitionId, Slot};
+use crate::types::{Eviction, GridId, MapDescriptor, MapId, MapOptions, MapSpec, NodeId, PartitionId, Slot};
 use grid_proto::keystead::v1;
 
 fn node_id(text: &str) -> Result<NodeId> {
@@ -154,6 +154,7 @@ pub fn map_to_wire(map: MapDescriptor) -> v1::MapDescriptor {
         key_codec: key_codec_to_wire(map.key_codec),
         value_codec: value_codec_to_wire(map.value_codec),
         schema: map.schema,
+        options: Some(options_to_wire(&map.options)).filter(|_| !map.options.is_default()),
     }
 }
 
@@ -168,5 +169,62 @@ pub fn map_from_wire(map: v1::MapDescriptor) -> Result<MapDescriptor> {
         key_codec: key_codec_from_wire(map.key_codec)?,
         value_codec: value_codec_from_wire(map.value_codec)?,
         schema: map.schema,
+        options: map.options.map_or_else(|| Ok(MapOptions::default()), options_from_wire)?,
+    })
+}
+
+fn options_to_wire(options: &MapOptions) -> v1::MapOptions {
+    let eviction = match options.eviction {
+        Eviction::None => v1::Eviction::Unspecified,
+        Eviction::Lru => v1::Eviction::Lru,
+        Eviction::Lfu => v1::Eviction::Lfu,
+    };
+    v1::MapOptions {
+        ttl_ms: options.ttl_ms,
+        max_entries: options.max_entries,
+        max_bytes: options.max_bytes,
+        eviction: eviction.into(),
+        replicated: options.replicated,
+    }
+}
+
+fn options_from_wire(options: v1::MapOptions) -> Result<MapOptions> {
+    let eviction = match v1::Eviction::try_from(options.eviction) {
+        Ok(v1::Eviction::Unspecified) => Eviction::None,
+        Ok(v1::Eviction::Lru) => Eviction::Lru,
+        Ok(v1::Eviction::Lfu) => Eviction::Lfu,
+        Err(_) => return Err(bad(format!("there is no eviction {}", options.eviction))),
+    };
+    Ok(MapOptions {
+        ttl_ms: options.ttl_ms,
+        max_entries: options.max_entries,
+        max_bytes: options.max_bytes,
+        eviction,
+        replicated: options.replicated,
+    })
+}
+
+/// A map that is asked for, for the wire.
+pub fn map_spec_to_wire(spec: &MapSpec) -> v1::CreateMapRequest {
+    v1::CreateMapRequest {
+        name: spec.name.clone(),
+        key_codec: key_codec_to_wire(spec.key_codec),
+        value_codec: value_codec_to_wire(spec.value_codec),
+        schema: spec.schema,
+        options: spec.options.as_ref().map(options_to_wire),
+    }
+}
+
+/// A map that is asked for, from the wire.
+///
+/// # Errors
+/// `InvalidRequest` when a codec is missing or something is unknown.
+pub fn map_spec_from_wire(request: v1::CreateMapRequest) -> Result<MapSpec> {
+    Ok(MapSpec {
+        key_codec: key_codec_from_wire(request.key_codec)?,
+        value_codec: value_codec_from_wire(request.value_codec)?,
+        name: request.name,
+        schema: request.schema,
+        options: request.options.map(options_from_wire).transpose()?,
     })
 }

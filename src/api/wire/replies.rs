@@ -59,7 +59,9 @@ pub(crate) fn put_reply(reply: Reply) -> Result<v1::PutReply> {
 
 pub(crate) fn delete_reply(reply: Reply) -> Result<v1::DeleteReply> {
     match reply.body {
-        ReplyBody::Deleted { existed } => Ok(v1::DeleteReply { served: served_to_wire(&reply.served, true), existed }),
+        ReplyBody::Deleted { existed, revision } => {
+            Ok(v1::DeleteReply { served: served_to_wire(&reply.served, true), existed, revision })
+        }
         other => Err(unexpected(&other)),
     }
 }
@@ -145,7 +147,9 @@ pub fn kv_reply_from_wire(result: Option<WireResult>) -> Result<Reply> {
             reply(put.served, ReplyBody::ConditionFailed(maybe_stored(put.entry)?))
         }
         WireResult::Put(put) => reply(put.served, ReplyBody::Written { revision: put.revision }),
-        WireResult::Delete(delete) => reply(delete.served, ReplyBody::Deleted { existed: delete.existed }),
+        WireResult::Delete(delete) => {
+            reply(delete.served, ReplyBody::Deleted { existed: delete.existed, revision: delete.revision })
+        }
         WireResult::Increment(number) => {
             reply(number.served, ReplyBody::Number { value: number.value, revision: number.revision })
         }

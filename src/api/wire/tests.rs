@@ -85,7 +85,7 @@ proptest! {
             (Kind::GetMany, ReplyBody::Entries(vec![entry.clone(), None])),
             (Kind::Put, ReplyBody::Written { revision }),
             (Kind::Put, ReplyBody::ConditionFailed(entry)),
-            (Kind::Delete, ReplyBody::Deleted { existed: number > 0 }),
+            (Kind::Delete, ReplyBody::Deleted { existed: number > 0, revision }),
             (Kind::Increment, ReplyBody::Number { value: number, revision }),
             (Kind::PutMany, ReplyBody::Written { revision }),
         ][which].clone();
@@ -107,7 +107,7 @@ fn a_task_reply_round_trips_and_names_its_level() {
 
 #[test]
 fn a_reply_of_another_kind_is_an_error_not_a_panic() {
-    let reply = Reply { body: ReplyBody::Deleted { existed: true }, served: Served::default() };
+    let reply = Reply { body: ReplyBody::Deleted { existed: true, revision: 7 }, served: Served::default() };
     let error = kv_reply_from_wire(Some(kv_reply_to_wire(Kind::Get, Ok(reply)))).expect_err("another kind");
     assert_eq!(error.code, Code::Internal);
 }

@@ -1,6 +1,6 @@
 //! One turn: commands in, one batch out.
 
-use super::super::entry::{self, Batch, PartitionEntry, RowWrite};
+use super::super::entry::{self, Batch, Change, PartitionEntry, RemovalCause, RowWrite};
 use super::super::operations;
 use super::super::rows::{self, PartitionRow};
 use super::super::sessions::Admission;
@@ -22,7 +22,10 @@ const EXPIRE_PER_TURN: usize = 64;
 /// What a turn has done so far.
 #[derive(Default)]
 struct Turn {
-    writes: BTreeMap<Bytes, Option<Bytes>>,
+    /// Changes of maps' entries, in order and all of them: a change feed shows each.
+    entries: Vec<RowWrite>,
+    /// Other rows, each with its last change.
+    others: BTreeMap<Bytes, Change>,
     bytes: usize,
     /// Released by the verdict on the turn's batch.
     waiting: Vec<Waiting>,
@@ -76,8 +79,13 @@ impl Run {
 
     fn put(&mut self, turn: &mut Turn, write: RowWrite) {
         turn.bytes += entry::encoded_len(&write);
-        self.view.write(self.next, write.row.clone(), write.value.clone());
-        turn.writes.insert(write.row, write.value);
+        self.view.write(self.next, write.row.clone(), write.value().cloned());
+        match rows::is_map_row(&write.row) {
+            true => turn.entries.push(write),
+            false => {
+                turn.others.insert(write.row, write.change);
+            }
+        }
     }
 
     /// Decides whether a command is to be executed; answers it if not.
@@ -264,8 +272,14 @@ impl Run {
                 return (Err(error), Vec::new());
             }
             let revision = self.revision + 1;
-            let value = write.value.map(|value| StoredValue { revision, value }.encode());
-            writes.push(RowWrite { row: rows::map_row(slot, map.id, &write.key), value });
+            let row = rows::map_row(slot, map.id, &write.key);
+            match write.value {
+                Some(value) => writes.push(RowWrite::put(row, StoredValue { revision, value }.encode())),
+                None if self.view.get(&row).is_some() => {
+                    writes.push(RowWrite::remove(row, revision, RemovalCause::Deleted));
+                }
+                None => {}
+            }
         }
         if !writes.is_empty() {
             self.revision += 1;
@@ -275,7 +289,7 @@ impl Run {
 
     /// Hands the turn's batch to the log; without one its reads wait for a round.
     async fn propose(&mut self, mut turn: Turn) -> std::result::Result<(), Ended> {
-        if turn.writes.is_empty() {
+        if turn.entries.is_empty() && turn.others.is_empty() {
             // Reads saw everything proposed so far, but nothing of a batch of this number.
             let saw = self.next - 1;
             for waiting in turn.reads.into_iter().chain(turn.waiting) {
@@ -284,11 +298,12 @@ impl Run {
             return Ok(());
         }
         for (which, value) in [(PartitionRow::Time, self.time.0), (PartitionRow::Revision, self.revision)] {
-            self.put(&mut turn, RowWrite { row: rows::partition_row(which), value: Some(rows::encode_number(value)) });
+            self.put(&mut turn, RowWrite::put(rows::partition_row(which), rows::encode_number(value)));
         }
         let number = self.next;
-        let rows: Vec<Bytes> = turn.writes.keys().cloned().collect();
-        let writes = turn.writes.into_iter().map(|(row, value)| RowWrite { row, value }).collect();
+        let mut writes = turn.entries;
+        writes.extend(turn.others.into_iter().map(|(row, change)| RowWrite { row, change }));
+        let rows: Vec<Bytes> = writes.iter().map(|write| write.row.clone()).collect();
         let batch = PartitionEntry::Batch(Batch { term: self.term, run: self.run, number, writes }).encode();
         self.next += 1;
         let mut waiting: Vec<Waiting> = turn.waiting.into_iter().chain(turn.reads).collect();

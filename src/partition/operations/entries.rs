@@ -35,7 +35,9 @@ pub(super) fn put_many(scope: &mut Scope<'_>, entries: &[(Bytes, Value)]) -> Res
 }
 
 pub(super) fn delete(scope: &mut Scope<'_>, key: &Bytes) -> Result<Done> {
-    let existed = scope.view.get(&scope.row(key)).is_some();
-    let writes = if existed { vec![scope.delete(key)] } else { Vec::new() };
-    Ok(Done { body: ReplyBody::Deleted { existed }, writes })
+    if scope.view.get(&scope.row(key)).is_none() {
+        return Done::read(ReplyBody::Deleted { existed: false, revision: 0 });
+    }
+    let revision = scope.next_revision();
+    Ok(Done { body: ReplyBody::Deleted { existed: true, revision }, writes: vec![scope.delete(key)] })
 }

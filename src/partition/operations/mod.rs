@@ -9,7 +9,7 @@ mod transact;
 
 pub use checks::{check_entry, check_key};
 
-use super::entry::RowWrite;
+use super::entry::{RemovalCause, RowWrite};
 use super::overlay::View;
 use super::rows;
 use crate::error::{Error, Result};
@@ -71,12 +71,13 @@ impl Scope<'_> {
     /// The row that puts a value under a key, at the present revision.
     fn put(&self, key: &[u8], value: &Value) -> RowWrite {
         let stored = StoredValue { revision: *self.revision, value: value.clone() };
-        RowWrite { row: self.row(key), value: Some(stored.encode()) }
+        RowWrite::put(self.row(key), stored.encode())
     }
 
-    /// The row that deletes a key's entry.
+    /// The row that deletes a key's entry, at the present revision. Only for entries that are
+    /// there: who follows changes is told of it.
     fn delete(&self, key: &[u8]) -> RowWrite {
-        RowWrite { row: self.row(key), value: None }
+        RowWrite::remove(self.row(key), *self.revision, RemovalCause::Deleted)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Several entries of one slot, all or nothing. Pure.
 
+use super::super::entry::RowWrite;
 use super::{Done, Scope, check_entry};
 use crate::error::{Code, Error, Result};
 use crate::types::{ReplyBody, SLOTS, Slot, Value};
@@ -21,13 +22,18 @@ pub(super) fn transact(
     let revision = scope.next_revision();
     let mut made = Vec::with_capacity(writes.len());
     for (key, value) in writes {
-        made.push(match value {
+        match value {
             Some(value) => {
                 check_entry(scope.map, key, value)?;
-                scope.put(key, value)
+                made.push(scope.put(key, value));
             }
-            None => scope.delete(key),
-        });
+            None => {
+                let row = scope.row(key);
+                if scope.view.get(&row).is_some() || made.iter().any(|write: &RowWrite| write.row == row) {
+                    made.push(scope.delete(key));
+                }
+            }
+        }
     }
     Ok(Done { body: ReplyBody::Written { revision }, writes: made })
 }

@@ -6,8 +6,8 @@ use super::metrics;
 use super::service::{Explanation, GridService, MemberInfo, PartitionInfo, PlacementTable};
 use crate::clock::{self, Instant};
 use crate::error::{Code, Error, Result};
-use crate::meta;
-use crate::types::{GroupId, HybridTime, MapDescriptor, MapSpec, Reply, Request};
+use crate::meta::{self, MemberIntent};
+use crate::types::{GroupId, HybridTime, MapDescriptor, MapSpec, NodeId, Reply, Request};
 use bytes::Bytes;
 use std::time::Duration;
 
@@ -36,6 +36,12 @@ impl GridService for Node {
 
     fn maps(&self) -> Vec<MapDescriptor> {
         self.directory.view().maps.values().map(|map| map.row.descriptor.clone()).collect()
+    }
+
+    async fn intend(&self, member: &str, intent: MemberIntent) -> Result<NodeId> {
+        // Two requests that meet are told apart by the newest rows.
+        self.facts.refresh().await;
+        self.facts.change(|view| meta::intend(view, member, intent)).await
     }
 
     async fn members(&self) -> Result<Vec<MemberInfo>> {

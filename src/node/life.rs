@@ -21,6 +21,8 @@ impl Node {
         let (housekeeper, hosting, starter) = (self.housekeeper.clone(), self.clone(), self.clone());
         let (member, seeds) = (self.clone(), self.founding.clone());
         let housekeeping = self.clone();
+        let removal = self.clone();
+        self.keep(clock::spawn(async move { removal.watch_removal().await }));
         self.keep(clock::spawn(async move { facts.follow().await }));
         self.keep(clock::spawn(async move { hosting.start_replicas().await }));
         self.keep(clock::spawn(async move { reconciler.work().await }));
@@ -36,9 +38,8 @@ impl Node {
         self.keep(clock::spawn(async move { status.follow_leaders().await }));
         let checked = self.clone();
         self.keep(clock::spawn(async move {
-            if let Err(error) = seeds.check_seeds().await {
-                checked.fail(error);
-            }
+            let error = seeds.check_standing().await;
+            checked.fail(error);
         }));
     }
 
@@ -172,8 +173,20 @@ impl Node {
         while let Err(error) =
             self.facts.change(|view| Ok(((), meta::member_change(view, &row)?.into_iter().collect()))).await
         {
+            if error.code == Code::MemberRemoved {
+                return self.fail(error);
+            }
             tracing::debug!(%error, "the own member row could not be written; trying again");
             clock::sleep(Duration::from_millis(500)).await;
+        }
+    }
+
+    /// Waits until this node is told that it was removed.
+    async fn watch_removal(&self) {
+        let mut view = self.directory.watch_view();
+        if view.wait_for(|view| view.removed.contains_key(&self.id())).await.is_ok() {
+            let what = "this peer was removed from the grid; what it held is elsewhere";
+            self.fail(Error::new(Code::MemberRemoved, what).at(&*self.settings.name));
         }
     }
 

@@ -29,5 +29,7 @@ pub use grid_node::{Ended, Node};
 pub use housekeeping::HousekeepingConfig;
 pub use movement::MovementConfig;
 pub use ports::{OpenBackend, Ports};
-pub use service::{Explanation, GridService, MemberInfo, MemberState, PartitionInfo, PlacementTable, ReplicaInfo};
+pub use service::{
+    Explanation, GridService, MemberInfo, MemberState, PartitionInfo, PlacementTable, ReplicaInfo, ReplicaState,
+};
 pub use settings::NodeSettings;

@@ -12,7 +12,8 @@ mod values;
 
 pub use cluster::{
     explanation_from_wire, explanation_to_wire, map_from_wire, map_spec_from_wire, map_spec_to_wire, map_to_wire,
-    member_from_wire, member_to_wire, partition_from_wire, partition_to_wire, placement_from_wire, placement_to_wire,
+    member_from_wire, member_to_wire, node_id, partition_from_wire, partition_to_wire, placement_from_wire,
+    placement_to_wire,
 };
 pub use errors::{CODE_METADATA, error_from_status, error_from_wire, error_to_wire, status};
 pub use replies::{Kind, kv_reply_from_wire, kv_reply_to_wire, task_reply_from_wire, task_reply_to_wire};

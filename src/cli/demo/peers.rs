@@ -1,4 +1,4 @@
-//! Three peers as processes of their own, with a temporary directory. In: this program's own
+//! Three peers and a joiner as processes of their own, with a temporary directory. In: this program's own
 //! file. Out: addresses to talk to, and the means to kill. Whatever happens to the demo, the
 //! processes and the directory go with it: when this is dropped they are killed and removed, and
 //! if the demo itself is killed the peers see their standard input end and stop.
@@ -11,7 +11,7 @@ use std::io::ErrorKind;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -42,6 +42,10 @@ pub(super) struct Peer {
 /// The processes and their directory.
 pub(super) struct Peers {
     peers: Vec<Peer>,
+    /// The one that comes later.
+    joiner: OnceLock<Peer>,
+    /// Where it will listen, for peers and for HTTP.
+    joiner_ports: (u16, u16),
     directory: Option<TempDir>,
 }
 
@@ -54,11 +58,12 @@ impl Peers {
         let directory =
             tempfile::Builder::new().prefix("keystead-demo-").tempdir().map_err(cannot("temporary directory"))?;
         let program = std::env::current_exe().map_err(cannot("this program's file"))?;
-        let ports = free_ports(2 * PEERS)?;
-        let (listen, http) = ports.split_at(PEERS);
-        let seeds: Vec<String> = listen.iter().map(|port| loopback(*port)).collect();
-        let mut started = Peers { peers: Vec::new(), directory: None };
-        for (at, (listen, http)) in listen.iter().zip(http).enumerate() {
+        let ports = free_ports(2 * (PEERS + 1))?;
+        let (listen, http) = ports.split_at(PEERS + 1);
+        let seeds: Vec<String> = listen.iter().take(PEERS).map(|port| loopback(*port)).collect();
+        let joiner_ports = (listen[PEERS], http[PEERS]);
+        let mut started = Peers { peers: Vec::new(), joiner: OnceLock::new(), joiner_ports, directory: None };
+        for (at, (listen, http)) in listen.iter().zip(http).take(PEERS).enumerate() {
             let name = format!("n{}", at + 1);
             let peer = spawn(&program, directory.path(), name, loopback(*listen), loopback(*http), &seeds)?;
             started.peers.push(peer);
@@ -67,7 +72,31 @@ impl Peers {
         Ok(started)
     }
 
-    /// The peers' addresses.
+    /// Starts one more peer, which joins the grid; gives its name.
+    ///
+    /// # Errors
+    /// `Internal` when the process cannot be had.
+    pub(super) fn join(&self) -> Result<String> {
+        let program = std::env::current_exe().map_err(cannot("this program's file"))?;
+        let directory = self.directory.as_ref().ok_or_else(|| Error::internal("the demo's directory is gone"))?;
+        let (listen, http) = self.joiner_ports;
+        let name = format!("n{}", PEERS + 1);
+        let peer =
+            spawn(&program, directory.path(), name.clone(), loopback(listen), loopback(http), &self.addresses())?;
+        drop(self.joiner.set(peer));
+        Ok(name)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Peer> {
+        self.peers.iter().chain(self.joiner.get())
+    }
+
+    /// The last words of a peer's log.
+    pub(super) fn last_words(&self, name: &str) -> String {
+        self.all().find(|peer| peer.name == name).map_or_else(String::new, |peer| last_lines(&peer.log))
+    }
+
+    /// The first peers' addresses.
     pub(super) fn addresses(&self) -> Vec<String> {
         self.peers.iter().map(|peer| peer.address.clone()).collect()
     }
@@ -101,12 +130,12 @@ impl Peers {
 
     /// Kills the peer of this name with SIGKILL; whether there was one.
     pub(super) fn kill(&self, name: &str) -> bool {
-        self.peers.iter().find(|peer| peer.name == name).is_some_and(Peer::kill)
+        self.all().find(|peer| peer.name == name).is_some_and(Peer::kill)
     }
 
     /// The sum of a counter over one peer's metrics; `None` if it is not there.
     pub(super) async fn counters(&self, name: &str, counters: [&str; 2]) -> [Option<u64>; 2] {
-        let Some(peer) = self.peers.iter().find(|peer| peer.name == name) else { return [None; 2] };
+        let Some(peer) = self.all().find(|peer| peer.name == name) else { return [None; 2] };
         match endpoint::get(&peer.http, "/metrics", ASK).await {
             Ok((200, metrics)) => counters.map(|counter| endpoint::counter(&metrics, counter)),
             _ => [None; 2],
@@ -115,12 +144,12 @@ impl Peers {
 
     /// Names of the peers whose processes run.
     pub(super) fn alive(&self) -> Vec<String> {
-        self.peers.iter().filter(|peer| !peer.has_ended()).map(|peer| peer.name.clone()).collect()
+        self.all().filter(|peer| !peer.has_ended()).map(|peer| peer.name.clone()).collect()
     }
 
     /// Kills what still runs and removes the directory.
     pub(super) fn stop(&mut self) {
-        for peer in &self.peers {
+        for peer in self.all() {
             peer.kill();
         }
         if let Some(directory) = self.directory.take() {
@@ -236,11 +265,16 @@ mod tests {
     fn dropping_kills_the_processes_and_removes_the_directory() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().to_owned();
-        let peers = Peers { peers: vec![sleeper(&path, "n1"), sleeper(&path, "n2")], directory: Some(directory) };
-        let pids: Vec<u32> = peers.peers.iter().filter_map(|peer| peer.child().as_ref().map(Child::id)).collect();
-        assert_eq!(peers.alive(), ["n1", "n2"]);
+        let peers = Peers {
+            peers: vec![sleeper(&path, "n1"), sleeper(&path, "n2")],
+            joiner: OnceLock::from(sleeper(&path, "n4")),
+            joiner_ports: (0, 0),
+            directory: Some(directory),
+        };
+        let pids: Vec<u32> = peers.all().filter_map(|peer| peer.child().as_ref().map(Child::id)).collect();
+        assert_eq!(peers.alive(), ["n1", "n2", "n4"]);
         assert!(peers.kill("n2") && !peers.kill("n2") && !peers.kill("n9"));
-        assert_eq!(peers.alive(), ["n1"]);
+        assert_eq!(peers.alive(), ["n1", "n4"]);
         drop(peers);
         assert!(!path.exists());
         for pid in pids {

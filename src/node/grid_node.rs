@@ -40,6 +40,9 @@ pub enum Ended {
     Failed(Error),
 }
 
+/// A replica's id, applied index and rows.
+pub type ReplicaRows = (ReplicaId, u64, Vec<(bytes::Bytes, bytes::Bytes)>);
+
 /// A running peer.
 pub struct Node {
     pub(super) directory: Arc<Directory>,
@@ -253,6 +256,13 @@ impl Node {
     /// The index up to which the log of a group's replica here has been purged; 0 without one.
     pub fn purged_to(&self, group: GroupId) -> u64 {
         self.hosting.get(group).map_or(0, |hosted| hosted.group.status().purged)
+    }
+
+    /// A group's replica here: its id, applied index, and all rows in order; for tests.
+    pub fn replica_rows(&self, group: GroupId) -> Option<ReplicaRows> {
+        let hosted = self.hosting.get(group)?;
+        let applied = *hosted.state.applied_index().borrow();
+        Some((hosted.group.replica(), applied, hosted.state.scan(&[], None, usize::MAX)))
     }
 
     /// Timing of housekeeping, for tests.

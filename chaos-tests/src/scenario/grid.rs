@@ -1,10 +1,12 @@
 //! Whole peers and real clients under faults: the promises of a grid, checked.
 //!
 //! In: a seed. Out: violations of: no acknowledged write lost, linearizability per key, each
-//! request once, one leader per term, the level of each acknowledgement, and that all finish once
-//! everything is mended.
+//! request once, one leader per term, the level of each acknowledgement, that all finish once
+//! everything is mended, and that every partition then has its replicas where they should be, each
+//! with the same rows.
 
 mod clients;
+mod movement;
 mod peer;
 mod shape;
 mod workload;
@@ -14,9 +16,12 @@ use crate::dice::Dice;
 use crate::history::History;
 use crate::nemesis::{Plan, Profile};
 use crate::simulation::Simulation;
+use keystead::node::Node;
 use shape::Shape;
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Weak;
 use std::time::Duration;
 
 /// When the faults begin: the grid has been founded by then, or has to manage under faults.
@@ -34,6 +39,8 @@ struct Records {
     finals: Rc<RefCell<Finals>>,
     working: Rc<RefCell<u32>>,
     violations: Rc<RefCell<Vec<Violation>>>,
+    /// The running peers, to look at their replicas in the end.
+    nodes: Rc<RefCell<BTreeMap<String, Weak<Node>>>>,
 }
 
 /// Runs the scenario.
@@ -62,8 +69,13 @@ fn run(seed: u64, lying: bool) -> Vec<Violation> {
         let (records, seeds) = (records.clone(), seeds.clone());
         simulation.client(&format!("c{number}"), move |life| clients::work(life, seed, number, seeds, records));
     }
+    if let (Some(name), Some((_, at))) = (shape.removed(), shape.removal) {
+        let endpoints = seeds.clone();
+        simulation.client("operator", move |life| movement::remove(life, endpoints, name, at));
+    }
     let (judge, endpoints) = (records.clone(), seeds);
-    simulation.client("judge", move |life| clients::read_all(life, endpoints, judge));
+    let judged = shape.clone();
+    simulation.client("judge", move |life| clients::read_all(life, endpoints, judged, judge));
     let profile = Profile {
         nodes: shape.peers,
         calm_until: CALM_UNTIL,

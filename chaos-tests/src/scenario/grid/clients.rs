@@ -1,8 +1,9 @@
 //! Clients at work, through the real client and its network.
 
 use super::peer::{KEEP, LISTS};
+use super::shape::Shape;
 use super::workload::{self, MAP, Step, Steps};
-use super::{QUIET_FROM, Records};
+use super::{QUIET_FROM, Records, movement};
 use crate::checks::Violation;
 use crate::history::{Action, Answer};
 use crate::machine::Life;
@@ -19,7 +20,7 @@ const DEADLINE: Duration = Duration::from_secs(2);
 /// Time for one attempt.
 const ATTEMPT: Duration = Duration::from_millis(700);
 
-async fn connect(life: &Life, endpoints: &[String]) -> Client {
+pub(super) async fn connect(life: &Life, endpoints: &[String]) -> Client {
     let config = ClientConfig {
         deadline: DEADLINE,
         attempt_timeout: ATTEMPT,
@@ -153,7 +154,7 @@ async fn submit(client: &Client, key: &'static str, mark: u64, how: u8, records:
 }
 
 /// Reads everything once the others have finished: all of it must be answered.
-pub(super) async fn read_all(life: Life, endpoints: Vec<String>, records: Records) {
+pub(super) async fn read_all(life: Life, endpoints: Vec<String>, shape: Shape, records: Records) {
     while *records.working.borrow() > 0 {
         sleep(Duration::from_millis(50)).await;
     }
@@ -171,6 +172,7 @@ pub(super) async fn read_all(life: Life, endpoints: Vec<String>, records: Record
         let list = stored.map(|stored| decode_list(&stored.value.data)).unwrap_or_default();
         records.marks.borrow_mut().found(key, list);
     }
+    movement::converge(&client, &shape, &records).await;
 }
 
 /// The task's list, as it wrote it.

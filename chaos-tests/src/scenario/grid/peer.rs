@@ -8,8 +8,10 @@ use crate::machine::Life;
 use crate::ports::SimThreads;
 use crate::runner::PLANNED_PANIC;
 use keystead::Grid;
+use keystead::clock::sleep;
 use keystead::compute::{TaskContext, TaskError};
 use keystead::config::NodeConfig;
+use keystead::error::{Code, Error};
 use keystead::membership::{ChitchatMembership, ChitchatOptions};
 use keystead::node::{Ended, NodeSettings, OpenBackend, Ports};
 use keystead::raft::LeaderObserver;
@@ -17,6 +19,7 @@ use keystead::storage::backend::MemoryBackend;
 use keystead::storage::disk::Disk;
 use keystead::storage::log::LogConfig;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The map that tasks keep their lists in.
 pub(super) const LISTS: &str = "lists";
@@ -30,9 +33,14 @@ pub(super) const FAIL: u8 = 2;
 
 /// Runs a peer until its end.
 pub(super) async fn run(life: Life, shape: Shape, seeds: Vec<String>, leaders: LeaderLog, records: Records) {
-    let listen = seeds[index_of(&life.name)].clone();
+    let at = index_of(&life.name);
+    let listen = seeds[at].clone();
+    if life.number == 1 {
+        sleep(Duration::from_millis(shape.starts_ms[at])).await;
+    }
     // Without another peer it is a grid of one, which has no seeds.
-    let seeds = if shape.peers == 1 { Vec::new() } else { seeds };
+    let seeds = if shape.peers == 1 { Vec::new() } else { seeds.into_iter().take(shape.founders).collect() };
+    let removed = shape.removed();
     let config = NodeConfig {
         name: life.name.clone(),
         listen,
@@ -51,14 +59,18 @@ pub(super) async fn run(life: Life, shape: Shape, seeds: Vec<String>, leaders: L
         .start()
         .await;
     let failed = match started {
-        Ok(grid) => match grid.ended().await {
-            Ended::Stopped => "it stopped, and nobody asked".to_owned(),
-            Ended::Failed(error) => error.to_string(),
-        },
-        Err(error) => error.to_string(),
+        Ok(grid) => {
+            records.nodes.borrow_mut().insert(life.name.clone(), Arc::downgrade(grid.node()));
+            match grid.ended().await {
+                Ended::Stopped => Error::internal("it stopped, and nobody asked"),
+                Ended::Failed(error) => error,
+            }
+        }
+        Err(error) => error,
     };
     crate::event!(&life.name, "the peer has ended: {failed}");
-    if !life.lost_power() {
+    let was_removed = failed.code == Code::MemberRemoved && removed.as_ref() == Some(&life.name);
+    if !life.lost_power() && !was_removed {
         let what = format!("{} gave up: {failed}", life.name);
         records.violations.borrow_mut().push(Violation { check: "a peer goes on", what });
     }
@@ -97,6 +109,9 @@ fn adjust(settings: &mut NodeSettings, shape: &Shape, observer: LeaderObserver) 
     settings.housekeeping.checkpoint_bytes = shape.checkpoint_bytes;
     settings.housekeeping.keep_entries = 5;
     settings.housekeeping.max_lag_entries = shape.max_lag_entries;
+    settings.movement.settle = Duration::from_millis(300);
+    settings.movement.replace_after = Duration::from_millis(1500);
+    settings.movement.abandon_after = Duration::from_millis(1000);
     settings.log = LogConfig {
         segment_bytes: shape.segment_bytes,
         cache_bytes: 64 << 10,

@@ -22,6 +22,12 @@ pub(super) struct Shape {
     pub(super) max_lag_entries: u64,
     /// Bytes of a log segment.
     pub(super) segment_bytes: u64,
+    /// Peers that found the grid; the others join it.
+    pub(super) founders: usize,
+    /// When each peer starts for the first time, in milliseconds; 0 for founders.
+    pub(super) starts_ms: Vec<u64>,
+    /// A peer that is removed, and when.
+    pub(super) removal: Option<(usize, u64)>,
 }
 
 impl Shape {
@@ -35,7 +41,7 @@ impl Shape {
             3 => 5,
             _ => 3,
         };
-        Shape {
+        let mut shape = Shape {
             peers,
             clients: dice.between(2, 4) as u32,
             partitions: dice.between(1, 4) as u32,
@@ -43,7 +49,30 @@ impl Shape {
             checkpoint_bytes: dice.between(2, 64) << 10,
             max_lag_entries: dice.between(5, 200),
             segment_bytes: dice.between(32, 256) << 10,
+            founders: peers.min(3),
+            starts_ms: Vec::new(),
+            removal: None,
+        };
+        shape.draw_movement(seed);
+        shape
+    }
+
+    /// Who joins later, and who is removed.
+    fn draw_movement(&mut self, seed: u64) {
+        let mut dice = Dice::new(seed, "movement");
+        if dice.per_mille(250) {
+            self.founders = 1 + dice.index(self.founders);
         }
+        let mut start = |at: usize| if at < self.founders { 0 } else { dice.between(0, 6000) };
+        self.starts_ms = (0..self.peers).map(&mut start).collect();
+        if self.peers >= 3 && dice.per_mille(400) {
+            self.removal = Some((dice.index(self.peers), dice.between(5000, 11_000)));
+        }
+    }
+
+    /// The peer that is removed.
+    pub(super) fn removed(&self) -> Option<String> {
+        self.removal.map(|(at, _)| format!("n{}", at + 1))
     }
 
     /// The peers' host names.

@@ -28,6 +28,16 @@ pub struct Limits {
     pub default_deadline_ms: u32,
     /// Longest time to answer that a request may ask for, in milliseconds. Default 60 s.
     pub max_deadline_ms: u32,
+    /// Partitions that move at once in the whole grid. Default 32.
+    pub moves_per_grid: usize,
+    /// Partitions that move at once to or from one peer. Default 16.
+    pub moves_per_node: usize,
+    /// How long the members must have been the same before anything moves, in milliseconds. Default 1 s.
+    pub move_settle_ms: u64,
+    /// How long a peer may be away before its replicas are created elsewhere, in milliseconds. Default 60 s.
+    pub move_replace_after_ms: u64,
+    /// How long a move waits for a newcomer that is away, in milliseconds. Default 10 s.
+    pub move_abandon_after_ms: u64,
 }
 
 impl Default for Limits {
@@ -44,6 +54,11 @@ impl Default for Limits {
             max_answer_bytes: 32 << 20,
             default_deadline_ms: 10_000,
             max_deadline_ms: 60_000,
+            moves_per_grid: 32,
+            moves_per_node: 16,
+            move_settle_ms: 1_000,
+            move_replace_after_ms: 60_000,
+            move_abandon_after_ms: 10_000,
         }
     }
 }

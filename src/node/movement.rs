@@ -7,6 +7,7 @@
 use super::directory::Directory;
 use super::facts::Facts;
 use crate::clock::Instant;
+use crate::config::Limits;
 use crate::error::Result;
 use crate::meta::{self, MemberIntent, MetaView, MoveLimits, MovePlan, Standing};
 use crate::raft::GroupStatus;
@@ -20,26 +21,26 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MovementConfig {
     /// Nothing is planned until the members have been the same for so long, so that two peers that
-    /// join together make one plan. Default 1 s.
+    /// join together make one plan.
     pub settle: Duration,
-    /// The replicas of a peer that is away for longer are created elsewhere. Default 60 s.
+    /// The replicas of a peer that is away for longer are created elsewhere.
     pub replace_after: Duration,
-    /// A move whose newcomer is away for so long is given up. Default 10 s.
+    /// A move whose newcomer is away for so long is given up.
     pub abandon_after: Duration,
-    /// Partitions that move at once in the whole grid. Default 32.
+    /// Partitions that move at once in the whole grid.
     pub moves_per_grid: usize,
-    /// Partitions that move at once to or from one peer. Default 16.
+    /// Partitions that move at once to or from one peer.
     pub moves_per_node: usize,
 }
 
-impl Default for MovementConfig {
-    fn default() -> Self {
+impl From<&Limits> for MovementConfig {
+    fn from(limits: &Limits) -> Self {
         MovementConfig {
-            settle: Duration::from_secs(1),
-            replace_after: Duration::from_secs(60),
-            abandon_after: Duration::from_secs(10),
-            moves_per_grid: 32,
-            moves_per_node: 16,
+            settle: Duration::from_millis(limits.move_settle_ms),
+            replace_after: Duration::from_millis(limits.move_replace_after_ms),
+            abandon_after: Duration::from_millis(limits.move_abandon_after_ms),
+            moves_per_grid: limits.moves_per_grid,
+            moves_per_node: limits.moves_per_node,
         }
     }
 }

@@ -68,7 +68,7 @@ impl From<&NodeConfig> for NodeSettings {
             executor: ExecutorConfig::default(),
             log: LogConfig::default(),
             housekeeping: HousekeepingConfig::default(),
-            movement: MovementConfig::default(),
+            movement: MovementConfig::from(&config.limits),
             tasks: Vec::new(),
         }
     }

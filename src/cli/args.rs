@@ -56,7 +56,7 @@ pub enum Command {
     Task(TaskArgs),
     /// Measure throughput and latency in a closed loop
     Bench(BenchArgs),
-    /// Show a grid of three peers that survives the loss of one, on real input
+    /// Show a grid that survives the loss of a peer and takes in another, on real input
     Demo(DemoArgs),
 }
 

@@ -323,7 +323,7 @@ impl GridService for FakePeer {
             first_slot,
             last_slot,
             leader: (id == 0).then(|| "n1".to_owned()),
-            replicas: vec![replica(1), replica(2)],
+            replicas: (1..=2 + u64::from(id)).map(replica).collect(),
             term: 3,
             applied: 17,
             rows: 5,

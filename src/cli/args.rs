@@ -48,7 +48,7 @@ pub enum Command {
     /// Empty a member, which stays one
     Drain(DrainArgs),
     /// Look at how data moves between the peers
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  keystead rebalance status --json")]
     Rebalance(RebalanceCommand),
     /// Tell where a key lives, and why there
     Explain(ExplainArgs),

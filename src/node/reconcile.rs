@@ -8,13 +8,14 @@ use super::facts::Facts;
 use super::hosting::{Hosted, Hosting};
 use super::leading::{CAUGHT_UP, Leading};
 use super::movement::Movement;
-use crate::clock;
+use crate::clock::{self, Instant};
 use crate::error::Result;
 use crate::meta::{self, MemberIntent, PlacementRow, RowChange};
 use crate::raft::GroupStatus;
 use crate::types::{Condition, GroupId, NodeId, ReplicaId};
-use futures::{StreamExt, stream};
-use std::collections::{BTreeMap, BTreeSet};
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -41,26 +42,53 @@ pub struct Reconciler {
 }
 
 impl Reconciler {
-    /// Works until it is dropped.
+    /// Works until it is dropped. A group without a majority does not hold up the others: each has
+    /// its own step under way, or none.
     pub async fn work(&self) {
         let mut view = self.directory.watch_view();
+        let (mut steps, mut under_way) = (FuturesUnordered::new(), BTreeSet::new());
+        let mut waiting: VecDeque<(GroupId, Arc<Hosted>)> = VecDeque::new();
+        let (mut due, mut next) = (true, Instant::now());
         loop {
-            view.borrow_and_update();
-            let leads = |hosted: &Arc<Hosted>| *hosted.executor.leads().borrow();
-            let led: Vec<_> = self.hosting.all().into_iter().filter(|(_, hosted)| leads(hosted)).collect();
-            if !led.iter().any(|(group, _)| *group == GroupId::META) {
-                self.movement.forget();
+            if due && waiting.is_empty() {
+                due = false;
+                waiting = self.led().into_iter().filter(|(group, _)| !under_way.contains(group)).collect();
+                next = Instant::now() + if self.is_busy(&waiting) { BUSY_PERIOD } else { PERIOD };
             }
-            let known = self.directory.view();
-            let busy = led.iter().any(|(group, _)| known.placement_of(*group).is_some_and(PlacementRow::is_moving));
-            // A group without a majority must not hold up the others.
-            stream::iter(led).for_each_concurrent(AT_ONCE, |(group, hosted)| self.step(group, hosted)).await;
+            while steps.len() < AT_ONCE
+                && let Some((group, hosted)) = waiting.pop_front()
+            {
+                under_way.insert(group);
+                steps.push(async move {
+                    self.step(group, hosted).await;
+                    group
+                });
+            }
             tokio::select! {
                 biased;
-                () = clock::sleep(if busy { BUSY_PERIOD } else { PERIOD }) => {}
-                changed = view.changed() => if changed.is_err() { return },
+                Some(group) = steps.next(), if !steps.is_empty() => drop(under_way.remove(&group)),
+                changed = view.changed() => match changed {
+                    Ok(()) => due = true,
+                    Err(_) => return,
+                },
+                () = clock::sleep_until(next), if waiting.is_empty() => due = true,
             }
         }
+    }
+
+    /// The groups that are led here. Movement is directed where the meta group is.
+    fn led(&self) -> Vec<(GroupId, Arc<Hosted>)> {
+        let leads = |hosted: &Arc<Hosted>| *hosted.executor.leads().borrow();
+        let led: Vec<_> = self.hosting.all().into_iter().filter(|(_, hosted)| leads(hosted)).collect();
+        if !led.iter().any(|(group, _)| *group == GroupId::META) {
+            self.movement.forget();
+        }
+        led
+    }
+
+    fn is_busy(&self, led: &VecDeque<(GroupId, Arc<Hosted>)>) -> bool {
+        let view = self.directory.view();
+        led.iter().any(|(group, _)| view.placement_of(*group).is_some_and(PlacementRow::is_moving))
     }
 
     async fn step(&self, group: GroupId, hosted: Arc<Hosted>) {

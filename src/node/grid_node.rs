@@ -277,7 +277,8 @@ impl Node {
     pub fn replica_rows(&self, group: GroupId) -> Option<ReplicaRows> {
         let hosted = self.hosting.get(group)?;
         let applied = *hosted.state.applied_index().borrow();
-        Some((hosted.group.replica(), applied, hosted.state.scan(&[], None, usize::MAX)))
+        let rows = hosted.state.scan(&[], None, usize::MAX).ok()?;
+        Some((hosted.group.replica(), applied, rows))
     }
 
     /// Timing of housekeeping, for tests.

@@ -218,10 +218,8 @@ impl Router {
                 Err(error) => error,
             };
             // What only the session's owner can mend goes back to it at once.
-            let owners = matches!(
-                error.code,
-                Code::ResendFrom | Code::SessionFull | Code::ClockAhead | Code::TaskNotCarried
-            );
+            let owners =
+                matches!(error.code, Code::ResendFrom | Code::SessionFull | Code::ClockAhead | Code::TaskNotCarried);
             // A leader that has just started may not have heard of a task's map yet.
             let unheard = error.code == Code::NoSuchMap && request.op.is_task();
             let final_here = error.code.retry() == Retry::Never && !(unheard && Instant::now() < maps_known_by);

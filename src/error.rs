@@ -93,6 +93,8 @@ codes! {
     RowChanged = 2005, Conflict, SamePeer, "read the row again and repeat the change";
     /// No such member.
     NoSuchMember = 2006, NotFound, Never, "`keystead members` shows names and ids";
+    /// No such job task: never started, or its result is no longer kept.
+    NoSuchJob = 2020, NotFound, Never, "`keystead jobs` lists those that are known";
 
     /// This peer does not lead the partition.
     NotLeader = 3001, Unavailable, OtherPeer, "ask the peer that leads the partition";
@@ -120,6 +122,8 @@ codes! {
     ClockAhead = 3012, BadRequest, OtherPeer, "set the clock of the named peer";
     /// No living replica of the partition is on a peer that carries the task.
     TaskNotCarried = 3020, Unavailable, OtherPeer, "start a peer that registers the task; `keystead members` shows who carries which";
+    /// The peer's memory limit is reached, and nothing is left that could leave RAM.
+    MemoryFull = 3030, Exhausted, Never, "delete entries, raise --memory-limit, or add peers; reads and deletions go on";
 
     /// A task's handler returned an error.
     TaskFailed = 4001, UserCode, Never, "see the handler's message";
@@ -135,6 +139,12 @@ codes! {
     TooLate = 4006, UserCode, Never, "send events no older than the window, or widen it";
     /// Remote calls are refused inside a task.
     RemoteCallInTask = 4007, UserCode, Never, "read only the task's own slot";
+    /// A task was cancelled; nothing that it wrote has taken effect.
+    TaskCancelled = 4008, UserCode, Never, "submit it again if it is wanted after all";
+    /// A task on all partitions failed on some.
+    PartitionsFailed = 4009, UserCode, Never, "see the first failure; ask for a partial answer if some partitions are enough";
+    /// A job task was started several times, and its peer was lost each time.
+    JobGaveUp = 4010, UserCode, Never, "see what the job does to its peers; start it again under another id";
 
     /// The disk failed; the peer stops.
     DiskFailed = 5001, DataLoss, OtherPeer, "replace the disk and start the peer with an empty data directory";

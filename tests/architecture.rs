@@ -25,6 +25,7 @@ const NAMED_ONLY_IN: &[(&str, &[&str])] = &[
     ("openraft", &["src/raft"]),
     ("chitchat", &["src/membership"]),
     ("sled", &["src/storage/backend"]),
+    ("fjall", &["src/storage/backend"]),
     ("hashring", &["src/ring"]),
     ("tonic", &["src/api", "src/client", "src/net"]),
     ("axum", &["src/api"]),

@@ -97,15 +97,15 @@ impl SimBackend {
     fn fill(
         &self,
         tree: &str,
-        rows: &mut dyn Iterator<Item = (Bytes, Option<Bytes>)>,
+        rows: &mut dyn Iterator<Item = Result<(Bytes, Option<Bytes>)>>,
         meta: &mut dyn FnMut() -> Bytes,
         mark_ahead: bool,
     ) -> Result<()> {
-        let mut rows = rows.map(|(row, value)| (row_key(&row), value)).peekable();
+        let mut rows = rows.map(|row| row.map(|(row, value)| (row_key(&row), value))).peekable();
         let mut chunk: Vec<(Bytes, Option<Bytes>)> = Vec::new();
         let mut flush_first = false;
         while let Some(row) = rows.next() {
-            chunk.push(row);
+            chunk.push(row?);
             if chunk.len() >= CHUNK_ROWS && rows.peek().is_some() {
                 if mark_ahead {
                     chunk.push((AHEAD, Some(meta())));
@@ -126,7 +126,7 @@ impl SimBackend {
     fn replace(
         &self,
         key: ReplicaKey,
-        rows: &mut dyn Iterator<Item = (Bytes, Option<Bytes>)>,
+        rows: &mut dyn Iterator<Item = Result<(Bytes, Option<Bytes>)>>,
         meta: &mut dyn FnMut() -> Bytes,
     ) -> Result<()> {
         let old = self.generation(key)?;
@@ -154,6 +154,16 @@ impl StateBackend for SimBackend {
         true
     }
 
+    fn serves_rows(&self) -> bool {
+        true
+    }
+
+    fn get_many(&self, key: ReplicaKey, rows: &[Bytes]) -> Result<Vec<Option<Bytes>>> {
+        let Some(generation) = self.generation(key)? else { return Ok(vec![None; rows.len()]) };
+        let get = |tree: &Tree| rows.iter().map(|row| tree.get(&row_key(row)).cloned()).collect();
+        Ok(self.tree(&tree_name(key, generation), get)?.unwrap_or_else(|| vec![None; rows.len()]))
+    }
+
     fn load(&self, key: ReplicaKey, visit: &mut dyn FnMut(Bytes, Bytes)) -> Result<Option<Bytes>> {
         let Some(generation) = self.generation(key)? else { return Ok(None) };
         let rows = self.tree(&tree_name(key, generation), Tree::clone)?.unwrap_or_default();
@@ -172,7 +182,7 @@ impl StateBackend for SimBackend {
 
     fn checkpoint(&self, key: ReplicaKey, rows: Rows<'_>, meta: &mut dyn FnMut() -> Bytes) -> Result<()> {
         match rows {
-            Rows::All(rows) => self.replace(key, &mut rows.map(|(row, value)| (row, Some(value))), meta),
+            Rows::All(rows) => self.replace(key, &mut rows.map(|row| row.map(|(row, value)| (row, Some(value)))), meta),
             Rows::Changed(rows) => match self.generation(key)? {
                 Some(generation) => self.fill(&tree_name(key, generation), rows, meta, true),
                 None => self.replace(key, rows, meta),

@@ -17,6 +17,8 @@ pub mod wire;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
+mod testing_compute;
+#[cfg(test)]
 mod tests;
 
 use crate::clock;

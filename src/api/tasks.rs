@@ -1,12 +1,15 @@
 //! The `Tasks` service.
 
+use super::authorize::{Action, Principal, authorize};
 use super::exchange::{self, Lane};
 use super::{Edge, wire};
+use crate::clock;
 use crate::config::Limits;
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::types::{Reply, Request};
 use grid_proto::keystead::v1;
 use prost::Message;
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status, Streaming};
 
@@ -36,6 +39,31 @@ impl Lane for TaskLane {
     }
 }
 
+/// Messages that may wait for a slow client.
+const WAITING: usize = 16;
+
+/// What comes through a channel, as a stream of messages. The channel is dropped with the stream.
+fn stream<T: Send + 'static, M: Send + 'static>(
+    mut from: mpsc::Receiver<T>,
+    message: impl Fn(T) -> Result<M, Status> + Send + 'static,
+) -> ReceiverStream<Result<M, Status>> {
+    let (sender, receiver) = mpsc::channel(WAITING);
+    clock::spawn(async move {
+        loop {
+            let next = tokio::select! {
+                biased;
+                () = sender.closed() => return,
+                next = from.recv() => next,
+            };
+            let Some(next) = next else { return };
+            if sender.send(message(next)).await.is_err() {
+                return;
+            }
+        }
+    });
+    ReceiverStream::new(receiver)
+}
+
 type Call<T> = Result<Response<T>, Status>;
 
 #[tonic::async_trait]
@@ -52,6 +80,27 @@ impl v1::tasks_server::Tasks for Edge {
             Err(error) => Err(error),
         };
         outcome.and_then(wire::submit_reply).map(Response::new).map_err(|error| wire::status(&error))
+    }
+
+    type BroadcastStream = ReceiverStream<Result<v1::BroadcastReply, Status>>;
+
+    async fn broadcast(&self, request: tonic::Request<v1::BroadcastRequest>) -> Call<Self::BroadcastStream> {
+        authorize(&Principal::Anonymous, Action::Write, "").map_err(|error| wire::status(&error))?;
+        let asked = wire::broadcast_from_wire(request.into_inner(), &self.limits);
+        let answers = async { self.service.broadcast(asked?).await };
+        let answers = answers.await.map_err(|error| wire::status(&error))?;
+        Ok(Response::new(stream(answers, |answer| Ok(wire::partition_answer_to_wire(answer)))))
+    }
+
+    async fn cancel(&self, request: tonic::Request<v1::CancelRequest>) -> Call<v1::CancelReply> {
+        let id = request.into_inner().task_id;
+        if id == 0 {
+            let error = Error::new(Code::InvalidRequest, "a cancellation names the id of what it cancels; 0 is none");
+            return Err(wire::status(&error));
+        }
+        authorize(&Principal::Anonymous, Action::Write, "").map_err(|error| wire::status(&error))?;
+        let report = self.service.cancel(id).await;
+        Ok(Response::new(v1::CancelReply { told: report.told, unreachable: report.unreachable }))
     }
 
     async fn list(&self, _request: tonic::Request<v1::ListTasksRequest>) -> Call<v1::ListTasksReply> {

@@ -170,7 +170,9 @@ fn apply(state: &mut State, op: &Op) -> Result<ReplyBody> {
             ReplyBody::Number { value: number + delta, revision: state.revision }
         }
         Op::Task { name, payload, .. } if name == "echo" => ReplyBody::Task(payload.clone()),
-        Op::Task { name, .. } => return Err(Error::new(Code::NoSuchTask, format!("there is no task \"{name}\""))),
+        Op::Task { name, .. } | Op::PartitionTask { name, .. } => {
+            return Err(Error::new(Code::NoSuchTask, format!("there is no task \"{name}\"")));
+        }
     })
 }
 
@@ -192,6 +194,10 @@ pub(crate) struct FakePeer {
     pub(crate) inside_max: AtomicUsize,
     /// Requests as they came.
     pub(crate) seen: Mutex<Vec<Request>>,
+    /// Broadcasts as they came.
+    pub(crate) broadcasts: Mutex<Vec<crate::node::Broadcast>>,
+    /// Ids that were cancelled.
+    pub(crate) cancelled: Mutex<Vec<u64>>,
 }
 
 impl FakePeer {
@@ -211,6 +217,8 @@ impl FakePeer {
             inside: AtomicUsize::new(0),
             inside_max: AtomicUsize::new(0),
             seen: Mutex::default(),
+            broadcasts: Mutex::default(),
+            cancelled: Mutex::default(),
         }
     }
 

@@ -178,6 +178,7 @@ async fn tasks_run_over_streams_and_unary_calls() {
     let mut tasks = v1::tasks_client::TasksClient::new(channel(&address).await);
     let payload = v1::Payload { codec: v1::ValueCodec::Json.into(), data: Bytes::from_static(b"7") };
     let submit = v1::SubmitRequest {
+        task_id: 5,
         options: None,
         name: "echo".into(),
         key: Bytes::from_static(b"k"),
@@ -254,4 +255,37 @@ async fn http_tells_health_readiness_and_metrics() {
     assert!(http_get(&address, "/other").await.starts_with("HTTP/1.1 404"));
     stop.cancel();
     clock::timeout(Duration::from_secs(5), server).await.expect("stops").expect("no panic").expect("no error");
+}
+
+#[tokio::test]
+async fn a_broadcast_streams_each_partitions_answer() {
+    use v1::broadcast_reply::Result as Answer;
+    let peer = FakePeer::new(&World::new());
+    let (address, _stop) = peer.serve().await;
+    let mut tasks = v1::tasks_client::TasksClient::new(channel(&address).await);
+    let payload = v1::Payload { codec: v1::ValueCodec::Json.into(), data: Bytes::from_static(b"7") };
+    let stamp = v1::SessionStamp { session: 3, number: 1, lowest_unanswered: 1, previous: 0, first_sent: 9 };
+    let request = v1::BroadcastRequest {
+        options: Some(v1::RequestOptions { stamp: Some(stamp), deadline_ms: 250, ..Default::default() }),
+        name: "count".into(),
+        payload: Some(payload.clone()),
+        task_id: 77,
+    };
+    let mut answers = tasks.broadcast(request.clone()).await.expect("starts").into_inner();
+    let first = answers.message().await.expect("a message").expect("an answer");
+    assert_eq!((first.partition, first.done, first.of, first.result), (0, 1, 2, Some(Answer::Answer(payload))));
+    let second = answers.message().await.expect("a message").expect("an answer");
+    assert!(matches!(second.result, Some(Answer::Error(error)) if error.code == "KS4001"));
+    assert_eq!(answers.message().await.expect("the end"), None);
+    let seen = peer.broadcasts.lock().expect("lock").remove(0);
+    assert_eq!((seen.name.as_str(), seen.id, seen.deadline_ms), ("count", 77, 250));
+    assert_eq!(seen.stamp.map(|stamp| (stamp.session.0, stamp.number)), Some((3, 1)));
+
+    let status = tasks.broadcast(v1::BroadcastRequest { payload: None, ..request }).await.expect_err("no payload");
+    assert_eq!(error_from_status(&status).code, Code::InvalidRequest);
+    let told = tasks.cancel(v1::CancelRequest { task_id: 77 }).await.expect("cancels").into_inner();
+    assert_eq!((told.told, told.unreachable), (2, 1));
+    let status = tasks.cancel(v1::CancelRequest { task_id: 0 }).await.expect_err("names nothing");
+    assert_eq!(error_from_status(&status).code, Code::InvalidRequest);
+    assert_eq!(*peer.cancelled.lock().expect("lock"), [77]);
 }

@@ -54,6 +54,10 @@ pub enum Command {
     Explain(ExplainArgs),
     /// Run a task beside a key and print its answer
     Task(TaskArgs),
+    /// Run a partition task on every partition and print the answers
+    Broadcast(BroadcastArgs),
+    /// Cancel what was submitted under an id
+    Cancel(CancelArgs),
     /// Measure throughput and latency in a closed loop
     Bench(BenchArgs),
     /// Show a grid that survives the loss of a peer and takes in another, on real input
@@ -304,6 +308,44 @@ pub struct TaskArgs {
     /// What the task is given, as JSON
     #[arg(long, default_value = "null", allow_hyphen_values = true)]
     pub payload: String,
+    /// A number to cancel it by, from elsewhere [default: none]
+    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    pub id: u64,
+    /// Where and how.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// `broadcast`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Progress goes to standard error. Exit status 1 when it failed on a partition.
+
+Example:
+  keystead broadcast count-entries --payload '{\"map\":\"orders\"}'")]
+pub struct BroadcastArgs {
+    /// The partition task's registered name
+    pub name: String,
+    /// What each partition's handler is given, as JSON
+    #[arg(long, default_value = "null", allow_hyphen_values = true)]
+    pub payload: String,
+    /// Time for all of it, in seconds
+    #[arg(long, default_value_t = 60, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=60))]
+    pub timeout: u32,
+    /// A number to cancel it by [default: drawn at random and printed]
+    #[arg(long)]
+    pub id: Option<u64>,
+    /// Where and how.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// `cancel`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  keystead cancel 4711")]
+pub struct CancelArgs {
+    /// The id that it was submitted under
+    pub id: u64,
     /// Where and how.
     #[command(flatten)]
     pub connection: Connection,
@@ -392,9 +434,13 @@ pub struct StartArgs {
     /// Replicas per partition of a new grid [default: 3]
     #[arg(long)]
     pub replicas: Option<u32>,
-    /// Where rows are kept besides RAM: sled or memory [default: sled]
+    /// Where rows are kept besides RAM: sled, memory or fjall (where built in) [default: sled]
     #[arg(long)]
     pub backend: Option<crate::config::Backend>,
+    /// RAM for the state, such as 256MiB; with sled, values beyond it are served from disk, with
+    /// memory, writes beyond it are refused [default: no limit]
+    #[arg(long, value_name = "SIZE")]
+    pub memory_limit: Option<String>,
     /// The zone that the peer stands in
     #[arg(long)]
     pub zone: Option<String>,

@@ -7,6 +7,7 @@
 
 pub mod args;
 mod bench;
+mod compute;
 mod demo;
 mod entries;
 mod grid;
@@ -88,6 +89,8 @@ pub async fn execute(command: Command, out: &mut (dyn Write + Send)) -> Result<(
         }
         Command::Explain(explain) => grid::explain(&connect(&explain.connection).await?, &explain, out).await,
         Command::Task(task) => task::task(&connect(&task.connection).await?, &task, out).await,
+        Command::Broadcast(args) => compute::broadcast(&connect(&args.connection).await?, &args, out).await,
+        Command::Cancel(args) => compute::cancel(&connect(&args.connection).await?, &args, out).await,
         Command::Bench(bench) => bench::bench(&connect(&bench.connection).await?, &bench, out).await,
         Command::Start(start) => start::run(*start).await,
         Command::Demo(demo) => demo::demo(&demo, out).await,

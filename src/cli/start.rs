@@ -23,6 +23,7 @@ pub(super) fn configuration(args: StartArgs, variable: &dyn Fn(&str) -> Option<S
         partitions: args.partitions,
         replicas: args.replicas,
         backend: args.backend,
+        memory_limit: args.memory_limit,
         zone: args.zone,
         weight: args.weight,
         // Only its presence says something.

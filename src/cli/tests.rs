@@ -32,6 +32,9 @@ fn the_commands_are_well_formed_and_each_help_has_an_example() {
     for sub in command.get_subcommands_mut().filter(|sub| sub.get_name() != "help") {
         let help = sub.render_long_help().to_string();
         assert!(help.contains("Example") && help.contains(&format!("keystead {}", sub.get_name())), "{help}");
+        if sub.has_subcommands() {
+            continue;
+        }
         let client_command = !["start", "demo"].contains(&sub.get_name());
         assert_eq!(help.contains("--endpoint"), client_command, "{help}");
         assert_eq!(help.contains("--json"), sub.get_name() != "start", "{help}");

@@ -223,6 +223,7 @@ pub(super) fn size_of_op(op: &Op) -> usize {
         Op::Get { key, .. } | Op::Delete { key, .. } | Op::Increment { key, .. } => key.len(),
         Op::Put { key, value, .. } => key.len() + value.data.len(),
         Op::Task { key, payload, .. } => key.len() + payload.data.len(),
+        Op::PartitionTask { payload, .. } => payload.data.len(),
         Op::GetMany { keys, .. } => keys.iter().map(bytes::Bytes::len).sum(),
         Op::PutMany { entries, .. } => entries.iter().map(|(key, value)| key.len() + value.data.len()).sum(),
         Op::Transact { writes, .. } => {

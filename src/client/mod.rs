@@ -8,6 +8,7 @@
 //! outstanding.
 
 mod cluster;
+mod compute;
 mod config;
 mod core;
 mod driver;
@@ -21,6 +22,7 @@ mod typed;
 #[cfg(test)]
 mod tests;
 
+pub use compute::{OnProgress, Progress, SubmitOptions};
 pub use config::ClientConfig;
 pub use results::{CallOptions, Conditional, Deleted, Number, TaskAnswer, Written};
 pub use typed::{MapKey, TypedMap};
@@ -28,6 +30,7 @@ pub use typed::{MapKey, TypedMap};
 use crate::clock::{self, Instant, Random, SystemRandom};
 use crate::error::{Code, Error, Result};
 use crate::net::{Network, TcpNetwork};
+use crate::node::Stamper;
 use crate::types::{Op, Reply, Request, Slot, affinity_of, slot_of};
 use core::{Call, Core, GridTime, Peer, Routes, Timing};
 use driver::{Driver, Input, Sight};
@@ -42,6 +45,8 @@ struct Shared {
     sight: Arc<RwLock<Sight>>,
     inputs: mpsc::UnboundedSender<Input>,
     outstanding: Arc<Semaphore>,
+    /// The session of what runs on many partitions.
+    submissions: Stamper,
     /// Stops the driver when the last clone of the client is dropped.
     _stop: DropGuard,
 }
@@ -97,6 +102,7 @@ impl ClientBuilder {
             backoff_min: self.config.backoff_min,
             backoff_max: self.config.backoff_max,
         };
+        let submissions = Stamper::new(&*self.random);
         let core = Core::new(timing, self.random, routes, time);
         let (inputs, receiver) = mpsc::unbounded_channel();
         let sight = Arc::new(RwLock::new(Sight::default()));
@@ -104,7 +110,8 @@ impl ClientBuilder {
         let driver = Driver::new(self.config.clone(), core, peers.clone(), sight.clone(), inputs.clone());
         clock::spawn(driver.run(receiver, stop.clone()));
         let outstanding = Arc::new(Semaphore::new(self.config.max_outstanding));
-        let shared = Shared { config: self.config, peers, sight, inputs, outstanding, _stop: stop.drop_guard() };
+        let shared =
+            Shared { config: self.config, peers, sight, inputs, outstanding, submissions, _stop: stop.drop_guard() };
         Ok(Client { shared: Arc::new(shared) })
     }
 }

@@ -1,5 +1,6 @@
 //! Operations on single entries, and tasks, with the default options.
 
+use super::compute;
 use super::{CallOptions, Client, Conditional, Deleted, Number, TaskAnswer, Written};
 use crate::clock::{self, Instant};
 use crate::error::{Code, Error, Result};
@@ -140,7 +141,7 @@ impl Client {
     /// # Errors
     /// As [`Client::execute`].
     pub async fn task(&self, name: &str, key: impl AsRef<[u8]>, payload: TaskPayload) -> Result<TaskAnswer> {
-        let op = Op::Task { name: name.to_owned(), key: copied(key), payload };
+        let op = Op::Task { name: name.to_owned(), key: copied(key), payload, id: 0 };
         let reply = self.execute(op, CallOptions::default()).await?;
         match reply.body {
             ReplyBody::Task(payload) => Ok(TaskAnswer { payload, served: reply.served }),
@@ -158,14 +159,7 @@ impl Client {
         key: impl AsRef<[u8]>,
         input: &In,
     ) -> Result<Out> {
-        let data = rmp_serde::to_vec_named(input)
-            .map_err(|error| Error::new(Code::TaskCodec, format!("the payload cannot be encoded: {error}")))?;
-        let payload = TaskPayload { codec: ValueCodec::Msgpack, data: data.into() };
-        let answer = self.task(name, key, payload).await?.payload;
-        let bad = |error: String| Error::new(Code::TaskCodec, format!("the answer cannot be decoded: {error}"));
-        match answer.codec {
-            ValueCodec::Json => serde_json::from_slice(&answer.data).map_err(|error| bad(error.to_string())),
-            _ => rmp_serde::from_slice(&answer.data).map_err(|error| bad(error.to_string())),
-        }
+        let answer = self.task(name, key, compute::encode(input)?).await?;
+        compute::decode(&answer.payload)
     }
 }

@@ -3,12 +3,15 @@
 use super::TaskError;
 use super::overlay::Overlay;
 use crate::error::{Code, Error, Result};
-use crate::partition::{SlotView, TaskCall, TaskWrite};
-use crate::types::{Value, ValueCodec, affinity_of, slot_of};
+use crate::partition::{Place, SlotView, TaskCall, TaskWrite};
+use crate::types::{Slot, Value, ValueCodec, affinity_of, slot_of};
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
+
+/// Keys and values.
+pub type Entries = Vec<(Bytes, Value)>;
 
 /// The entries of a task's slot, with the writes of earlier calls of the same turn and its own
 /// laid over them. Its own writes count only if the handler succeeds.
@@ -19,7 +22,7 @@ pub struct TaskContext<'a> {
     max_write_bytes: usize,
     own: Overlay,
     /// Keys in the order in which they were first written.
-    order: Vec<(String, Bytes)>,
+    order: Vec<(String, Place)>,
     written_bytes: usize,
     known_maps: BTreeSet<String>,
     reads: u64,
@@ -56,20 +59,29 @@ impl<'a> TaskContext<'a> {
         self.call.now_ms
     }
 
+    /// The slots that the call may touch, first and last.
+    pub(super) fn slots(&self) -> (Slot, Slot) {
+        self.call.slots()
+    }
+
     /// How many entries this call has read: one for each get, and each entry that a scan gave.
     pub fn reads(&self) -> u64 {
         self.reads
     }
 
-    fn check_key(&self, map: &str, key: &[u8]) -> Result<()> {
-        // An affinity that the caller named decides for every key of the request.
-        let slot = self.call.slot;
-        if self.call.affinity.is_some() || slot_of(affinity_of(key)) == slot {
-            return Ok(());
+    /// The slot of a key that the task may touch.
+    fn check_key(&self, map: &str, key: &[u8]) -> Result<Slot> {
+        if let Some(slot) = self.call.slot_of(key) {
+            return Ok(slot);
         }
-        let key = String::from_utf8_lossy(key);
-        Err(Error::new(Code::TaskOutsideSlot, format!("the task's slot is {slot}; key \"{key}\" lives in another"))
-            .at(format!("map {map}")))
+        let (slot, key) = (slot_of(affinity_of(key)), String::from_utf8_lossy(key));
+        let what = match self.call.slots() {
+            (first, last) if self.call.last_slot.is_some() => {
+                format!("the partition holds slots {first} to {last}; key \"{key}\" lives in slot {slot}")
+            }
+            (own, _) => format!("the task's slot is {own}; key \"{key}\" lives in slot {slot}"),
+        };
+        Err(Error::new(Code::TaskOutsideSlot, what).at(format!("map {map}")))
     }
 
     /// The value of a key.
@@ -77,9 +89,8 @@ impl<'a> TaskContext<'a> {
     /// # Errors
     /// `TaskOutsideSlot`, `NoSuchMap`, `CorruptRow`.
     pub fn get_value(&mut self, map: &str, key: &[u8]) -> Result<Option<Value>> {
-        self.check_key(map, key)?;
+        let slot = self.check_key(map, key)?;
         self.reads += 1;
-        let slot = self.call.slot;
         if let Some(written) = self.own.get(slot, map, key).or_else(|| self.earlier.get(slot, map, key)) {
             return Ok(written.clone());
         }
@@ -123,10 +134,10 @@ impl<'a> TaskContext<'a> {
     }
 
     fn write(&mut self, map: &str, key: &[u8], value: Option<Value>) -> Result<()> {
-        self.check_key(map, key)?;
+        let slot = self.check_key(map, key)?;
         if !self.known_maps.contains(map) {
             // A write to a map that is not there must fail here, not when the batch is made.
-            self.view.get(self.call.slot, map, key)?;
+            self.view.get(slot, map, key)?;
             self.known_maps.insert(map.to_owned());
         }
         let bytes = key.len() + value.as_ref().map_or(0, |value| value.data.len());
@@ -138,8 +149,8 @@ impl<'a> TaskContext<'a> {
         }
         self.written_bytes = written;
         let key = Bytes::copy_from_slice(key);
-        if self.own.insert(self.call.slot, map, key.clone(), value) {
-            self.order.push((map.to_owned(), key));
+        if self.own.insert(slot, map, key.clone(), value) {
+            self.order.push((map.to_owned(), (slot, key)));
         }
         Ok(())
     }
@@ -167,19 +178,39 @@ impl<'a> TaskContext<'a> {
         Ok(found)
     }
 
+    /// Some entries of a map, in the order of the partition's slots, after a place. Says where the
+    /// next page begins; `None` at the end.
+    pub(super) fn page(&mut self, map: &str, after: Option<&Place>, limit: usize) -> Result<(Entries, Option<Place>)> {
+        let (slots, limit) = (self.call.slots(), limit.max(1));
+        let stored = self.view.page(slots, map, after, limit)?;
+        let end = stored.entries.last().map(|(place, _)| place.clone()).filter(|_| stored.more);
+        let mut found: BTreeMap<Place, Value> =
+            stored.entries.into_iter().map(|(place, stored)| (place, stored.value)).collect();
+        for written in [self.earlier, &self.own] {
+            for (place, value) in written.between(slots, map, after, end.as_ref()) {
+                match value {
+                    Some(value) => drop(found.insert(place, value.clone())),
+                    None => drop(found.remove(&place)),
+                }
+            }
+        }
+        self.reads += found.len() as u64;
+        Ok((found.into_iter().map(|((_, key), value)| (key, value)).collect(), end))
+    }
+
     /// The writes, in the order in which their keys were first written.
     pub(super) fn into_writes(self) -> Vec<TaskWrite> {
-        let TaskContext { own, order, call, .. } = self;
-        let write = |(map, key): (String, Bytes)| {
-            let value = own.get(call.slot, &map, &key).cloned().flatten();
-            TaskWrite { map, key, value }
+        let TaskContext { own, order, .. } = self;
+        let write = |(map, (slot, key)): (String, Place)| {
+            let value = own.get(slot, &map, &key).cloned().flatten();
+            TaskWrite { map, slot, key, value }
         };
         order.into_iter().map(write).collect()
     }
 }
 
 /// Decodes a value by its own codec.
-fn decode<T: DeserializeOwned>(value: &Value) -> Result<T> {
+pub(super) fn decode<T: DeserializeOwned>(value: &Value) -> Result<T> {
     let bad = |error: &dyn std::fmt::Display| {
         Error::new(Code::WrongCodec, format!("a {:?} value is not what the task reads: {error}", value.codec))
     };

@@ -2,6 +2,7 @@
 
 use super::inside::Marked;
 use super::overlay::Overlay;
+use super::registry::Given;
 use super::{Registry, TaskContext};
 use crate::error::{Code, Error};
 use crate::partition::{SlotView, TaskCall, TaskOutcome};
@@ -33,15 +34,16 @@ pub(super) fn execute(
     counters: &Counters,
 ) -> TaskOutcome {
     counters.calls.fetch_add(1, Ordering::Relaxed);
-    let handler = match registry.handler(&call.name) {
-        Ok(handler) => handler,
+    let (handler, example) = match registry.in_turn(&call.name, call.last_slot.is_some()) {
+        Ok(found) => found,
         Err(error) => return failed(error),
     };
     let mut context = TaskContext::new(view, earlier, call, max_write_bytes);
     let result = {
         let _marked = Marked::new();
         // The context is dropped unread after a panic, so that no half-made state is seen.
-        catch_unwind(AssertUnwindSafe(|| handler(&mut context, &call.payload)))
+        let given = Given { name: &call.name, example, payload: &call.payload };
+        catch_unwind(AssertUnwindSafe(|| handler(&mut context, &given)))
     };
     counters.state_reads.fetch_add(context.reads(), Ordering::Relaxed);
     match result {

@@ -1,7 +1,7 @@
 //! A partition's entries for tests.
 
 use crate::error::{Code, Error, Result};
-use crate::partition::{SlotView, TaskCall, TaskOutcome};
+use crate::partition::{Page, Place, SlotView, TaskCall, TaskOutcome};
 use crate::types::{Slot, StoredValue, TaskPayload, Value, ValueCodec, affinity_of, slot_of};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -28,15 +28,15 @@ impl FakeView {
     }
 
     /// Does what an executor does with an outcome.
-    pub(super) fn apply(&self, slot: Slot, outcome: &TaskOutcome) {
+    pub(super) fn apply(&self, outcome: &TaskOutcome) {
         let mut maps = self.maps.write().expect("not poisoned");
         for write in &outcome.writes {
             let entries = maps.get_mut(&write.map).expect("a map");
             match &write.value {
                 Some(value) => {
-                    entries.insert((slot, write.key.clone()), StoredValue { revision: 1, value: value.clone() });
+                    entries.insert((write.slot, write.key.clone()), StoredValue { revision: 1, value: value.clone() });
                 }
-                None => drop(entries.remove(&(slot, write.key.clone()))),
+                None => drop(entries.remove(&(write.slot, write.key.clone()))),
             }
         }
     }
@@ -60,6 +60,16 @@ impl SlotView for FakeView {
         let found = entries.range(from..).take_while(|((at, key), _)| *at == slot && key.starts_with(prefix));
         Ok(found.take(limit).map(|((_, key), value)| (key.clone(), value.clone())).collect())
     }
+
+    fn page(&self, slots: (Slot, Slot), map: &str, after: Option<&Place>, limit: usize) -> Result<Page> {
+        let maps = self.maps.read().expect("not poisoned");
+        let entries = maps.get(map).ok_or_else(|| Error::new(Code::NoSuchMap, format!("there is no map \"{map}\"")))?;
+        let inside = |place: &Place| (slots.0..=slots.1).contains(&place.0) && after.is_none_or(|after| place > after);
+        let found: Vec<_> = entries.iter().filter(|(place, _)| inside(place)).collect();
+        let more = found.len() > limit;
+        let entry = |(place, stored): (&Place, &StoredValue)| (place.clone(), stored.clone());
+        Ok(Page { entries: found.into_iter().take(limit).map(entry).collect(), more })
+    }
 }
 
 /// A call with a MessagePack payload.
@@ -68,6 +78,7 @@ pub(super) fn call<T: serde::Serialize>(name: &str, key: impl AsRef<[u8]>, input
     TaskCall {
         name: name.to_owned(),
         slot: slot_of(affinity_of(&key)),
+        last_slot: None,
         affinity: None,
         key,
         payload: TaskPayload {

@@ -8,18 +8,22 @@
 //! runs on the threads of Raft, network and log.
 
 mod context;
+pub mod count_entries;
 mod error;
 mod execute;
 mod inside;
 mod overlay;
+mod partition_context;
+mod payload;
 mod pool;
 mod registry;
 pub mod rolling_total;
 mod runner;
 
-pub use context::TaskContext;
+pub use context::{Entries, TaskContext};
 pub use error::TaskError;
 pub use inside::{inside_task, refuse_inside_task};
+pub use partition_context::{Cursor, PartitionContext};
 pub use registry::Registry;
 pub use runner::{RunnerConfig, RunnerStats, ThreadPoolRunner};
 

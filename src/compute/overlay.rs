@@ -1,6 +1,6 @@
 //! Writes that are not in the partition yet, laid over its entries.
 
-use crate::partition::TaskWrite;
+use crate::partition::{Place, TaskWrite};
 use crate::types::{Slot, Value};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -45,10 +45,30 @@ impl Overlay {
             .take_while(move |(key, _)| key.starts_with(prefix))
     }
 
+    /// The written entries of a map in some slots, first and last, after a place and up to one,
+    /// in the order of pages.
+    pub(super) fn between<'a>(
+        &'a self,
+        slots: (Slot, Slot),
+        map: &'a str,
+        after: Option<&'a Place>,
+        to: Option<&'a Place>,
+    ) -> impl Iterator<Item = (Place, &'a Option<Value>)> {
+        let of_slot = move |(slot, maps): (&Slot, &'a BTreeMap<String, Entries>)| {
+            let slot = *slot;
+            let entries = maps.get(map).into_iter().flatten();
+            entries.map(move |(key, value)| ((slot, key.clone()), value))
+        };
+        self.slots
+            .range(slots.0..=slots.1)
+            .flat_map(of_slot)
+            .filter(move |(place, _)| after.is_none_or(|after| place > after) && to.is_none_or(|to| place <= to))
+    }
+
     /// Takes over what a call wrote.
-    pub(super) fn absorb(&mut self, slot: Slot, writes: &[TaskWrite]) {
+    pub(super) fn absorb(&mut self, writes: &[TaskWrite]) {
         for write in writes {
-            self.insert(slot, &write.map, write.key.clone(), write.value.clone());
+            self.insert(write.slot, &write.map, write.key.clone(), write.value.clone());
         }
     }
 }

@@ -111,7 +111,7 @@ impl Turn {
             }
             let limit = env.config.max_write_bytes;
             let outcome = execute(&env.registry, self.view.as_ref(), &earlier, call, limit, &env.counters);
-            earlier.absorb(call.slot, &outcome.writes);
+            earlier.absorb(&outcome.writes);
             if !self.end(outcome) {
                 return false;
             }

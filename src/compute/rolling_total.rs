@@ -20,6 +20,10 @@ use serde::{Deserialize, Serialize};
 /// The task's registered name.
 pub const NAME: &str = "rolling-total";
 
+/// A payload, for those whose own is wrong.
+pub(super) const EXAMPLE: &str =
+    r#"{"map": "totals", "time_s": 1700000000, "amount": 250, "bucket_s": 3600, "buckets": 168}"#;
+
 /// Most buckets of a window.
 pub const MAX_BUCKETS: u32 = 100_000;
 

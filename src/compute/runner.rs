@@ -81,7 +81,7 @@ impl ThreadPoolRunner {
             let run = |call: TaskCall| {
                 let limit = env.config.max_write_bytes;
                 let outcome = execute(&env.registry, view.as_ref(), &earlier, &call, limit, &env.counters);
-                earlier.absorb(call.slot, &outcome.writes);
+                earlier.absorb(&outcome.writes);
                 outcome
             };
             calls.into_iter().map(run).collect()
@@ -103,9 +103,7 @@ impl ThreadPoolRunner {
                 Err(error) => Ended::Refused(error),
             };
             for outcome in turn.take_outcomes() {
-                if let Some(call) = calls.get(outcomes.len()) {
-                    earlier.absorb(call.slot, &outcome.writes);
-                }
+                earlier.absorb(&outcome.writes);
                 outcomes.push(outcome);
             }
             match ended {

@@ -128,7 +128,10 @@ async fn calls_of_a_turn_see_each_others_writes_pooled_and_inline() {
         assert_eq!(outcomes[2].writes[0].value, Some(Value::i64(5)));
         assert_eq!(answer::<i64>(&outcomes[3]), 1);
         assert_eq!(runner.stats(), RunnerStats { calls: 4, state_reads: 3, ..RunnerStats::default() });
-        assert_eq!(runner.names(), ["add", "block", "fail", "inside", "panic", "put", "rolling-total"]);
+        assert_eq!(
+            runner.names(),
+            ["add", "block", "count-entries", "fail", "inside", "panic", "put", "rolling-total"]
+        );
         assert!(runner.run(view(), vec![]).await.is_empty());
     }
 }
@@ -249,7 +252,7 @@ async fn payloads_are_decoded_by_their_codec_and_answered_in_it() {
         assert_eq!(code(outcome), Code::TaskCodec);
     }
     let error = outcomes[1].answer.as_ref().expect_err("an error");
-    assert!(error.what.contains("expected i64"), "{error}");
+    assert!(error.what.contains("it is text \"seven\", and must be a whole number of 64 bits"), "{error}");
 }
 
 #[test]

@@ -16,6 +16,9 @@ pub enum Backend {
     /// RAM in front of sled.
     #[default]
     Sled,
+    /// RAM in front of fjall, for states much larger than RAM; only in builds with the feature
+    /// `fjall`.
+    Fjall,
 }
 
 impl FromStr for Backend {
@@ -25,7 +28,8 @@ impl FromStr for Backend {
         match text {
             "memory" => Ok(Backend::Memory),
             "sled" => Ok(Backend::Sled),
-            _ => Err(invalid("backend", format!("\"{text}\" is neither sled nor memory"))),
+            "fjall" => Ok(Backend::Fjall),
+            _ => Err(invalid("backend", format!("\"{text}\" is neither sled, memory nor fjall"))),
         }
     }
 }
@@ -52,6 +56,9 @@ pub struct NodeConfig {
     pub replicas: u32,
     /// Where rows are kept besides RAM. Default sled.
     pub backend: Backend,
+    /// Bytes of RAM that the state of this node's partitions may take; `None`: no limit. With sled,
+    /// values beyond it are served from disk; keys always stay in RAM.
+    pub memory_limit: Option<u64>,
     /// The zone (rack, room, region) that the node stands in.
     pub zone: Option<String>,
     /// The node's share of partitions, relative to the others'. Default 1.
@@ -64,6 +71,8 @@ pub struct NodeConfig {
 
 /// More partitions than this cost more than they spread.
 const MAX_PARTITIONS: u32 = 4096;
+/// With less than this the indexes alone would fill the limit.
+const MIN_MEMORY: u64 = 16 << 20;
 /// Raft groups of more voters than this are slower, not safer.
 const MAX_REPLICAS: u32 = 9;
 /// Each unit of weight is so many points on the ring: more would cost more than it says.
@@ -88,6 +97,7 @@ impl Default for NodeConfig {
             partitions: 64,
             replicas: 3,
             backend: Backend::default(),
+            memory_limit: None,
             zone: None,
             weight: 1,
             insecure: false,
@@ -121,6 +131,7 @@ impl NodeConfig {
             partitions: options.partitions.unwrap_or(default.partitions),
             replicas: options.replicas.unwrap_or(default.replicas),
             backend: options.backend.unwrap_or_default(),
+            memory_limit: options.memory_limit.as_deref().map(memory_limit).transpose()?,
             zone: options.zone,
             weight: options.weight.unwrap_or(default.weight),
             insecure: options.insecure.unwrap_or(false),
@@ -144,6 +155,12 @@ impl NodeConfig {
         }
         if self.zone.as_deref().is_some_and(|zone| !name_is_good(zone)) {
             return Err(invalid("zone", "a zone has 1 to 128 letters, digits, '-', '_', '.' or ':'"));
+        }
+        if self.backend == Backend::Fjall && !cfg!(feature = "fjall") {
+            return Err(invalid("backend", "this program was built without fjall; build it with --features fjall"));
+        }
+        if self.memory_limit.is_some_and(|limit| limit < MIN_MEMORY) {
+            return Err(invalid("memory_limit", format!("a peer needs at least {} MiB", MIN_MEMORY >> 20)));
         }
         if !(1..=MAX_PARTITIONS).contains(&self.partitions) {
             return Err(invalid("partitions", format!("{} is not within 1 to {MAX_PARTITIONS}", self.partitions)));
@@ -185,6 +202,10 @@ impl NodeConfig {
         }
         Ok(())
     }
+}
+
+fn memory_limit(text: &str) -> Result<u64> {
+    super::parse_size(text).map_err(|what| invalid("memory_limit", what))
 }
 
 fn default_data_dir(port: u16) -> Option<PathBuf> {

@@ -31,6 +31,8 @@ pub struct Options {
     pub replicas: Option<u32>,
     /// See [`NodeConfig::backend`](super::NodeConfig).
     pub backend: Option<Backend>,
+    /// See [`NodeConfig::memory_limit`](super::NodeConfig); a size such as `256MiB`.
+    pub memory_limit: Option<String>,
     /// See [`NodeConfig::zone`](super::NodeConfig).
     pub zone: Option<String>,
     /// See [`NodeConfig::weight`](super::NodeConfig).
@@ -41,7 +43,7 @@ pub struct Options {
     pub limits: Option<Limits>,
 }
 
-const NAMES: [&str; 13] = [
+const NAMES: [&str; 14] = [
     "name",
     "listen",
     "advertise",
@@ -51,6 +53,7 @@ const NAMES: [&str; 13] = [
     "partitions",
     "replicas",
     "backend",
+    "memory_limit",
     "zone",
     "weight",
     "insecure",
@@ -127,6 +130,7 @@ impl Options {
             partitions: parse("partitions", text("partitions"))?,
             replicas: parse("replicas", text("replicas"))?,
             backend: parse("backend", text("backend"))?,
+            memory_limit: text("memory_limit"),
             zone: text("zone"),
             weight: parse("weight", text("weight"))?,
             insecure: text("insecure").map(|text| truth(&text)).transpose()?,
@@ -147,6 +151,7 @@ impl Options {
             partitions: self.partitions.or(those.partitions),
             replicas: self.replicas.or(those.replicas),
             backend: self.backend.or(those.backend),
+            memory_limit: self.memory_limit.or(those.memory_limit),
             zone: self.zone.or(those.zone),
             weight: self.weight.or(those.weight),
             insecure: self.insecure.or(those.insecure),

@@ -3,7 +3,7 @@
 use super::Grid;
 use crate::api;
 use crate::clock;
-use crate::compute::{Registry, RunnerConfig, TaskContext, TaskError, ThreadPoolRunner};
+use crate::compute::{PartitionContext, Registry, RunnerConfig, TaskContext, TaskError, ThreadPoolRunner};
 use crate::config::{Backend, NodeConfig};
 use crate::error::{Code, Error, Result};
 use crate::meta::TaskMark;
@@ -115,8 +115,23 @@ impl GridBuilder {
     {
         let types = [type_name::<In>(), type_name::<Out>(), type_name::<F>()].join(" ");
         self.mark(name).fingerprint = xxh3_64(types.as_bytes());
+        self.register(|registry| registry.register(name, handler))
+    }
+
+    /// Registers a partition task: a broadcast runs it once on each partition.
+    #[must_use]
+    pub fn partition_task<In, Out, F>(self, name: &str, handler: F) -> Self
+    where
+        In: DeserializeOwned + 'static,
+        Out: Serialize + 'static,
+        F: Fn(&mut PartitionContext<'_, '_>, In) -> std::result::Result<Out, TaskError> + Send + Sync + 'static,
+    {
+        self.register(|registry| registry.register_partition(name, handler))
+    }
+
+    fn register(mut self, register: impl FnOnce(&mut Registry) -> Result<()>) -> Self {
         if let Ok(registry) = &mut self.registry
-            && let Err(error) = registry.register(name, handler)
+            && let Err(error) = register(registry)
         {
             self.registry = Err(error);
         }
@@ -150,6 +165,13 @@ impl GridBuilder {
         self
     }
 
+    /// RAM for the state, in bytes; see [`NodeConfig::memory_limit`].
+    #[must_use]
+    pub fn memory_limit(mut self, bytes: u64) -> Self {
+        self.config.memory_limit = Some(bytes);
+        self
+    }
+
     /// Starts the peer. It serves when this returns; whether its grid does, `wait_ready` tells.
     ///
     /// # Errors
@@ -166,10 +188,7 @@ impl GridBuilder {
             self.config.data = directory.path().to_owned();
         }
         self.config.check()?;
-        let ports = self.ports.unwrap_or_else(|| match self.config.backend {
-            Backend::Memory => Ports::with_memory_backend(),
-            Backend::Sled => Ports::with_sled_backend(),
-        });
+        let ports = self.ports.unwrap_or_else(|| Ports::with_backend(self.config.backend, self.config.memory_limit));
         let mut settings = NodeSettings::from(&self.config);
         // Every peer carries the built-in ones.
         let builtins = Registry::with_builtins()?.names();

@@ -9,6 +9,7 @@ use crate::client::{Client, ClientConfig, MapKey, TypedMap};
 use crate::compute;
 use crate::error::Result;
 use crate::node::{Ended, GridService, Node, Ports};
+use crate::types::PartitionId;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
@@ -98,6 +99,18 @@ impl Grid {
         Out: DeserializeOwned,
     {
         self.own_client().await?.submit(name, key, input).await
+    }
+
+    /// Runs a partition task on every partition: once on each, whatever fails in between.
+    ///
+    /// # Errors
+    /// As [`Client::broadcast_typed`] and [`Grid::client`].
+    pub async fn broadcast<In, Out>(&self, name: &str, input: &In) -> Result<Vec<(PartitionId, Out)>>
+    where
+        In: Serialize,
+        Out: DeserializeOwned,
+    {
+        self.own_client().await?.broadcast_typed(name, input).await
     }
 
     /// Waits for the end of the peer's life, by failure or [`Grid::shutdown`].

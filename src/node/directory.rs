@@ -112,7 +112,7 @@ impl Directory {
     /// Says of a task that this peer does not carry, and others do, why it does not run: leadership
     /// is handed to a peer that carries it as soon as one is there.
     pub fn not_carried(&self, error: Error, request: &Request) -> Error {
-        let Op::Task { name, .. } = &request.op else { return error };
+        let (Op::Task { name, .. } | Op::PartitionTask { name, .. }) = &request.op else { return error };
         let view = self.view();
         let carries = |row: &&MemberRow| row.tasks.iter().any(|task| task.name == *name);
         let carriers: Vec<&MemberRow> = view.members.values().map(|member| &member.row).filter(carries).collect();

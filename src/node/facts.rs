@@ -172,7 +172,7 @@ impl Facts {
 fn read_view(state: &crate::partition::ReplicaState) -> Result<MetaView> {
     let prefix = rows::map_prefix(slot_of(&AFFINITY), MapId(0), b"");
     let mut view = MetaView::default();
-    for (row, value) in state.scan(&prefix, None, usize::MAX) {
+    for (row, value) in state.scan(&prefix, None, usize::MAX)? {
         let stored = StoredValue::decode(&value)?;
         let key = rows::map_key(&row).ok_or_else(|| Error::new(Code::CorruptRow, "a meta row has no key"))?;
         let key = std::str::from_utf8(&key)

@@ -1,13 +1,15 @@
 //! A peer: built from its ports, supervised, shut down in order.
 
+use super::cancelling::Canceller;
 use super::clock_watch::ClockWatch;
 use super::directory::Directory;
 use super::facts::Facts;
 use super::founding::{Founding, FoundingSettings};
 use super::hosting::{Hosting, HostingParts};
 use super::housekeeping::{Housekeeper, HousekeepingConfig};
+use super::memory_keeper::MemoryKeeper;
 use super::movement::{Movement, MovementStats};
-use super::opening::{listen, open_backend, open_identity, open_log, prepare_dir};
+use super::opening::{listen, open_backend, open_identity, open_log, open_spool, prepare_dir};
 use super::peer_calls::PeerCalls;
 use super::ports::Ports;
 use super::router::Router;
@@ -18,8 +20,8 @@ use crate::error::{Error, Result};
 use crate::net::Listener;
 use crate::net::grpc::{self, Routes};
 use crate::net::peer::PeerTransport;
-use crate::partition::TaskRunner;
-use crate::raft::network::{ReceptionConfig, Receptions};
+use crate::partition::{Memory, TaskRunner};
+use crate::raft::network::Receptions;
 use crate::storage::disk::DirLock;
 use crate::storage::log::{Recovery, SharedLog};
 use crate::types::{GroupId, NodeId, ReplicaId};
@@ -55,6 +57,7 @@ pub struct Node {
     pub(super) housekeeper: Arc<Housekeeper>,
     pub(super) clock_watch: Arc<ClockWatch>,
     pub(super) movement: Arc<Movement>,
+    pub(super) canceller: Arc<Canceller>,
     transport: Arc<PeerTransport>,
     pub(super) log: SharedLog,
     address: String,
@@ -79,6 +82,7 @@ impl Node {
     ) -> Result<Arc<Self>> {
         let lock = prepare_dir(&ports, &settings.data).await?;
         let (file, mut identity) = open_identity(&ports, &settings.data).await?;
+        let spool = open_spool(&ports, &settings.data).await?;
         let backend = open_backend(&ports, &settings.data).await?;
         let (log, recovery) = open_log(&ports, &settings, &identity).await?;
         if !identity.log_created {
@@ -95,13 +99,15 @@ impl Node {
             directory.clone(),
             settings.peer.clone(),
         );
+        let memory = Memory::new(settings.memory);
         let hosting = Arc::new(Hosting::new(HostingParts {
+            memory: memory.clone(),
             ports: ports.clone(),
             directory: directory.clone(),
             log: log.clone(),
             backend,
             transport: transport.clone(),
-            receptions: Receptions::new(ReceptionConfig::default()),
+            receptions: Receptions::new(settings.receptions.clone()).spooling(spool, ports.threads.clone()),
             tasks,
             group_config: settings.group.clone(),
             network_config: settings.raft_network.clone(),
@@ -135,6 +141,11 @@ impl Node {
             changing: tokio::sync::Mutex::new(()),
         });
         let clock_watch = Arc::new(ClockWatch::new(status.clone()));
+        let canceller = Arc::new(Canceller {
+            directory: directory.clone(),
+            transport: transport.clone(),
+            cancelled: hosting.cancelled.clone(),
+        });
         let housekeeper = Arc::new(Housekeeper {
             directory: directory.clone(),
             hosting: hosting.clone(),
@@ -158,6 +169,7 @@ impl Node {
             housekeeper,
             clock_watch,
             movement,
+            canceller,
             transport,
             log,
             address,
@@ -168,6 +180,9 @@ impl Node {
             lock: Mutex::new(Some(lock)),
         });
         node.serve(listener, routes(node.clone())?);
+        if memory.limit().is_some() {
+            node.keep(clock::spawn(MemoryKeeper::new(memory).work()));
+        }
         let living = node.clone();
         node.keep(clock::spawn(async move { living.live().await }));
         Ok(node)
@@ -262,7 +277,8 @@ impl Node {
     pub fn replica_rows(&self, group: GroupId) -> Option<ReplicaRows> {
         let hosted = self.hosting.get(group)?;
         let applied = *hosted.state.applied_index().borrow();
-        Some((hosted.group.replica(), applied, hosted.state.scan(&[], None, usize::MAX)))
+        let rows = hosted.state.scan(&[], None, usize::MAX).ok()?;
+        Some((hosted.group.replica(), applied, rows))
     }
 
     /// Timing of housekeeping, for tests.

@@ -1,5 +1,8 @@
 //! [`GridService`] for a running node: what the edges see.
 
+use super::broadcast;
+use super::cancelling::CancelOnDrop;
+use super::compute_service::{Broadcast, CancelReport, ComputeService, PartitionAnswer};
 use super::directory::META_MAP;
 use super::grid_node::Node;
 use super::metrics;
@@ -7,14 +10,46 @@ use super::service::{Explanation, GridService, MemberInfo, PartitionInfo, Placem
 use crate::clock::{self, Instant};
 use crate::error::{Code, Error, Result};
 use crate::meta::{self, MemberIntent};
-use crate::types::{GroupId, HybridTime, MapDescriptor, MapSpec, NodeId, Reply, Request};
+use crate::types::{GroupId, HybridTime, MapDescriptor, MapSpec, NodeId, Op, Reply, Request};
 use bytes::Bytes;
 use std::time::Duration;
+use tokio::sync::mpsc;
+
+impl Node {
+    /// A task without a session is cancelled when nobody waits for it any more: its client will
+    /// not come back for the answer. One with a session may be on its way again already.
+    fn cancel_if_dropped(&self, request: &mut Request) -> Option<CancelOnDrop> {
+        let Op::Task { id, .. } = &mut request.op else { return None };
+        if request.stamp.is_some() {
+            return None;
+        }
+        if *id == 0 {
+            *id = self.hosting.parts.ports.random.next_u64();
+        }
+        Some(CancelOnDrop::new(self.canceller.clone(), *id))
+    }
+}
+
+#[async_trait::async_trait]
+impl ComputeService for Node {
+    async fn broadcast(&self, request: Broadcast) -> Result<mpsc::Receiver<PartitionAnswer>> {
+        broadcast::start(self, request)
+    }
+
+    async fn cancel(&self, id: u64) -> CancelReport {
+        self.canceller.cancel(id).await
+    }
+}
 
 #[async_trait::async_trait]
 impl GridService for Node {
-    async fn execute(&self, request: Request, hops: u32) -> Result<Reply> {
-        self.router.execute(request, hops).await.map_err(|error| self.router.with_address(error))
+    async fn execute(&self, mut request: Request, hops: u32) -> Result<Reply> {
+        let guard = self.cancel_if_dropped(&mut request);
+        let outcome = self.router.execute(request, hops).await;
+        if let Some(guard) = guard {
+            guard.disarm();
+        }
+        outcome.map_err(|error| self.router.for_clients(error))
     }
 
     async fn ensure_map(&self, wanted: MapSpec) -> Result<MapDescriptor> {
@@ -31,7 +66,7 @@ impl GridService for Node {
             let map = meta::new_map(view, &wanted)?;
             Ok((map.descriptor, map.changes))
         };
-        self.facts.change(plan).await
+        self.facts.change(plan).await.map_err(|error| self.router.for_clients(error))
     }
 
     fn maps(&self) -> Vec<MapDescriptor> {
@@ -41,7 +76,8 @@ impl GridService for Node {
     async fn intend(&self, member: &str, intent: MemberIntent) -> Result<NodeId> {
         // Two requests that meet are told apart by the newest rows.
         self.facts.refresh().await;
-        self.facts.change(|view| meta::intend(view, member, intent)).await
+        let change = self.facts.change(|view| meta::intend(view, member, intent)).await;
+        change.map_err(|error| self.router.for_clients(error))
     }
 
     async fn members(&self) -> Result<Vec<MemberInfo>> {

@@ -6,7 +6,7 @@ use crate::clock::{ThreadKind, run_on};
 use crate::error::{Code, Error, Result};
 use crate::net::peer::PeerTransport;
 use crate::partition::executor::{Executor, ExecutorConfig, ExecutorParts, ExecutorStats};
-use crate::partition::{ReplicaMachine, ReplicaState, TaskRunner};
+use crate::partition::{Cancelled, Memory, ReplicaMachine, ReplicaState, TaskRunner};
 
 use crate::raft::network::{GroupNetwork, RaftNetworkConfig, Receptions};
 use crate::raft::{Group, GroupConfig, Leadership, LogStore};
@@ -43,6 +43,8 @@ pub struct HostingParts {
     pub log: SharedLog,
     /// The node's state backend.
     pub backend: Arc<dyn StateBackend>,
+    /// The account of the RAM that all replicas take.
+    pub memory: Arc<Memory>,
     /// Connections to the other peers.
     pub transport: Arc<PeerTransport>,
     /// Snapshots that are being received.
@@ -63,6 +65,8 @@ pub struct Hosting {
     pub parts: HostingParts,
     /// Counts of all executors together.
     pub stats: Arc<ExecutorStats>,
+    /// Tasks that somebody has cancelled.
+    pub cancelled: Arc<Cancelled>,
     hosted: RwLock<BTreeMap<GroupId, Arc<Hosted>>>,
     /// One start or stop at a time.
     changing: tokio::sync::Mutex<()>,
@@ -71,7 +75,13 @@ pub struct Hosting {
 impl Hosting {
     /// Holds nothing yet.
     pub fn new(parts: HostingParts) -> Self {
-        Hosting { parts, stats: Arc::default(), hosted: RwLock::default(), changing: tokio::sync::Mutex::new(()) }
+        Hosting {
+            parts,
+            stats: Arc::default(),
+            cancelled: Arc::default(),
+            hosted: RwLock::default(),
+            changing: tokio::sync::Mutex::new(()),
+        }
     }
 
     /// The replica of a group, if this node holds one.
@@ -111,9 +121,9 @@ impl Hosting {
     async fn start(&self, group: GroupId, replica: ReplicaId) -> Result<Hosted> {
         let parts = &self.parts;
         let log = parts.log.register(group, replica).await?;
-        let (key, backend) = (ReplicaKey { group, replica }, parts.backend.clone());
+        let (key, backend, memory) = (ReplicaKey { group, replica }, parts.backend.clone(), parts.memory.clone());
         let threads = parts.ports.threads.clone();
-        let load = move || ReplicaState::load(key, backend, threads);
+        let load = move || ReplicaState::load(key, backend, threads, memory);
         let state = run_on(&parts.ports.threads, ThreadKind::Backend, load).await??;
         check_whole(&log, &state)?;
         let network = GroupNetwork::new(
@@ -130,6 +140,7 @@ impl Hosting {
             replica: state.clone(),
             maps: parts.directory.clone(),
             tasks: parts.tasks.clone(),
+            cancelled: self.cancelled.clone(),
             clock: parts.ports.clock.clone(),
             random: parts.ports.random.clone(),
             node: parts.directory.me(),
@@ -158,6 +169,7 @@ impl Hosting {
         if let Some(hosted) = hosted {
             hosted.executor.stop();
             hosted.group.shutdown().await;
+            hosted.state.close().await;
         }
         self.parts.receptions.forget(group);
     }

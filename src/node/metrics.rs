@@ -66,6 +66,8 @@ fn readings(node: &Node) -> Vec<Reading> {
     let healthy = matches!(*node.hosting.parts.log.health().borrow(), LogHealth::Ok);
     let rows: usize = partitions().map(|(_, hosted)| hosted.state.size().0).sum();
     let bytes: usize = partitions().map(|(_, hosted)| hosted.state.size().1).sum();
+    let cold: usize = partitions().map(|(_, hosted)| hosted.state.cold_rows()).sum();
+    let memory = &node.hosting.parts.memory;
     let view = node.directory.view();
     let wanted = view.grid.as_ref().map_or(0, |grid| grid.row.replicas);
     let node_is_alive = |id| node.directory.is_alive(id);
@@ -110,6 +112,35 @@ fn readings(node: &Node) -> Vec<Reading> {
         ),
         ("rows", "Rows in the replicas held", rows as u64, false),
         ("row_bytes", "Bytes of the rows held", bytes as u64, false),
+        ("rows_cold", "Rows whose values are on disk alone", cold as u64, false),
+        (
+            "memory_limit_bytes",
+            "Bytes that the state may take in RAM; 0 without a limit",
+            memory.limit().unwrap_or(0),
+            false,
+        ),
+        ("memory_used_bytes", "Bytes that the state takes in RAM, overheads included", memory.used(), false),
+        ("memory_changed_bytes", "Of these, bytes of rows not checkpointed yet", memory.dirty(), false),
+        ("memory_evicted_values", "Values that left RAM", memory.stats.evicted.load(Relaxed), true),
+        ("memory_cold_reads", "Values read from disk", memory.stats.cold_reads.load(Relaxed), true),
+        (
+            "memory_cold_reads_unforeseen",
+            "Values read from disk one at a time, by whoever needed them",
+            memory.stats.cold_reads_inline.load(Relaxed),
+            true,
+        ),
+        (
+            "memory_stalls",
+            "Entries that waited for room before they were applied",
+            memory.stats.stalls.load(Relaxed),
+            true,
+        ),
+        (
+            "memory_refused_writes",
+            "Writes refused because the memory limit is reached",
+            memory.stats.refused.load(Relaxed),
+            true,
+        ),
         ("commands", "Commands answered by executors here", executors.commands.load(Relaxed), true),
         ("batches", "Batches that took effect here", executors.batches.load(Relaxed), true),
         ("read_rounds", "Rounds that confirmed leadership for reads", executors.read_rounds.load(Relaxed), true),

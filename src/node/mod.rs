@@ -1,7 +1,10 @@
 //! The composition root: builds a peer, supervises it, shuts it down in order. [`GridService`] is
 //! what the edges (gRPC, HTTP, embedded use) see of it.
 
+mod broadcast;
+mod cancelling;
 mod clock_watch;
+mod compute_service;
 mod directory;
 mod facts;
 mod founding;
@@ -12,6 +15,7 @@ mod housekeeping;
 mod identity;
 mod leading;
 mod life;
+mod memory_keeper;
 mod metrics;
 mod movement;
 mod opening;
@@ -25,6 +29,7 @@ mod stamper;
 mod status;
 mod wire;
 
+pub use compute_service::{Broadcast, CancelReport, ComputeService, PartitionAnswer};
 pub use grid_node::{Ended, Node};
 pub use housekeeping::HousekeepingConfig;
 pub use movement::MovementConfig;
@@ -33,3 +38,4 @@ pub use service::{
     Explanation, GridService, MemberInfo, MemberState, PartitionInfo, PlacementTable, ReplicaInfo, ReplicaState,
 };
 pub use settings::NodeSettings;
+pub use stamper::{Stamped, Stamper};

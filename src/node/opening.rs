@@ -8,6 +8,7 @@ use crate::clock::{ThreadKind, run_on};
 use crate::error::{Code, Error, Result};
 use crate::membership::{GossipConfig, PeerGossip};
 use crate::net::Listener;
+use crate::raft::SpoolDir;
 use crate::storage::backend::StateBackend;
 use crate::storage::disk::DirLock;
 use crate::storage::log::{Recovery, SharedLog};
@@ -43,6 +44,11 @@ pub(super) async fn open_identity(ports: &Ports, data: &Path) -> Result<(Arc<Ide
 pub(super) async fn open_backend(ports: &Ports, data: &Path) -> Result<Arc<dyn StateBackend>> {
     let (open, dir) = (ports.backend.clone(), data.join("state"));
     run_on(&ports.threads, ThreadKind::Backend, move || open(&dir)).await?
+}
+
+pub(super) async fn open_spool(ports: &Ports, data: &Path) -> Result<SpoolDir> {
+    let (disk, dir) = (ports.disk.clone(), data.join("incoming"));
+    run_on(&ports.threads, ThreadKind::Backend, move || SpoolDir::open(disk, &dir)).await?
 }
 
 pub(super) async fn open_log(

@@ -62,6 +62,10 @@ impl PeerHandler for PeerCalls {
                 wire::encode(&reply)
             }
             kind::STATUS => wire::encode(&self.status.own_report()),
+            kind::CANCEL => {
+                self.hosting.cancelled.insert(wire::decode(&frame.payload)?);
+                Ok(Bytes::new())
+            }
             other => Err(Error::new(Code::ProtocolMismatch, format!("{other} is no kind of message"))),
         }
     }

@@ -2,6 +2,7 @@
 //! simulator's in `chaos-tests`.
 
 use crate::clock::{Random, SystemClock, SystemRandom, SystemThreads, Threads, WallClock};
+use crate::config::Backend;
 use crate::error::Result;
 use crate::membership::{ChitchatMembership, Membership};
 use crate::net::{Network, TcpNetwork};
@@ -33,16 +34,26 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// The machine's own, with state checkpoints in snapshot files.
-    pub fn with_memory_backend() -> Self {
-        let disk: Arc<dyn Disk> = Arc::new(StdDisk);
-        let on = disk.clone();
-        Ports::system(disk, Arc::new(move |dir| Ok(Arc::new(MemoryBackend::open(on.clone(), dir)?))))
-    }
-
-    /// The machine's own, with state checkpoints in sled.
-    pub fn with_sled_backend() -> Self {
-        Ports::system(Arc::new(StdDisk), Arc::new(|dir| Ok(Arc::new(SledBackend::open(dir, SledConfig::default())?))))
+    /// The machine's own, with a state backend whose caches fit beside the memory limit.
+    pub fn with_backend(backend: Backend, memory_limit: Option<u64>) -> Self {
+        match backend {
+            Backend::Memory => {
+                let disk: Arc<dyn Disk> = Arc::new(StdDisk);
+                let on = disk.clone();
+                Ports::system(disk, Arc::new(move |dir| Ok(Arc::new(MemoryBackend::open(on.clone(), dir)?))))
+            }
+            #[cfg(feature = "fjall")]
+            Backend::Fjall => {
+                let config = crate::storage::backend::FjallConfig::within(memory_limit);
+                let open = move |dir: &Path| crate::storage::backend::FjallBackend::open(dir, config);
+                Ports::system(Arc::new(StdDisk), Arc::new(move |dir| Ok(Arc::new(open(dir)?))))
+            }
+            // Without the feature fjall the configuration's check has refused it.
+            _ => {
+                let config = SledConfig::within(memory_limit);
+                Ports::system(Arc::new(StdDisk), Arc::new(move |dir| Ok(Arc::new(SledBackend::open(dir, config)?))))
+            }
+        }
     }
 
     fn system(disk: Arc<dyn Disk>, backend: OpenBackend) -> Self {

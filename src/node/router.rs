@@ -3,13 +3,13 @@
 
 use super::directory::{Directory, META_MAP, meta_map};
 use super::hosting::{Hosted, Hosting};
-use super::stamper::Stamper;
+use super::stamper::{Stamped, Stamper};
 use super::wire::{self, Forward, kind};
 use crate::clock::{self, Instant};
 use crate::error::{Code, Error, Result, Retry};
 use crate::net::peer::{AddressBook, Lane};
 use crate::partition::executor::Job;
-use crate::partition::{View, check_key, slot_in};
+use crate::partition::{View, check_key, rows, slot_in};
 use crate::types::{
     AckLevel, GroupId, HybridTime, MapDescriptor, NodeId, Op, ReadLevel, Reply, ReplyBody, Request, Served,
 };
@@ -25,6 +25,8 @@ use tokio::sync::oneshot;
 const ATTEMPT: Duration = Duration::from_secs(1);
 /// How long a map that is not known here is waited for: the local copy may lag.
 const MAP_WAIT: Duration = Duration::from_millis(500);
+/// How long a task that the leader's peer does not carry waits for leadership to go where it is.
+const CARRY_WAIT: Duration = Duration::from_secs(3);
 /// Requests of several partitions are split into at most so many at once.
 const MAX_SPLIT: usize = 4096;
 
@@ -55,6 +57,11 @@ impl Router {
     /// The grid's time, as far as this node knows it.
     pub fn time(&self) -> HybridTime {
         HybridTime::from_ms(self.hosting.parts.ports.clock.unix_ms())
+    }
+
+    /// A stamp of this peer's own session, for a client that has none.
+    pub(super) fn stamp(&self) -> Stamped<'_> {
+        self.stamper.stamp(self.time())
     }
 
     fn leaders(&self) -> std::sync::MutexGuard<'_, BTreeMap<GroupId, NodeId>> {
@@ -119,6 +126,10 @@ impl Router {
             let partition = view.partition_of(slot_in(request, key));
             partition.map(|partition| partition.group()).ok_or_else(not_ready)
         };
+        if let Some(slot) = request.op.slot() {
+            let partition = view.partition_of(slot).ok_or_else(not_ready)?;
+            return Ok(BTreeMap::from([(partition.group(), vec![0])]));
+        }
         let keys: Vec<&Bytes> = match &request.op {
             Op::GetMany { keys, .. } => keys.iter().collect(),
             Op::PutMany { entries, .. } => entries.iter().map(|(key, _)| key).collect(),
@@ -182,12 +193,12 @@ impl Router {
     ) -> Result<Reply> {
         if request.op.is_read()
             && request.read == ReadLevel::Local
-            && let Some(reply) = self.read_here(group, &request, map.as_ref(), hops)
+            && let Some(reply) = self.read_here(group, &request, map.as_ref(), hops).await
         {
             return reply;
         }
         let simple = request.stamp.is_none() && !request.op.is_read() && group != GroupId::META;
-        let stamped = simple.then(|| self.stamper.stamp(self.time()));
+        let stamped = simple.then(|| self.stamp());
         if let Some(stamped) = &stamped {
             request.stamp = Some(stamped.stamp());
         }
@@ -196,14 +207,10 @@ impl Router {
         let mut asked = 0;
         let maps_known_by = Instant::now() + MAP_WAIT;
         let mut refusals = 0;
-        let mut refusal = None;
+        let carried_by = Instant::now() + CARRY_WAIT.min(expires.saturating_duration_since(Instant::now()) / 2);
         loop {
             let left = expires.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                // Every attempt was refused, so nothing can have happened.
-                if let Some(error) = refusal.filter(|_| refusals == asked) {
-                    return Err(error);
-                }
                 return Err(Error::new(Code::DeadlineExceeded, "the request's time is over").at(place(group)));
             }
             let error = match self.attempt(group, &request, map.as_ref(), hops, left, asked).await {
@@ -211,9 +218,10 @@ impl Router {
                 Err(error) => error,
             };
             // What only the session's owner can mend goes back to it at once.
-            let owners = matches!(error.code, Code::ResendFrom | Code::SessionFull | Code::ClockAhead);
+            let owners =
+                matches!(error.code, Code::ResendFrom | Code::SessionFull | Code::ClockAhead | Code::TaskNotCarried);
             // A leader that has just started may not have heard of a task's map yet.
-            let unheard = error.code == Code::NoSuchMap && matches!(request.op, Op::Task { .. });
+            let unheard = error.code == Code::NoSuchMap && request.op.is_task();
             let final_here = error.code.retry() == Retry::Never && !(unheard && Instant::now() < maps_known_by);
             if hops > 0 || final_here || (owners && !simple) {
                 return Err(error);
@@ -223,8 +231,11 @@ impl Router {
             }
             asked += 1;
             if error.code == Code::TaskNotCarried {
+                // Every attempt was refused, so nothing can have happened.
                 refusals += 1;
-                refusal = Some(error.clone());
+                if refusals == asked && Instant::now() >= carried_by {
+                    return Err(error);
+                }
             }
             self.leaders().remove(&group);
             let known = error.leader.as_deref().and_then(|leader| leader.parse().ok());
@@ -342,7 +353,7 @@ impl Router {
 
     /// A read at level `local`, from the applied state of a replica here. `None` if there is none
     /// that may serve.
-    fn read_here(
+    async fn read_here(
         &self,
         group: GroupId,
         request: &Request,
@@ -354,6 +365,18 @@ impl Router {
         if !hosted.state.may_serve() {
             return None;
         }
+        let rows: Vec<Bytes> = match &request.op {
+            Op::Get { key, .. } => vec![rows::map_row(slot_in(request, key), map.id, key)],
+            Op::GetMany { keys, .. } => {
+                keys.iter().map(|key| rows::map_row(slot_in(request, key), map.id, key)).collect()
+            }
+            _ => return None,
+        };
+        // Values that are not in RAM are loaded where waiting is allowed, and stay until they are read.
+        let _pinned = match hosted.state.any_cold(rows.iter().map(|row| &row[..])) {
+            true => hosted.state.warm(rows).await,
+            false => Ok(None),
+        };
         let applied = *hosted.state.applied_index().borrow();
         let view = View::new(hosted.state.clone(), self.directory.clone());
         let entry = |key: &Bytes| view.entry(slot_in(request, key), map.id, key);
@@ -378,8 +401,12 @@ impl Router {
         self.execute_in(group, forward.request, map, forward.hops, expires).await
     }
 
-    /// Puts the leader's address into an error that names its id: what clients understand.
-    pub fn with_address(&self, mut error: Error) -> Error {
+    /// Makes of an error what clients understand: a leader is named by its address, and a peer that
+    /// was removed is one that serves no more.
+    pub fn for_clients(&self, mut error: Error) -> Error {
+        if error.code == Code::MemberRemoved {
+            return Error::new(Code::ShuttingDown, error.what);
+        }
         let node = error.leader.as_deref().and_then(|leader| leader.parse::<NodeId>().ok());
         if let Some(node) = node {
             error.leader = self.directory.address_of(node);

@@ -1,5 +1,6 @@
 //! What the edges see of a peer.
 
+use super::compute_service::ComputeService;
 use crate::error::Result;
 use crate::meta::MemberIntent;
 use crate::types::{GridId, HybridTime, MapDescriptor, MapSpec, NodeId, PartitionId, ReplicaId, Reply, Request, Slot};
@@ -120,7 +121,7 @@ pub struct Explanation {
 
 /// A peer, as the edges see it.
 #[async_trait::async_trait]
-pub trait GridService: Send + Sync + 'static {
+pub trait GridService: ComputeService {
     /// Executes a request wherever its slot's leader is. `hops` counts the peers it has passed:
     /// at 0 it is forwarded if need be; at 1 the answer is `NotLeader` with the leader named.
     async fn execute(&self, request: Request, hops: u32) -> Result<Reply>;

@@ -5,9 +5,10 @@ use super::movement::MovementConfig;
 use crate::config::NodeConfig;
 use crate::meta::TaskMark;
 use crate::net::peer::PeerConfig;
+use crate::partition::MemoryLimit;
 use crate::partition::executor::ExecutorConfig;
 use crate::raft::GroupConfig;
-use crate::raft::network::RaftNetworkConfig;
+use crate::raft::network::{RaftNetworkConfig, ReceptionConfig};
 use crate::storage::log::LogConfig;
 use std::path::PathBuf;
 
@@ -32,10 +33,14 @@ pub struct NodeSettings {
     pub zone: Option<String>,
     /// The weight.
     pub weight: u32,
+    /// How much RAM the state may take.
+    pub memory: MemoryLimit,
     /// Bounds of connections to peers, and gRPC's.
     pub peer: PeerConfig,
     /// Timing of Raft.
     pub group: GroupConfig,
+    /// Bounds of snapshots that come in.
+    pub receptions: ReceptionConfig,
     /// Bounds of Raft's messages.
     pub raft_network: RaftNetworkConfig,
     /// Bounds of the executors.
@@ -62,14 +67,34 @@ impl From<&NodeConfig> for NodeSettings {
             replicas: config.replicas as usize,
             zone: config.zone.clone(),
             weight: config.weight,
+            memory: config.memory_limit.into(),
             peer: PeerConfig::default(),
             group: GroupConfig::default(),
+            receptions: ReceptionConfig::default(),
             raft_network: RaftNetworkConfig::default(),
             executor: ExecutorConfig::default(),
-            log: LogConfig::default(),
-            housekeeping: HousekeepingConfig::default(),
+            log: log_config(config.memory_limit),
+            housekeeping: housekeeping_config(config.memory_limit),
             movement: MovementConfig::from(&config.limits),
             tasks: Vec::new(),
         }
     }
+}
+
+/// What the log keeps of each group in RAM stays small beside a memory limit.
+fn housekeeping_config(memory_limit: Option<u64>) -> HousekeepingConfig {
+    let mut config = HousekeepingConfig::default();
+    if let Some(limit) = memory_limit {
+        config.checkpoint_bytes = config.checkpoint_bytes.min(limit / 64).max(1 << 20);
+    }
+    config
+}
+
+/// The log's cache stays small beside a memory limit.
+fn log_config(memory_limit: Option<u64>) -> LogConfig {
+    let mut config = LogConfig::default();
+    if let Some(limit) = memory_limit {
+        config.cache_bytes = config.cache_bytes.min(limit / 16).max(1 << 20);
+    }
+    config
 }

@@ -22,6 +22,8 @@ pub mod kind {
     pub const JOIN: u8 = 35;
     /// Which groups do you hold, and how do they stand?
     pub const STATUS: u8 = 36;
+    /// A task's id that somebody has cancelled.
+    pub const CANCEL: u8 = 48;
 }
 
 /// A request on its one hop.

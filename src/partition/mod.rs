@@ -3,24 +3,37 @@
 //! In flow requests and committed entries; out flow batches for the log, and answers that apply's
 //! verdict has released. Nothing here opens a connection, a file or a thread of its own.
 
+mod cancelled;
+mod cells;
+mod checkpoint;
+mod cold;
 pub mod entry;
 pub mod executor;
 mod fence;
+mod indexes;
+mod memory;
 mod operations;
 mod overlay;
 mod replica;
 pub mod rows;
 mod sessions;
 mod snapshot;
+mod state;
 mod user_code;
 
+pub use cancelled::Cancelled;
+pub use cold::{Hand, Pinned};
 pub use fence::Fence;
+pub use indexes::MapSize;
+pub use memory::{Memory, MemoryLimit, MemoryStats};
 pub use operations::{check_entry, check_key, slot_in};
 pub use overlay::{MapDirectory, View};
 pub use replica::ReplicaState;
 pub use sessions::{Admission, SessionLimits, Sessions};
 pub use snapshot::ReplicaMachine;
-pub use user_code::{SlotView, TaskCall, TaskOutcome, TaskRunner, TaskWrite};
+pub use user_code::{PAGE_BYTES, Page, Place, SlotView, TaskCall, TaskOutcome, TaskRunner, TaskWrite};
 
+#[cfg(test)]
+mod cold_tests;
 #[cfg(test)]
 mod sessions_tests;

@@ -1,100 +1,32 @@
-//! A replica's state: rows in RAM, in row order, with the fence and the applied index in one
-//! piece. `apply` is put and delete, nothing else. Checkpoints and snapshots are fuzzy scans:
-//! what decides about entries is taken exactly at the start, rows may be newer (models S).
+//! A replica's state, shared: the lock around it, reads, and the applying of committed entries.
+//! In: entries from the log. Out: rows to whoever reads, verdicts to the group. Checkpoints and
+//! snapshots are made beside it, a few rows at a time.
 
-use super::entry::{Change, PartitionEntry};
-use super::fence::Fence;
-use super::rows;
-use super::snapshot::{Holds, decode_chunk};
+use super::cells::{Cell, RowKey};
+use super::checkpoint::{Position, decode_meta, index_of};
+use super::entry::PartitionEntry;
+use super::indexes::MapSize;
+use super::memory::Memory;
+use super::snapshot::Holds;
+use super::state::{Filling, State};
 use crate::clock::Threads;
-use crate::error::{Code, Error, Result};
-use crate::raft::{Committed, LogId, Outcome, SnapshotMeta, StoredMembership, term_of};
-use crate::storage::backend::{ReplicaKey, Rows, StateBackend};
-use crate::types::{SessionId, Slot};
+use crate::error::Result;
+use crate::raft::{Committed, LogId, Outcome, StoredMembership};
+use crate::storage::backend::{ReplicaKey, StateBackend};
+use crate::types::{GroupId, MapId, SessionId, Slot};
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::watch;
 
-/// A scan takes the state's lock for so many rows at a time.
-const SCAN_ROWS: usize = 512;
-
-/// What travels with the applied index.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Position {
-    pub(super) applied: Option<LogId>,
-    pub(super) membership: StoredMembership,
-    pub(super) fence: Fence,
-    /// Nothing is served before this index: the end of the scan that the rows came from.
-    pub(super) serve_from: u64,
-}
-
-#[derive(Default)]
-struct State {
-    position: Position,
-    rows: BTreeMap<Bytes, Bytes>,
-    /// Kept answers: (session, number) -> (slot, bytes). An index over `rows`.
-    answers: BTreeMap<(SessionId, u64), (Slot, usize)>,
-    /// Rows that changed since the last checkpoint, for backends that take changes.
-    dirty: BTreeSet<Bytes>,
-    bytes: usize,
-    /// Log bytes applied since the last checkpoint.
-    log_bytes: u64,
-}
-
-impl State {
-    fn advance(&mut self, log_id: LogId) -> bool {
-        self.position.applied = Some(log_id);
-        true
-    }
-
-    fn apply(&mut self, log_id: &LogId, entry: PartitionEntry, track: bool) -> bool {
-        let batch = match entry {
-            PartitionEntry::Marker(marker) => return self.position.fence.admit_marker(term_of(log_id), &marker),
-            PartitionEntry::Batch(batch) => batch,
-        };
-        if !self.position.fence.admit_batch(term_of(log_id), &batch) {
-            return false;
-        }
-        for write in batch.writes {
-            if track {
-                self.dirty.insert(write.row.clone());
-            }
-            match write.change {
-                Change::Put(value) => self.put(write.row, value),
-                Change::Drop | Change::Remove { .. } => self.delete(&write.row),
-            }
-        }
-        true
-    }
-
-    fn put(&mut self, row: Bytes, value: Bytes) {
-        if let Some((slot, session, number)) = rows::parse_answer_row(&row) {
-            self.answers.insert((session, number), (slot, value.len()));
-        }
-        self.bytes += row.len() + value.len();
-        let row_len = row.len();
-        if let Some(old) = self.rows.insert(row, value) {
-            self.bytes -= row_len + old.len();
-        }
-    }
-
-    fn delete(&mut self, row: &Bytes) {
-        if let Some(old) = self.rows.remove(row) {
-            self.bytes -= row.len() + old.len();
-            if let Some((_, session, number)) = rows::parse_answer_row(row) {
-                self.answers.remove(&(session, number));
-            }
-        }
-    }
-}
+/// Rows with their values, and where to go on.
+type Scanned = (Vec<(Bytes, Bytes)>, Option<Bytes>);
 
 /// One replica's state.
 pub struct ReplicaState {
-    key: ReplicaKey,
-    backend: Arc<dyn StateBackend>,
+    pub(super) key: ReplicaKey,
+    pub(super) backend: Arc<dyn StateBackend>,
     pub(super) threads: Arc<dyn Threads>,
     state: RwLock<State>,
     /// The position of the last durable checkpoint.
@@ -103,45 +35,24 @@ pub struct ReplicaState {
     pub(super) writing: tokio::sync::Mutex<()>,
     /// Snapshots that are being sent, or were a short while ago: the log from their start is kept.
     pub(super) holds: Holds,
-    applied: watch::Sender<u64>,
+    pub(super) applied: watch::Sender<u64>,
+    pub(super) memory: Arc<Memory>,
+    /// Whether values may be left to the backend.
+    pub(super) evictable: bool,
+    /// Values are loaded while this is held for reading; a snapshot takes the rows' place while it
+    /// is held for writing.
+    pub(super) installing: RwLock<()>,
+    /// The replica has stopped: nothing is written to the backend any more.
+    pub(super) closed: AtomicBool,
 }
 
-/// A checkpoint's meta: a version byte, then MessagePack of this.
-#[derive(Serialize, Deserialize)]
-struct CheckpointMeta {
-    applied: Option<LogId>,
-    membership: StoredMembership,
-    fence: Vec<u8>,
-    serve_from: u64,
-}
-
-const META_VERSION: u8 = 1;
-
-pub(super) fn encode_meta(position: &Position, scan_end: u64) -> Bytes {
-    let meta = CheckpointMeta {
-        applied: position.applied,
-        membership: position.membership.clone(),
-        fence: position.fence.encode().to_vec(),
-        serve_from: position.serve_from.max(scan_end),
-    };
-    let mut out = vec![META_VERSION];
-    // Plain data without maps: encoding into memory cannot fail.
-    if let Ok(body) = rmp_serde::to_vec_named(&meta) {
-        out.extend_from_slice(&body);
+impl Drop for ReplicaState {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let (held, dirty) = std::mem::take(&mut state.reported);
+        self.memory.account(held, 0);
+        self.memory.account_dirty(dirty, 0);
     }
-    out.into()
-}
-
-pub(super) fn decode_meta(bytes: &[u8]) -> Result<Position> {
-    let bad = |what: String| Error::new(Code::UnknownFormat, format!("a checkpoint's meta cannot be read: {what}"));
-    let body = bytes.strip_prefix(&[META_VERSION]).ok_or_else(|| bad(format!("version {:?}", bytes.first())))?;
-    let meta: CheckpointMeta = rmp_serde::from_slice(body).map_err(|error| bad(error.to_string()))?;
-    let fence = Fence::decode(&meta.fence)?;
-    Ok(Position { applied: meta.applied, membership: meta.membership, fence, serve_from: meta.serve_from })
-}
-
-pub(super) fn index_of(log_id: &Option<LogId>) -> u64 {
-    log_id.map_or(0, |id| id.index)
 }
 
 impl ReplicaState {
@@ -149,9 +60,17 @@ impl ReplicaState {
     ///
     /// # Errors
     /// Damage in the checkpoint.
-    pub fn load(key: ReplicaKey, backend: Arc<dyn StateBackend>, threads: Arc<dyn Threads>) -> Result<Arc<Self>> {
-        let mut state = State::default();
-        let meta = backend.load(key, &mut |row, value| state.put(row, value))?;
+    pub fn load(
+        key: ReplicaKey,
+        backend: Arc<dyn StateBackend>,
+        threads: Arc<dyn Threads>,
+        memory: Arc<Memory>,
+    ) -> Result<Arc<Self>> {
+        // The meta group's rows are read whole at every change: they stay in RAM.
+        let evictable = backend.serves_rows() && memory.limit().is_some() && key.group != GroupId::META;
+        let mut filling = Filling::new(&memory, evictable);
+        let meta = backend.load(key, &mut |row, value| filling.add(&row, &value))?;
+        let mut state = filling.finish();
         let mut checkpoint = None;
         if let Some(meta) = meta {
             state.position = decode_meta(&meta)?;
@@ -163,7 +82,7 @@ impl ReplicaState {
             state.position.serve_from = decode_meta(&ahead)?.serve_from;
         }
         let applied = watch::Sender::new(index_of(&state.position.applied));
-        Ok(Arc::new(ReplicaState {
+        let loaded = Arc::new(ReplicaState {
             key,
             backend,
             threads,
@@ -172,14 +91,35 @@ impl ReplicaState {
             writing: tokio::sync::Mutex::new(()),
             holds: Holds::default(),
             applied,
-        }))
+            memory,
+            evictable,
+            installing: RwLock::new(()),
+            closed: AtomicBool::new(false),
+        });
+        loaded.report(&mut loaded.write());
+        loaded.memory.register(key, &loaded);
+        Ok(loaded)
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, State> {
+    /// Tells the node's account what the state holds now.
+    pub(super) fn report(&self, state: &mut State) {
+        let now = state.held();
+        let before = std::mem::replace(&mut state.reported, now);
+        self.memory.account(before.0, now.0);
+        self.memory.account_dirty(before.1, now.1);
+    }
+
+    /// Waits for a checkpoint under way, and lets no other begin: the replica has stopped here.
+    pub async fn close(&self) {
+        let _one = self.writing.lock().await;
+        self.closed.store(true, Relaxed);
+    }
+
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, State> {
+    pub(super) fn write(&self) -> RwLockWriteGuard<'_, State> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -187,30 +127,68 @@ impl ReplicaState {
         self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A row's value.
-    pub fn get(&self, row: &[u8]) -> Option<Bytes> {
-        self.read().rows.get(row).cloned()
+    /// A row's value. Blocks when it is cold: see [`ReplicaState::warm`].
+    ///
+    /// # Errors
+    /// When the value is not in RAM and cannot be read from the backend.
+    pub fn get(&self, row: &[u8]) -> Result<Option<Bytes>> {
+        match self.read().rows.get(row).map(Cell::value) {
+            None => return Ok(None),
+            Some(Some(value)) => return Ok(Some(value)),
+            Some(None) => {}
+        }
+        self.get_cold(row)
+    }
+
+    /// Whether a row is there; never reads the backend.
+    pub fn contains(&self, row: &[u8]) -> bool {
+        self.read().rows.get(row).is_some()
     }
 
     /// The rows that start with `prefix`, from `after` (exclusive) on, at most `limit`.
-    pub fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Vec<(Bytes, Bytes)> {
+    ///
+    /// # Errors
+    /// As [`ReplicaState::get`].
+    pub fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<(Bytes, Bytes)>> {
+        let mut found = Vec::new();
+        let mut from = after.map(RowKey::new);
+        loop {
+            let wanted = limit - found.len();
+            let taken = self.take(prefix, from.as_ref(), wanted);
+            let full = taken.len() == wanted;
+            from = taken.last().map(|(row, _)| row.clone());
+            found.extend(self.fill(taken)?);
+            // Rows that were deleted while others were loaded leave room for more.
+            if !full || found.len() == limit {
+                return Ok(found);
+            }
+        }
+    }
+
+    fn take(&self, prefix: &[u8], after: Option<&RowKey>, limit: usize) -> Vec<(RowKey, Option<Bytes>)> {
         let from = match after {
-            Some(after) => Bound::Excluded(after),
+            Some(after) => Bound::Excluded(after.as_slice()),
             None => Bound::Included(prefix),
         };
         let state = self.read();
-        let range = state.rows.range::<[u8], _>((from, Bound::Unbounded));
-        range
-            .take_while(|(row, _)| row.starts_with(prefix))
-            .take(limit)
-            .map(|(row, value)| (row.clone(), value.clone()))
-            .collect()
+        let range = state.rows.range(from);
+        let range = range.take_while(|(row, _)| row.as_slice().starts_with(prefix)).take(limit);
+        range.map(|(row, cell)| (row.clone(), cell.value())).collect()
     }
 
     /// The kept answers: (session, number, slot, bytes).
     pub fn answers(&self) -> Vec<(SessionId, u64, Slot, usize)> {
-        let state = self.read();
-        state.answers.iter().map(|((session, number), (slot, size))| (*session, *number, *slot, *size)).collect()
+        self.read().indexes.answers().collect()
+    }
+
+    /// What there is of a map here; expired entries count until they are deleted.
+    pub fn map_size(&self, map: MapId) -> MapSize {
+        self.read().indexes.map_size(map)
+    }
+
+    /// The maps that have entries here, with their sizes.
+    pub fn map_sizes(&self) -> Vec<(MapId, MapSize)> {
+        self.read().indexes.map_sizes().collect()
     }
 
     /// The applied index, and every change of it.
@@ -247,6 +225,7 @@ impl ReplicaState {
                 let mut state = self.write();
                 let took_effect = state.apply(&log_id, entry, self.backend.takes_changes());
                 state.log_bytes += payload.len() as u64;
+                self.report(&mut state);
                 state.advance(log_id);
                 took_effect
             }
@@ -258,7 +237,17 @@ impl ReplicaState {
     /// Number of rows, their bytes, and the log bytes applied since the last checkpoint.
     pub fn size(&self) -> (usize, usize, u64) {
         let state = self.read();
-        (state.rows.len(), state.bytes, state.log_bytes)
+        (state.rows.len(), state.rows.bytes(), state.log_bytes)
+    }
+
+    /// Bytes of RAM that the state takes, overheads included.
+    pub fn held_bytes(&self) -> usize {
+        self.read().held().0
+    }
+
+    /// The node's account of memory.
+    pub fn memory(&self) -> &Arc<Memory> {
+        &self.memory
     }
 
     /// The index from which on the log is kept for replicas that are receiving a snapshot.
@@ -271,113 +260,22 @@ impl ReplicaState {
         self.last_checkpoint().as_ref().map(|position| index_of(&position.applied))
     }
 
-    pub(super) fn scan_from(
-        &self,
-        cursor: Option<&[u8]>,
-        max_rows: usize,
-        max_bytes: usize,
-    ) -> (Vec<(Bytes, Bytes)>, bool) {
+    /// The rows after `cursor`, and where to go on; `None` after the last. Blocks for cold ones,
+    /// and does not keep them in RAM.
+    pub(super) fn scan_from(&self, cursor: Option<&[u8]>, max_rows: usize, max_bytes: usize) -> Result<Scanned> {
         let from = cursor.map_or(Bound::Unbounded, Bound::Excluded);
-        let (mut taken, mut bytes) = (Vec::new(), 0);
-        let state = self.read();
-        for (row, value) in state.rows.range::<[u8], _>((from, Bound::Unbounded)) {
-            if taken.len() >= max_rows || bytes >= max_bytes {
-                return (taken, false);
-            }
-            bytes += row.len() + value.len();
-            taken.push((row.clone(), value.clone()));
-        }
-        (taken, true)
-    }
-
-    /// The whole checkpoint, on a thread that may block.
-    pub(super) fn write_checkpoint(self: &Arc<Self>) -> Result<SnapshotMeta> {
-        let (position, dirty, log_bytes) = {
-            let mut state = self.write();
-            (state.position.clone(), std::mem::take(&mut state.dirty), std::mem::take(&mut state.log_bytes))
-        };
-        let meta = SnapshotMeta { last_log_id: position.applied, last_membership: position.membership.clone() };
-        let first = self.last_checkpoint().is_none();
-        let mut encoded = || encode_meta(&position, index_of(&self.read().position.applied));
-        let written = if self.backend.takes_changes() && !first {
-            let mut changed = dirty.iter().map(|row| (row.clone(), self.get(row)));
-            self.backend.checkpoint(self.key, Rows::Changed(&mut changed), &mut encoded)
-        } else {
-            let mut all = FuzzyScan { state: self, batch: Vec::new().into_iter(), cursor: None, ended: false };
-            self.backend.checkpoint(self.key, Rows::All(&mut all), &mut encoded)
-        };
-        if let Err(error) = written {
-            let mut state = self.write();
-            state.dirty.extend(dirty);
-            state.log_bytes += log_bytes;
-            return Err(error);
-        }
-        *self.last_checkpoint() = Some(position);
-        Ok(meta)
-    }
-
-    pub(super) fn write_installed(self: &Arc<Self>, chunks: Vec<Bytes>, mut position: Position) -> Result<()> {
-        let mut fresh = State::default();
-        for chunk in chunks {
-            for (row, value) in decode_chunk(chunk)? {
-                fresh.put(row, value);
+        let (mut taken, mut bytes, mut next) = (Vec::<(RowKey, _)>::new(), 0, None);
+        {
+            let state = self.read();
+            for (row, cell) in state.rows.range(from) {
+                if taken.len() >= max_rows || bytes >= max_bytes {
+                    next = taken.last().map(|(row, _)| row.to_bytes());
+                    break;
+                }
+                bytes += row.as_slice().len() + cell.len();
+                taken.push((row.clone(), cell.peek()));
             }
         }
-        let scan_end = position.serve_from;
-        let mut all = fresh.rows.iter().map(|(row, value)| (row.clone(), value.clone()));
-        self.backend.checkpoint(self.key, Rows::All(&mut all), &mut || encode_meta(&position, scan_end))?;
-        position.serve_from = scan_end;
-        fresh.position = position.clone();
-        *self.last_checkpoint() = Some(position);
-        let applied = index_of(&fresh.position.applied);
-        *self.write() = fresh;
-        self.applied.send_replace(applied);
-        Ok(())
+        Ok((self.fill(taken)?, next))
     }
-}
-
-/// All rows in order, taking the state's lock for a few at a time.
-struct FuzzyScan<'a> {
-    state: &'a ReplicaState,
-    batch: std::vec::IntoIter<(Bytes, Bytes)>,
-    cursor: Option<Bytes>,
-    ended: bool,
-}
-
-impl Iterator for FuzzyScan<'_> {
-    type Item = (Bytes, Bytes);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            if let Some((row, value)) = self.batch.next() {
-                self.cursor = Some(row.clone());
-                return Some((row, value));
-            }
-            if self.ended {
-                return None;
-            }
-            let (batch, ended) = self.state.scan_from(self.cursor.as_deref(), SCAN_ROWS, usize::MAX);
-            self.batch = batch.into_iter();
-            self.ended = ended;
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_checkpoints_meta_has_golden_bytes() {
-        let position = Position { serve_from: 3, ..Position::default() };
-        let meta = encode_meta(&position, 9);
-        let text: String = meta.iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(text, GOLDEN_META);
-        let read = decode_meta(&meta).expect("decodes");
-        assert_eq!((read.serve_from, read.applied, read.fence), (9, None, Fence::default()));
-        assert_eq!(decode_meta(b"\x02").expect_err("foreign").code, Code::UnknownFormat);
-    }
-
-    const GOLDEN_META: &str = "0184a76170706c696564c0aa6d656d6265727368697082a66c6f675f6964c0aa6d656d6265727368697082a763\
-        6f6e6669677390a56e6f64657380a566656e6365dc00110100000000000000000000000000000000aa73657276655f66726f6d09";
 }

@@ -81,6 +81,20 @@ pub fn map_key(row: &[u8]) -> Option<Bytes> {
     Some(key.freeze())
 }
 
+/// Whether a row belongs to the partition and to no slot.
+pub fn is_partition_wide(row: &[u8]) -> bool {
+    row.starts_with(&PARTITION_WIDE.to_be_bytes())
+}
+
+/// The map that a row is an entry of; `None` if it is not one.
+pub fn map_of(row: &[u8]) -> Option<MapId> {
+    if row.get(2) != Some(&(TableId::Map as u8)) {
+        return None;
+    }
+    let id = row.get(3..PREFIX)?;
+    Some(MapId(u32::from_be_bytes(id.try_into().ok()?)))
+}
+
 /// The row of a kept answer.
 pub fn answer_row(slot: Slot, session: SessionId, number: u64) -> Bytes {
     let mut row = start(slot.0, TableId::Answer, 0, 16);
@@ -169,6 +183,7 @@ mod tests {
         fn map_rows_round_trip_and_keep_the_order(a: Vec<u8>, b: Vec<u8>) {
             let (row_a, row_b) = (map_row(Slot(7), MapId(1), &a), map_row(Slot(7), MapId(1), &b));
             prop_assert_eq!(&map_key(&row_a).expect("a map row")[..], &a[..]);
+            prop_assert_eq!(map_of(&row_a), Some(MapId(1)));
             prop_assert_eq!(a.cmp(&b), row_a.cmp(&row_b));
         }
 
@@ -184,6 +199,7 @@ mod tests {
         fn answer_rows_round_trip(slot in 0u16..16384, session: u64, number: u64) {
             let row = answer_row(Slot(slot), SessionId(session), number);
             prop_assert_eq!(parse_answer_row(&row), Some((Slot(slot), SessionId(session), number)));
+            prop_assert_eq!(map_of(&row), None);
         }
     }
 }

@@ -1,10 +1,11 @@
 //! Checkpoints and snapshots of a replica: the [`Machine`] that a group drives, and the fuzzy scan
 //! that is sent to a replica that has fallen behind.
 
-use super::replica::{Position, ReplicaState, decode_meta, encode_meta, index_of};
+use super::checkpoint::{Position, decode_meta, encode_meta, index_of};
+use super::replica::ReplicaState;
 use crate::clock::{Instant, ThreadKind, run_on};
 use crate::error::{Code, Error, Result};
-use crate::raft::{Chunk, Committed, LogId, Machine, Outcome, SnapshotMeta, SnapshotSource, StoredMembership};
+use crate::raft::{Chunk, Committed, LogId, Machine, Outcome, Pieces, SnapshotMeta, SnapshotSource, StoredMembership};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +15,7 @@ use std::time::Duration;
 /// value. Little-endian.
 const CHUNK_VERSION: u8 = 1;
 
-fn encode_chunk(rows: &[(Bytes, Bytes)]) -> Bytes {
+pub(super) fn encode_chunk(rows: &[(Bytes, Bytes)]) -> Bytes {
     let size: usize = rows.iter().map(|(row, value)| 8 + row.len() + value.len()).sum();
     let mut out = BytesMut::with_capacity(5 + size);
     out.put_u8(CHUNK_VERSION);
@@ -59,6 +60,14 @@ impl Machine for ReplicaMachine {
         self.0.apply(log_id, entry)
     }
 
+    fn must_wait(&self) -> bool {
+        self.0.memory().is_stalled()
+    }
+
+    async fn wait(&self) {
+        self.0.memory().wait_for_room().await;
+    }
+
     fn applied(&self) -> (Option<LogId>, StoredMembership) {
         self.0.position()
     }
@@ -66,7 +75,7 @@ impl Machine for ReplicaMachine {
     async fn checkpoint(&self) -> Result<SnapshotMeta> {
         let _one = self.0.writing.lock().await;
         let state = self.0.clone();
-        run_on(&self.0.threads, ThreadKind::Backend, move || state.write_checkpoint()).await?
+        run_on(&self.0.threads, ThreadKind::Backend, move || state.write_checkpoint(true)).await?
     }
 
     fn snapshot(&self) -> Option<(SnapshotMeta, Arc<dyn SnapshotSource>)> {
@@ -75,19 +84,21 @@ impl Machine for ReplicaMachine {
         Some((meta, Arc::new(Source { state: self.0.clone(), position, begun: AtomicBool::new(false) })))
     }
 
-    async fn install(&self, meta: SnapshotMeta, chunks: Vec<Bytes>, trailer: Bytes) -> Result<()> {
+    async fn install(&self, meta: SnapshotMeta, pieces: Pieces, trailer: Bytes) -> Result<()> {
         let position = decode_meta(&trailer)?;
         if position.applied != meta.last_log_id {
             return Err(Error::internal("a snapshot's trailer names another log id than the snapshot"));
         }
         let _one = self.0.writing.lock().await;
         let state = self.0.clone();
-        run_on(&self.0.threads, ThreadKind::Backend, move || state.write_installed(chunks, position)).await?
+        let install = move || state.write_installed(&mut pieces.iter(), position);
+        run_on(&self.0.threads, ThreadKind::Backend, install).await?
     }
 }
 
-/// The log from a snapshot's start is kept until its receiver has passed the scan's end. When that
-/// is so is not seen here: the log is kept for a while after the sending has ended.
+/// The log from a snapshot's start is kept until its receiver has installed it, which ends the
+/// sending, and for a while longer: from then on the group knows what the receiver has, and keeps
+/// the log behind that.
 const HOLD_AFTER: Duration = Duration::from_secs(30);
 
 /// The starts of snapshots on their way: (log index, when the sending ended).
@@ -134,13 +145,12 @@ impl Drop for Source {
 }
 
 impl SnapshotSource for Source {
-    fn chunk(&self, cursor: Option<&[u8]>, max_bytes: usize) -> Chunk {
+    fn chunk(&self, cursor: Option<&[u8]>, max_bytes: usize) -> Result<Chunk> {
         if !self.begun.swap(true, Ordering::Relaxed) {
             self.state.holds.begin(index_of(&self.position.applied));
         }
-        let (rows, ended) = self.state.scan_from(cursor, usize::MAX, max_bytes);
-        let next = if ended { None } else { rows.last().map(|(row, _)| row.clone()) };
-        Chunk { rows: encode_chunk(&rows), next }
+        let (rows, next) = self.state.scan_from(cursor, usize::MAX, max_bytes)?;
+        Ok(Chunk { rows: encode_chunk(&rows), next })
     }
 
     fn trailer(&self) -> Bytes {

@@ -1,8 +1,9 @@
 //! The port through which an executor runs user code. `compute` implements it: user code never
-//! runs on the threads of Raft, network or log, and sees nothing but its slot.
+//! runs on the threads of Raft, network or log, and sees nothing but its slot, or, as a partition
+//! task, its partition.
 
 use crate::error::{Error, Result};
-use crate::types::{Slot, StoredValue, TaskPayload, Value};
+use crate::types::{Slot, StoredValue, TaskPayload, Value, affinity_of, slot_of};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,15 +21,39 @@ pub trait SlotView: Send + Sync + 'static {
     /// # Errors
     /// `NoSuchMap`, `CorruptRow`.
     fn scan(&self, slot: Slot, map: &str, prefix: &[u8], limit: usize) -> Result<Vec<(Bytes, StoredValue)>>;
+
+    /// The entries of a map in these slots (first and last), by slot and key, after `after`; at
+    /// most `limit`, and no more once [`PAGE_BYTES`] are reached.
+    ///
+    /// # Errors
+    /// `NoSuchMap`, `CorruptRow`.
+    fn page(&self, slots: (Slot, Slot), map: &str, after: Option<&Place>, limit: usize) -> Result<Page>;
 }
+
+/// Where an entry stands in the order of a partition's pages: slot and key.
+pub type Place = (Slot, Bytes);
+
+/// Some entries of a partition.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// The entries with their places, in order.
+    pub entries: Vec<(Place, StoredValue)>,
+    /// Whether there may be more after the last of them.
+    pub more: bool,
+}
+
+/// Bytes of keys and values at which a page is full.
+pub const PAGE_BYTES: usize = 256 << 10;
 
 /// One task to run.
 #[derive(Clone, Debug)]
 pub struct TaskCall {
     /// The registered name.
     pub name: String,
-    /// The slot that it may touch.
+    /// The slot that it may touch; of a partition task the partition's first.
     pub slot: Slot,
+    /// For a partition task: the partition's last slot.
+    pub last_slot: Option<Slot>,
     /// The affinity that the caller named, if any: then every key it touches lives there.
     pub affinity: Option<Bytes>,
     /// The key it was submitted by.
@@ -42,12 +67,31 @@ pub struct TaskCall {
     pub now_ms: u64,
 }
 
+impl TaskCall {
+    /// The slots that it may touch, first and last.
+    pub fn slots(&self) -> (Slot, Slot) {
+        (self.slot, self.last_slot.unwrap_or(self.slot))
+    }
+
+    /// The slot of a key, if the call may touch it.
+    pub fn slot_of(&self, key: &[u8]) -> Option<Slot> {
+        // An affinity that the caller named decides for every key of the request.
+        if self.affinity.is_some() {
+            return Some(self.slot);
+        }
+        let (first, last) = self.slots();
+        Some(slot_of(affinity_of(key))).filter(|slot| (first..=last).contains(slot))
+    }
+}
+
 /// A write that a task made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskWrite {
     /// The map.
     pub map: String,
-    /// The key; lives in the task's slot.
+    /// The slot that the key lives in; one that the task may touch.
+    pub slot: Slot,
+    /// The key.
     pub key: Bytes,
     /// The new value; `None` deletes.
     pub value: Option<Value>,

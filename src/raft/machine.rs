@@ -2,6 +2,7 @@
 //! checkpoints and snapshots. [`Machine`] is what a group's owner implements.
 
 use super::snapshot::{SnapshotData, SnapshotSource};
+use super::spool::Pieces;
 use super::types::{EntryPayload, LogId, Outcome, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::error::{Error, Result};
 use bytes::Bytes;
@@ -31,6 +32,15 @@ pub trait Machine: Send + Sync + 'static {
     /// Only when the entry cannot be understood: the group stops.
     fn apply(&self, log_id: LogId, entry: Committed<'_>) -> Result<Outcome>;
 
+    /// Whether the next entry should wait before it is applied: the state is growing faster than
+    /// it can be put away.
+    fn must_wait(&self) -> bool {
+        false
+    }
+
+    /// Waits for room, a bounded time.
+    async fn wait(&self) {}
+
     /// The last applied log id and the membership in force there.
     fn applied(&self) -> (Option<LogId>, StoredMembership);
 
@@ -48,7 +58,7 @@ pub trait Machine: Send + Sync + 'static {
     ///
     /// # Errors
     /// Damaged chunks, or what the disk says; the state stays as it was.
-    async fn install(&self, meta: SnapshotMeta, chunks: Vec<Bytes>, trailer: Bytes) -> Result<()>;
+    async fn install(&self, meta: SnapshotMeta, pieces: Pieces, trailer: Bytes) -> Result<()>;
 }
 
 /// The term of a log id.
@@ -87,6 +97,9 @@ impl RaftStateMachine<TypeConfig> for MachineAdapter {
                     Committed::Membership(StoredMembership::new(Some(entry.log_id), membership.clone()))
                 }
             };
+            if self.0.must_wait() {
+                self.0.wait().await;
+            }
             let outcome: Outcome = self.0.apply(entry.log_id, committed).map_err(other)?;
             if let Some(responder) = responder {
                 responder.send(outcome);
@@ -105,8 +118,8 @@ impl RaftStateMachine<TypeConfig> for MachineAdapter {
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotData) -> Result<(), io::Error> {
         match snapshot {
-            SnapshotData::Received { chunks, trailer } => {
-                self.0.install(meta.clone(), chunks, trailer).await.map_err(other)
+            SnapshotData::Received { pieces, trailer } => {
+                self.0.install(meta.clone(), pieces, trailer).await.map_err(other)
             }
             // openraft offers our own checkpoint when it is ahead of the applied state, which
             // it never is: the checkpoint is loaded before the group starts.

@@ -9,6 +9,7 @@ pub mod network;
 mod rpc_codec;
 mod runtime;
 mod snapshot;
+mod spool;
 mod types;
 
 pub use group::{Group, GroupConfig, GroupStatus, LeaderObserver, Leadership, RaftHandle, Verdict, VerdictReceiver};
@@ -18,6 +19,7 @@ pub use log_codec::{
 pub use log_store::LogStore;
 pub use machine::{Committed, Machine, MachineAdapter, term_of};
 pub use snapshot::{Chunk, SnapshotData, SnapshotSource};
+pub use spool::{Pieces, SpoolDir};
 pub use types::{
     Entry, EntryPayload, LeaderId, LogId, LogPayload, Outcome, ReplicaNode, SnapshotMeta, StoredMembership, TypeConfig,
     Vote,

@@ -1,6 +1,8 @@
 //! A snapshot on its way: rows in chunks from a fuzzy scan, then a trailer that says what only
 //! the scan's end can know.
 
+use super::spool::Pieces;
+use crate::error::Result;
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -17,7 +19,10 @@ pub struct Chunk {
 /// that the state at the start plus the entries after it is right (ZooKeeper's fuzzy snapshot).
 pub trait SnapshotSource: Send + Sync + 'static {
     /// The rows from `cursor` (`None`: from the first) on, about `max_bytes` of them.
-    fn chunk(&self, cursor: Option<&[u8]>, max_bytes: usize) -> Chunk;
+    ///
+    /// # Errors
+    /// When rows cannot be read from the backend: this transfer ends.
+    fn chunk(&self, cursor: Option<&[u8]>, max_bytes: usize) -> Result<Chunk>;
 
     /// Asked after the last chunk: whatever decides about entries, exactly as it was at the
     /// snapshot's log id, and the index that had been applied when the scan ended.
@@ -31,7 +36,7 @@ pub enum SnapshotData {
     /// Received from another replica, complete.
     Received {
         /// The chunks' rows, in order.
-        chunks: Vec<Bytes>,
+        pieces: Pieces,
         /// The source's trailer.
         trailer: Bytes,
     },
@@ -41,7 +46,7 @@ impl std::fmt::Debug for SnapshotData {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             SnapshotData::Source(_) => f.write_str("SnapshotData::Source"),
-            SnapshotData::Received { chunks, .. } => write!(f, "SnapshotData::Received({} chunks)", chunks.len()),
+            SnapshotData::Received { pieces, .. } => write!(f, "SnapshotData::Received({} chunks)", pieces.len()),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Requests and replies as the grid's inside sees them: independent of gRPC. A request travels
 //! between peers in MessagePack with a leading version byte (see `node`); the edge translates.
 
-use crate::types::{HybridTime, NodeId, SessionId, StoredValue, Value, ValueCodec};
+use crate::types::{HybridTime, NodeId, SessionId, Slot, StoredValue, Value, ValueCodec};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -117,6 +117,19 @@ pub enum Op {
         key: Bytes,
         /// What the handler is given.
         payload: TaskPayload,
+        /// What a cancellation names it by; 0 when nobody will.
+        id: u64,
+    },
+    /// Runs a registered partition task on a whole partition.
+    PartitionTask {
+        /// The task's registered name.
+        name: String,
+        /// The partition's first and last slot: where it runs, and what it may touch.
+        slots: (Slot, Slot),
+        /// What the handler is given.
+        payload: TaskPayload,
+        /// What a cancellation names it by; 0 when nobody will.
+        id: u64,
     },
 }
 
@@ -164,6 +177,28 @@ impl Op {
             Op::Transact { checks, writes, .. } => {
                 checks.first().map(|(key, _)| key).or_else(|| writes.first().map(|(key, _)| key))
             }
+            Op::PartitionTask { .. } => None,
+        }
+    }
+
+    /// The slot that it is addressed by, if it names no key.
+    pub fn slot(&self) -> Option<Slot> {
+        match self {
+            Op::PartitionTask { slots, .. } => Some(slots.0),
+            _ => None,
+        }
+    }
+
+    /// Whether it runs user code in the executor's turn.
+    pub fn is_task(&self) -> bool {
+        matches!(self, Op::Task { .. } | Op::PartitionTask { .. })
+    }
+
+    /// What a cancellation names it by.
+    pub fn task_id(&self) -> Option<u64> {
+        match self {
+            Op::Task { id, .. } | Op::PartitionTask { id, .. } => Some(*id).filter(|id| *id != 0),
+            _ => None,
         }
     }
 
@@ -173,7 +208,7 @@ impl Op {
             Op::Get { map, .. } | Op::GetMany { map, .. } | Op::Put { map, .. } => Some(map),
             Op::PutMany { map, .. } | Op::Delete { map, .. } | Op::Increment { map, .. } => Some(map),
             Op::Transact { map, .. } => Some(map),
-            Op::Task { .. } => None,
+            Op::Task { .. } | Op::PartitionTask { .. } => None,
         }
     }
 

@@ -4,6 +4,7 @@
 //! grid's requests, replies and errors. Out: the other. Pure; never panics on any message.
 
 mod cluster;
+mod compute;
 mod errors;
 mod options;
 mod replies;
@@ -15,6 +16,7 @@ pub use cluster::{
     member_from_wire, member_to_wire, node_id, partition_from_wire, partition_to_wire, placement_from_wire,
     placement_to_wire,
 };
+pub use compute::{broadcast_from_wire, broadcast_to_wire, partition_answer_from_wire, partition_answer_to_wire};
 pub use errors::{CODE_METADATA, error_from_status, error_from_wire, error_to_wire, status};
 pub use replies::{Kind, kv_reply_from_wire, kv_reply_to_wire, task_reply_from_wire, task_reply_to_wire};
 pub(crate) use replies::{

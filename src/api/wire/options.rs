@@ -59,22 +59,33 @@ fn stamp_from_wire(stamp: v1::SessionStamp) -> Result<SessionStamp> {
 }
 
 pub(super) fn to_wire(request: &Request) -> Option<v1::RequestOptions> {
-    let read = match request.read {
+    let options = plain(request.read, request.ack, request.stamp.as_ref(), request.deadline_ms)?;
+    Some(v1::RequestOptions { affinity: request.affinity.clone(), ..options })
+}
+
+/// Options without an affinity.
+pub(super) fn plain(
+    read: ReadLevel,
+    ack: AckLevel,
+    stamp: Option<&SessionStamp>,
+    deadline_ms: u32,
+) -> Option<v1::RequestOptions> {
+    let read = match read {
         ReadLevel::Linearizable => v1::ReadLevel::Linearizable,
         ReadLevel::Local => v1::ReadLevel::Local,
     };
     Some(v1::RequestOptions {
-        affinity: request.affinity.clone(),
+        affinity: None,
         read: read.into(),
-        ack: ack_to_wire(request.ack),
-        stamp: request.stamp.as_ref().map(|stamp| v1::SessionStamp {
+        ack: ack_to_wire(ack),
+        stamp: stamp.map(|stamp| v1::SessionStamp {
             session: stamp.session.0,
             number: stamp.number,
             lowest_unanswered: stamp.lowest_unanswered,
             previous: stamp.previous.unwrap_or(0),
             first_sent: stamp.first_sent.0,
         }),
-        deadline_ms: request.deadline_ms,
+        deadline_ms,
     })
 }
 

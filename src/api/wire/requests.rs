@@ -133,7 +133,7 @@ pub fn task_request_from_wire(submit: Option<v1::SubmitRequest>, limits: &Limits
     check_key("key", &submit.key, limits)?;
     let payload = payload_from_wire(submit.payload)?;
     check_size("payload", payload.data.len(), limits.max_payload_bytes)?;
-    let op = Op::Task { name: submit.name, key: submit.key, payload };
+    let op = Op::Task { name: submit.name, key: submit.key, payload, id: submit.task_id };
     Ok(request(options::from_wire(submit.options, limits)?, op))
 }
 
@@ -156,7 +156,7 @@ pub fn kv_request_to_wire(request: Request) -> Option<WireOp> {
         }
         Op::Delete { map, key } => WireOp::Delete(v1::DeleteRequest { options, map, key }),
         Op::Increment { map, key, delta } => WireOp::Increment(v1::IncrementRequest { options, map, key, delta }),
-        Op::Task { .. } | Op::Transact { .. } => return None,
+        Op::Task { .. } | Op::PartitionTask { .. } | Op::Transact { .. } => return None,
     })
 }
 
@@ -164,8 +164,8 @@ pub fn kv_request_to_wire(request: Request) -> Option<WireOp> {
 pub fn task_request_to_wire(request: Request) -> Option<v1::SubmitRequest> {
     let options = options::to_wire(&request);
     match request.op {
-        Op::Task { name, key, payload } => {
-            Some(v1::SubmitRequest { options, name, key, payload: Some(payload_to_wire(payload)) })
+        Op::Task { name, key, payload, id } => {
+            Some(v1::SubmitRequest { options, name, key, payload: Some(payload_to_wire(payload)), task_id: id })
         }
         _ => None,
     }

@@ -46,7 +46,7 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(map, entries)| Op::PutMany { map, entries }),
         (map(), key()).prop_map(|(map, key)| Op::Delete { map, key }),
         (map(), key(), any::<i64>()).prop_map(|(map, key, delta)| Op::Increment { map, key, delta }),
-        (map(), key(), payload).prop_map(|(name, key, payload)| Op::Task { name, key, payload }),
+        (map(), key(), payload, any::<u64>()).prop_map(|(name, key, payload, id)| Op::Task { name, key, payload, id }),
     ]
 }
 
@@ -167,6 +167,7 @@ fn bad_input_gives_coded_errors() {
     let many = v1::PutManyRequest { options: None, map: "m".into(), entries: vec![entry.clone(), entry] };
     assert_eq!(refused(Some(WireOp::PutMany(many))), Code::TooLarge);
     let task = |codec| v1::SubmitRequest {
+        task_id: 5,
         options: None,
         name: "t".into(),
         key: long(1),

@@ -25,7 +25,7 @@ impl Bench {
     fn outcome(&self, key: impl AsRef<[u8]>, input: &Input) -> TaskOutcome {
         let call = call(NAME, key, input);
         let outcome = execute(&self.registry, &self.view, &Overlay::default(), &call, 1 << 20, &self.counters);
-        self.view.apply(call.slot, &outcome);
+        self.view.apply(&outcome);
         outcome
     }
 

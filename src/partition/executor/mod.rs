@@ -7,10 +7,12 @@
 //! it depends on; only answers of level `accepted` do.
 
 mod answers;
+mod prefetch;
 mod reads;
 mod run;
 mod turn;
 
+use super::cancelled::Cancelled;
 use super::entry::{Marker, PartitionEntry};
 use super::overlay::MapDirectory;
 use super::replica::ReplicaState;
@@ -102,6 +104,8 @@ pub struct ExecutorParts {
     pub maps: Arc<dyn MapDirectory>,
     /// Runs user code.
     pub tasks: Arc<dyn TaskRunner>,
+    /// Tasks that somebody has cancelled.
+    pub cancelled: Arc<Cancelled>,
     /// The wall clock.
     pub clock: Arc<dyn WallClock>,
     /// Draws run ids.
@@ -236,6 +240,13 @@ impl Actor {
             }
         }
         count(&self.parts.stats.runs);
-        Some(Run::begin(&self.parts, term, run))
+        match Run::begin(&self.parts, term, run) {
+            Ok(run) => Some(run),
+            Err(error) => {
+                tracing::error!(%error, "a run cannot begin: its state cannot be read");
+                clock::sleep(Duration::from_millis(500)).await;
+                None
+            }
+        }
     }
 }

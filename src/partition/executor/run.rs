@@ -7,7 +7,7 @@ use super::reads::Reads;
 use super::{ExecutorConfig, ExecutorParts, ExecutorStats, Job, count};
 use crate::clock::WallClock;
 use crate::error::{Code, Error, Result};
-use crate::partition::{ReplicaState, TaskRunner};
+use crate::partition::{Cancelled, ReplicaState, TaskRunner};
 use crate::raft::{Group, Leadership, Verdict};
 use crate::types::{AckLevel, HybridTime, NodeId, Reply, ReplyBody, RunId, Served};
 use bytes::Bytes;
@@ -55,6 +55,7 @@ pub(super) struct Run {
     pub(super) group: Arc<Group>,
     pub(super) replica: Arc<ReplicaState>,
     pub(super) tasks: Arc<dyn TaskRunner>,
+    pub(super) cancelled: Arc<Cancelled>,
     pub(super) clock: Arc<dyn WallClock>,
     pub(super) maps: Arc<dyn super::MapDirectory>,
     pub(super) config: ExecutorConfig,
@@ -79,15 +80,22 @@ pub(super) struct Run {
 
 impl Run {
     /// Begins with an empty overlay on the state in which the marker has been applied.
-    pub(super) fn begin(parts: &ExecutorParts, term: u64, run: RunId) -> Self {
+    ///
+    /// # Errors
+    /// When the state cannot be read from the backend.
+    pub(super) fn begin(parts: &ExecutorParts, term: u64, run: RunId) -> Result<Self> {
         let replica = parts.replica.clone();
-        let number = |which| replica.get(&rows::partition_row(which)).and_then(|row| rows::decode_number(&row));
-        let open = replica.scan(&rows::session_prefix(), None, usize::MAX);
+        let number = |which| {
+            let row = replica.get(&rows::partition_row(which))?;
+            Ok(row.and_then(|row| rows::decode_number(&row)).unwrap_or(0))
+        };
+        let open = replica.scan(&rows::session_prefix(), None, usize::MAX)?;
         let open = open.into_iter().filter_map(|(row, value)| Some((rows::parse_session_row(&row)?, value)));
-        let floor = HybridTime(number(PartitionRow::SessionFloor).unwrap_or(0));
-        Run {
+        let floor = HybridTime(number(PartitionRow::SessionFloor)?);
+        Ok(Run {
             group: parts.group.clone(),
             tasks: parts.tasks.clone(),
+            cancelled: parts.cancelled.clone(),
             clock: parts.clock.clone(),
             maps: parts.maps.clone(),
             config: parts.config.clone(),
@@ -99,14 +107,14 @@ impl Run {
             effective: 0,
             view: View::new(replica.clone(), parts.maps.clone()),
             sessions: Sessions::rebuild(parts.config.sessions, floor, open, replica.answers()),
-            revision: number(PartitionRow::Revision).unwrap_or(0),
-            time: HybridTime(number(PartitionRow::Time).unwrap_or(0)),
+            revision: number(PartitionRow::Revision)?,
+            time: HybridTime(number(PartitionRow::Time)?),
             flights: VecDeque::new(),
             verdicts: FuturesOrdered::new(),
             reads: Reads::default(),
             unexecuted: VecDeque::new(),
             replica,
-        }
+        })
     }
 
     /// Runs until the end of the run.

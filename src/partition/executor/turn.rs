@@ -10,7 +10,7 @@ use super::run::{Ended, Flight, Run, Waiting};
 use super::{Job, count};
 use crate::clock::Instant;
 use crate::error::{Code, Error, Result, Retry};
-use crate::types::{AckLevel, Op, ReplyBody, SessionId, Slot, StoredValue};
+use crate::types::{AckLevel, GroupId, Op, ReplyBody, SessionId, Slot, StoredValue};
 use bytes::Bytes;
 use futures::StreamExt;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -44,6 +44,21 @@ impl Run {
     /// Executes commands and proposes what they did. Gives back those for which the batch had no
     /// room.
     pub(super) async fn take_turn(&mut self, mut jobs: VecDeque<Job>) -> std::result::Result<VecDeque<Job>, Ended> {
+        // What is pinned stays in RAM until the turn is over.
+        let (_pinned, later) = self.prefetch(&mut jobs).await?;
+        match self.execute_turn(jobs).await {
+            Ok(mut left) => {
+                left.extend(later);
+                Ok(left)
+            }
+            Err(ended) => {
+                self.unexecuted.extend(later);
+                Err(ended)
+            }
+        }
+    }
+
+    async fn execute_turn(&mut self, mut jobs: VecDeque<Job>) -> std::result::Result<VecDeque<Job>, Ended> {
         self.time = self.time.tick(self.clock.unix_ms());
         let mut turn = Turn::default();
         for write in self.sessions.expire(self.time, EXPIRE_PER_TURN) {
@@ -52,10 +67,17 @@ impl Run {
         let mut group = TaskGroup::default();
         while turn.bytes < self.config.max_batch_bytes {
             let Some(job) = jobs.pop_front() else { break };
-            if job.reply.is_closed() || job.expires <= Instant::now() {
+            if job.reply.is_closed() {
                 continue;
             }
-            let is_task = matches!(job.request.op, Op::Task { .. });
+            if job.expires <= Instant::now() {
+                if self.replica.memory().is_stalled() {
+                    let what = "rows that changed fill the memory limit; their checkpoint took too long";
+                    let _ = job.reply.send(Err(Error::new(Code::MemoryFull, what)));
+                }
+                continue;
+            }
+            let is_task = job.request.op.is_task();
             if !group.jobs.is_empty() && (!is_task || group.repeats(&job)) {
                 // The next command waits with the rest, should the run end meanwhile.
                 jobs.push_front(job);
@@ -63,6 +85,10 @@ impl Run {
                 continue;
             }
             let Some(job) = self.admit(&mut turn, &group, job) else { continue };
+            if self.is_cancelled(&job) {
+                self.record(&mut turn, job, Err(cancelled("before it ran")), Vec::new());
+                continue;
+            }
             if is_task { group.add(job) } else { self.execute(&mut turn, job) }
         }
         if !group.jobs.is_empty() {
@@ -127,7 +153,8 @@ impl Run {
 
     /// Answers a command that was executed before, as soon as that is applied.
     fn repeat_answer(&mut self, turn: &mut Turn, job: Job, row: &Bytes) {
-        let kept = self.view.get(row).ok_or_else(|| Error::internal("a kept answer has no row"));
+        let kept = self.view.get(row);
+        let kept = kept.and_then(|kept| kept.ok_or_else(|| Error::internal("a kept answer has no row")));
         let body = kept.and_then(|row| answers::decode(&row)).and_then(|answer| answer);
         let waiting = Waiting { job, body };
         match self.view.pending_number(row) {
@@ -157,15 +184,34 @@ impl Run {
         self.record(turn, job, body, writes);
     }
 
+    /// Refuses what would let the state grow when no memory is left; deletions go on, and so does
+    /// what makes room for itself.
+    fn check_memory(&self, writes: &[RowWrite]) -> Result<()> {
+        let memory = self.replica.memory();
+        let only_grows = !writes.is_empty() && writes.iter().all(|write| write.value().is_some());
+        // The grid's own facts are few, and everything hangs on them.
+        if !only_grows || !memory.is_exhausted() || self.group.id() == GroupId::META {
+            return Ok(());
+        }
+        count(&memory.stats.refused);
+        let limit = memory.limit().unwrap_or(0) >> 20;
+        let what = format!("the peer's memory limit of {limit} MiB is reached: {} MiB are used", memory.used() >> 20);
+        Err(Error::new(Code::MemoryFull, what))
+    }
+
     /// Notes what a command did: its rows, and its answer for retries. What wrote nothing and
     /// carries no session is a read.
     fn record(&mut self, turn: &mut Turn, job: Job, mut body: Result<ReplyBody>, mut writes: Vec<RowWrite>) {
+        if let Err(error) = self.check_memory(&writes) {
+            body = Err(error);
+            writes.clear();
+        }
         // A refusal that may be repaired elsewhere or later is not the command's answer: a retry
         // is to run it.
         let repairable = |error: &Error| {
             // A map that this peer has not heard of yet may exist; another peer may carry the task.
-            error.code.retry() != Retry::Never
-                || matches!(error.code, Code::Internal | Code::NoSuchMap | Code::NoSuchTask)
+            let elsewhere = matches!(error.code, Code::NoSuchMap | Code::NoSuchTask | Code::MemoryFull);
+            error.code.retry() != Retry::Never || elsewhere || error.code == Code::Internal
         };
         let is_answer = !body.as_ref().is_err_and(repairable);
         let stamp = job.request.stamp.clone().filter(|_| is_answer && !job.request.op.is_read());
@@ -231,7 +277,10 @@ impl Run {
                 continue;
             }
             count(&self.stats.tasks);
-            let (body, writes) = self.task_writes(&job, outcome);
+            let (body, writes) = match self.is_cancelled(&job) {
+                true => (Err(cancelled("while it ran; its writes are undone")), Vec::new()),
+                false => self.task_writes(outcome),
+            };
             self.record(turn, job, body, writes);
         }
         for job in later.into_iter().rev() {
@@ -241,12 +290,17 @@ impl Run {
     }
 
     fn task_call(&self, job: &Job) -> Option<TaskCall> {
-        let Op::Task { name, key, payload } = &job.request.op else { return None };
+        let (name, key, last_slot, payload) = match &job.request.op {
+            Op::Task { name, key, payload, .. } => (name, key.clone(), None, payload),
+            Op::PartitionTask { name, slots, payload, .. } => (name, Bytes::new(), Some(slots.1), payload),
+            _ => return None,
+        };
         Some(TaskCall {
             name: name.clone(),
             slot: slot_of(job),
+            last_slot,
             affinity: job.request.affinity.clone(),
-            key: key.clone(),
+            key,
             payload: payload.clone(),
             // The time that is left of this attempt decides only whether the task is begun: an
             // overrun is the task's answer for good, and must not depend on how long it waited.
@@ -255,8 +309,11 @@ impl Run {
         })
     }
 
-    fn task_writes(&mut self, job: &Job, outcome: TaskOutcome) -> (Result<ReplyBody>, Vec<RowWrite>) {
-        let slot = slot_of(job);
+    fn is_cancelled(&self, job: &Job) -> bool {
+        job.request.op.task_id().is_some_and(|id| self.cancelled.contains(id))
+    }
+
+    fn task_writes(&mut self, outcome: TaskOutcome) -> (Result<ReplyBody>, Vec<RowWrite>) {
         let mut writes = Vec::with_capacity(outcome.writes.len());
         for write in outcome.writes {
             let map = match self.maps.map(&write.map) {
@@ -272,10 +329,10 @@ impl Run {
                 return (Err(error), Vec::new());
             }
             let revision = self.revision + 1;
-            let row = rows::map_row(slot, map.id, &write.key);
+            let row = rows::map_row(write.slot, map.id, &write.key);
             match write.value {
                 Some(value) => writes.push(RowWrite::put(row, StoredValue { revision, value }.encode())),
-                None if self.view.get(&row).is_some() => {
+                None if self.view.contains(&row) => {
                     writes.push(RowWrite::remove(row, revision, RemovalCause::Deleted));
                 }
                 None => {}
@@ -329,7 +386,14 @@ impl Run {
 }
 
 fn slot_of(job: &Job) -> Slot {
-    job.request.op.routing_key().map_or(Slot(0), |key| operations::slot_in(&job.request, key))
+    let addressed = job.request.op.slot();
+    let of_key = || job.request.op.routing_key().map(|key| operations::slot_in(&job.request, key));
+    addressed.or_else(of_key).unwrap_or(Slot(0))
+}
+
+/// The answer to a task that somebody has cancelled. It is kept: a late copy does not run either.
+fn cancelled(when: &str) -> Error {
+    Error::new(Code::TaskCancelled, format!("the task was cancelled {when}"))
 }
 
 impl TaskGroup {

@@ -35,7 +35,7 @@ pub(super) fn put_many(scope: &mut Scope<'_>, entries: &[(Bytes, Value)]) -> Res
 }
 
 pub(super) fn delete(scope: &mut Scope<'_>, key: &Bytes) -> Result<Done> {
-    if scope.view.get(&scope.row(key)).is_none() {
+    if !scope.view.contains(&scope.row(key)) {
         return Done::read(ReplyBody::Deleted { existed: false, revision: 0 });
     }
     let revision = scope.next_revision();

@@ -96,6 +96,8 @@ pub(super) fn execute(view: &View, map: &MapDescriptor, request: &Request, revis
         Op::Delete { key, .. } => entries::delete(&mut scope, key),
         Op::Increment { key, delta, .. } => numbers::increment(&mut scope, key, *delta),
         Op::Transact { checks, writes, .. } => transact::transact(&mut scope, checks, writes),
-        Op::Task { .. } => Err(Error::internal("a task came where only operations are executed")),
+        Op::Task { .. } | Op::PartitionTask { .. } => {
+            Err(Error::internal("a task came where only operations are executed"))
+        }
     }
 }

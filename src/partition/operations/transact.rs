@@ -29,7 +29,7 @@ pub(super) fn transact(
             }
             None => {
                 let row = scope.row(key);
-                if scope.view.get(&row).is_some() || made.iter().any(|write: &RowWrite| write.row == row) {
+                if scope.view.contains(&row) || made.iter().any(|write: &RowWrite| write.row == row) {
                     made.push(scope.delete(key));
                 }
             }

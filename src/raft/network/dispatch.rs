@@ -45,7 +45,7 @@ where
                 meant_for(raft.node_id(), codec::decode_request(payload)?)?;
             codec::encode_answer(&raft.handle_transfer_leader(request).await.map_err(stopped)?)
         }
-        kind::SNAPSHOT_CHUNK => snapshot_piece(raft, receptions, group, payload),
+        kind::SNAPSHOT_CHUNK => snapshot_piece(raft, receptions, group, payload).await,
         kind::SNAPSHOT_END => snapshot_end(raft, receptions, group, payload).await,
         other => Err(Error::new(Code::ProtocolMismatch, format!("{other} is no kind of Raft message"))),
     }
@@ -62,7 +62,7 @@ fn stopped(error: impl std::fmt::Display) -> Error {
     Error::new(Code::ShuttingDown, format!("the group has stopped: {error}"))
 }
 
-fn snapshot_piece<SM>(
+async fn snapshot_piece<SM>(
     raft: &Raft<TypeConfig, SM>,
     receptions: &Receptions,
     group: GroupId,
@@ -77,7 +77,7 @@ where
     // Votes of one term may be incomparable; openraft itself decides at the end.
     let superseded = vote > part.vote;
     if !superseded {
-        receptions.piece(group, *raft.node_id(), part)?;
+        receptions.piece(group, *raft.node_id(), part).await?;
     }
     codec::encode_answer(&vote)
 }

@@ -1,16 +1,17 @@
 //! Snapshots on their way in, at most one a group. In: pieces in order. Out: the whole, when the
-//! last message has come. Nothing of a snapshot is applied before it is complete.
+//! last message has come. Nothing of a snapshot is applied before it is complete. What does not
+//! fit into a little RAM waits in a file.
 
-use crate::clock::Instant;
+use crate::clock::{Instant, ThreadKind, Threads, run_on};
 use crate::error::{Code, Error, Result};
 use crate::raft::rpc_codec::SnapshotPart;
 use crate::raft::snapshot::SnapshotData;
+use crate::raft::spool::{Pieces, SpoolDir, SpoolFile};
 use crate::raft::types::{SnapshotMeta, TypeConfig, Vote};
 use crate::types::{GroupId, ReplicaId};
-use bytes::Bytes;
 use openraft::alias::SnapshotOf;
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Limits of a node's receptions.
@@ -18,15 +19,24 @@ use std::time::Duration;
 pub struct ReceptionConfig {
     /// Snapshots received at once. Default 8.
     pub max_receptions: usize,
-    /// Bytes of unfinished snapshots in memory, over all groups. Default 1 GiB.
-    pub max_snapshot_bytes: usize,
+    /// Bytes of unfinished snapshots in RAM, over all groups; further pieces go into a file each.
+    /// Default 16 MiB.
+    pub max_held_bytes: usize,
+    /// Bytes of unfinished snapshots, over all groups. Default 1 TiB; where there is no directory
+    /// for files, `max_held_bytes` bounds them.
+    pub max_snapshot_bytes: u64,
     /// A reception without a new piece for so long is dropped when room is needed. Default 30 s.
     pub idle_timeout: Duration,
 }
 
 impl Default for ReceptionConfig {
     fn default() -> Self {
-        ReceptionConfig { max_receptions: 8, max_snapshot_bytes: 1 << 30, idle_timeout: Duration::from_secs(30) }
+        ReceptionConfig {
+            max_receptions: 8,
+            max_held_bytes: 16 << 20,
+            max_snapshot_bytes: 1 << 40,
+            idle_timeout: Duration::from_secs(30),
+        }
     }
 }
 
@@ -35,8 +45,7 @@ struct Reception {
     transfer: u64,
     vote: Vote,
     meta: SnapshotMeta,
-    chunks: Vec<Bytes>,
-    bytes: usize,
+    pieces: Pieces,
     touched: Instant,
 }
 
@@ -50,6 +59,16 @@ impl Reception {
 pub struct Receptions {
     config: ReceptionConfig,
     groups: Mutex<BTreeMap<GroupId, Reception>>,
+    /// Where pieces go that do not fit into RAM, and the threads that write them.
+    spool: Option<(SpoolDir, Arc<dyn Threads>)>,
+    /// One piece at a time: a repeated one must not overtake the first.
+    one: tokio::sync::Mutex<()>,
+}
+
+/// Where a piece goes.
+enum Place {
+    Taken,
+    File(Option<Arc<SpoolFile>>, u64),
 }
 
 fn start_again(what: &str) -> Error {
@@ -57,9 +76,16 @@ fn start_again(what: &str) -> Error {
 }
 
 impl Receptions {
-    /// No receptions yet.
+    /// No receptions yet; all of them in RAM.
     pub fn new(config: ReceptionConfig) -> Self {
-        Receptions { config, groups: Mutex::default() }
+        Receptions { config, groups: Mutex::default(), spool: None, one: tokio::sync::Mutex::default() }
+    }
+
+    /// Lets pieces that do not fit into RAM wait in files.
+    #[must_use]
+    pub fn spooling(mut self, dir: SpoolDir, threads: Arc<dyn Threads>) -> Self {
+        self.spool = Some((dir, threads));
+        self
     }
 
     fn groups(&self) -> MutexGuard<'_, BTreeMap<GroupId, Reception>> {
@@ -72,30 +98,66 @@ impl Receptions {
     }
 
     /// Takes a piece. One that is there already is taken as heard.
-    pub(super) fn piece(&self, group: GroupId, replica: ReplicaId, part: SnapshotPart) -> Result<()> {
+    pub(super) async fn piece(&self, group: GroupId, replica: ReplicaId, part: SnapshotPart) -> Result<()> {
+        let _one = self.one.lock().await;
+        let (file, offset) = match self.place(group, replica, &part)? {
+            Place::Taken => return Ok(()),
+            Place::File(file, offset) => (file, offset),
+        };
+        let Some((dir, threads)) = self.spool.clone() else {
+            self.groups().remove(&group);
+            return Err(Error::new(Code::Overloaded, "unfinished snapshots fill max_held_bytes"));
+        };
+        let piece = part.body.clone();
+        let write = move || {
+            let file = file.map_or_else(|| dir.create(&format!("{group}-{replica}")), Ok)?;
+            file.write(&piece, offset)?;
+            Ok(file)
+        };
+        let written = run_on(&threads, ThreadKind::Backend, write).await.and_then(|written| written);
         let mut groups = self.groups();
-        let present = groups.get(&group).is_some_and(|reception| reception.is_of(replica, &part));
+        let same = groups.get_mut(&group).filter(|reception| reception.is_of(replica, &part));
+        let Some(reception) = same else { return Err(start_again("it was dropped")) };
+        match written {
+            Ok(file) => {
+                reception.pieces.spooled(file, &part.body);
+                Ok(())
+            }
+            Err(error) => {
+                groups.remove(&group);
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes a piece into RAM, or says where in the file it goes.
+    fn place(&self, group: GroupId, replica: ReplicaId, part: &SnapshotPart) -> Result<Place> {
+        let mut groups = self.groups();
+        let present = groups.get(&group).is_some_and(|reception| reception.is_of(replica, part));
         if !present {
             if part.sequence != 0 {
                 return Err(start_again("its beginning is not here"));
             }
-            self.begin(&mut groups, group, replica, &part)?;
+            self.begin(&mut groups, group, replica, part)?;
         }
-        let held: usize = groups.values().map(|reception| reception.bytes).sum();
+        let held: usize = groups.values().map(|reception| reception.pieces.held_bytes()).sum();
+        let spooled: u64 = groups.values().map(|reception| reception.pieces.spooled_bytes()).sum();
         let Some(reception) = groups.get_mut(&group) else { return Err(start_again("it was dropped")) };
         reception.touched = Instant::now();
-        match (part.sequence as usize).cmp(&reception.chunks.len()) {
-            std::cmp::Ordering::Less => return Ok(()),
+        match (part.sequence as usize).cmp(&reception.pieces.len()) {
+            std::cmp::Ordering::Less => return Ok(Place::Taken),
             std::cmp::Ordering::Greater => return Err(start_again("a piece is missing")),
             std::cmp::Ordering::Equal => {}
         }
-        if held + part.body.len() > self.config.max_snapshot_bytes {
+        if (held + part.body.len()) as u64 + spooled > self.config.max_snapshot_bytes {
             groups.remove(&group);
             return Err(Error::new(Code::Overloaded, "unfinished snapshots fill max_snapshot_bytes"));
         }
-        reception.bytes += part.body.len();
-        reception.chunks.push(part.body);
-        Ok(())
+        if reception.pieces.file().is_none() && held + part.body.len() <= self.config.max_held_bytes {
+            reception.pieces.hold(part.body.clone());
+            return Ok(Place::Taken);
+        }
+        Ok(Place::File(reception.pieces.file(), reception.pieces.spooled_bytes()))
     }
 
     /// Replaces whatever the group was receiving.
@@ -116,7 +178,7 @@ impl Receptions {
         }
         let (transfer, vote) = (part.transfer, part.vote);
         let touched = Instant::now();
-        groups.insert(group, Reception { replica, transfer, vote, meta, chunks: Vec::new(), bytes: 0, touched });
+        groups.insert(group, Reception { replica, transfer, vote, meta, pieces: Pieces::default(), touched });
         Ok(())
     }
 
@@ -130,10 +192,10 @@ impl Receptions {
         let mut groups = self.groups();
         match groups.remove(&group) {
             Some(reception) if reception.is_of(replica, &part) => {
-                if reception.chunks.len() != part.sequence as usize {
+                if reception.pieces.len() != part.sequence as usize {
                     return Err(start_again("a piece is missing"));
                 }
-                let snapshot = SnapshotData::Received { chunks: reception.chunks, trailer: part.body };
+                let snapshot = SnapshotData::Received { pieces: reception.pieces, trailer: part.body };
                 Ok(openraft::Snapshot { meta: reception.meta, snapshot })
             }
             other => {
@@ -151,6 +213,7 @@ impl Receptions {
 mod tests {
     use super::*;
     use crate::raft::types::LeaderId;
+    use bytes::Bytes;
 
     fn part(transfer: u64, sequence: u32, body: &'static [u8]) -> SnapshotPart {
         let vote = Vote { leader_id: LeaderId { term: 1, voted_for: 1 }, committed: true };
@@ -160,42 +223,43 @@ mod tests {
 
     fn receptions() -> Receptions {
         let idle_timeout = Duration::from_secs(30);
-        Receptions::new(ReceptionConfig { max_receptions: 2, max_snapshot_bytes: 10, idle_timeout })
+        let config = ReceptionConfig { max_receptions: 2, max_held_bytes: 10, max_snapshot_bytes: 20, idle_timeout };
+        Receptions::new(config)
     }
 
     fn chunks(snapshot: SnapshotOf<TypeConfig, SnapshotData>) -> Vec<Bytes> {
         match snapshot.snapshot {
-            SnapshotData::Received { chunks, .. } => chunks,
+            SnapshotData::Received { pieces, .. } => pieces.iter().collect::<Result<_>>().expect("readable"),
             SnapshotData::Source(_) => panic!("a received snapshot is never a source"),
         }
     }
 
     const G: GroupId = GroupId(1);
 
-    #[test]
-    fn pieces_come_together_in_order_and_repeated_ones_count_once() {
+    #[tokio::test]
+    async fn pieces_come_together_in_order_and_repeated_ones_count_once() {
         let here = receptions();
         for (sequence, body) in [(0, b"aa".as_slice()), (0, b"aa"), (1, b"bb"), (0, b"aa"), (1, b"bb")] {
-            here.piece(G, 5, part(1, sequence, body)).expect("taken");
+            here.piece(G, 5, part(1, sequence, body)).await.expect("taken");
         }
-        assert_eq!(here.piece(G, 5, part(1, 3, b"dd")).expect_err("a gap").code, Code::NotReady);
+        assert_eq!(here.piece(G, 5, part(1, 3, b"dd")).await.expect_err("a gap").code, Code::NotReady);
         assert_eq!(chunks(here.end(G, 5, part(1, 2, b"t")).expect("complete")), ["aa", "bb"]);
         assert_eq!(here.end(G, 5, part(1, 2, b"t")).expect_err("taken away").code, Code::NotReady);
     }
 
-    #[test]
-    fn an_incomplete_snapshot_is_never_handed_out() {
+    #[tokio::test]
+    async fn an_incomplete_snapshot_is_never_handed_out() {
         let here = receptions();
-        here.piece(G, 5, part(1, 0, b"aa")).expect("taken");
+        here.piece(G, 5, part(1, 0, b"aa")).await.expect("taken");
         assert!(here.end(G, 5, part(1, 2, b"t")).is_err());
     }
 
-    #[test]
-    fn a_new_transfer_replaces_the_old_and_the_old_cannot_end_it() {
+    #[tokio::test]
+    async fn a_new_transfer_replaces_the_old_and_the_old_cannot_end_it() {
         let here = receptions();
-        here.piece(G, 5, part(1, 0, b"old")).expect("taken");
-        here.piece(G, 5, part(2, 0, b"new")).expect("taken");
-        assert!(here.piece(G, 5, part(1, 1, b"old")).is_err());
+        here.piece(G, 5, part(1, 0, b"old")).await.expect("taken");
+        here.piece(G, 5, part(2, 0, b"new")).await.expect("taken");
+        assert!(here.piece(G, 5, part(1, 1, b"old")).await.is_err());
         assert!(here.end(G, 5, part(1, 1, b"t")).is_err());
         assert!(here.end(G, 6, part(2, 1, b"t")).is_err(), "for another replica");
         assert_eq!(chunks(here.end(G, 5, part(2, 1, b"t")).expect("complete")), ["new"]);
@@ -204,12 +268,38 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn receptions_are_bounded_in_number_and_bytes_and_idle_ones_give_way() {
         let here = receptions();
-        here.piece(GroupId(1), 1, part(1, 0, b"aaaa")).expect("taken");
-        here.piece(GroupId(2), 2, part(1, 0, b"bbbb")).expect("taken");
-        assert_eq!(here.piece(GroupId(3), 3, part(1, 0, b"")).expect_err("a third").code, Code::Overloaded);
-        assert_eq!(here.piece(GroupId(2), 2, part(1, 1, b"bbb")).expect_err("11 bytes").code, Code::Overloaded);
-        here.piece(GroupId(2), 2, part(2, 0, b"b")).expect("room again");
+        here.piece(GroupId(1), 1, part(1, 0, b"aaaa")).await.expect("taken");
+        here.piece(GroupId(2), 2, part(1, 0, b"bbbb")).await.expect("taken");
+        assert_eq!(here.piece(GroupId(3), 3, part(1, 0, b"")).await.expect_err("a third").code, Code::Overloaded);
+        assert_eq!(here.piece(GroupId(2), 2, part(1, 1, b"bbb")).await.expect_err("11 bytes").code, Code::Overloaded);
+        here.piece(GroupId(2), 2, part(2, 0, b"b")).await.expect("room again");
         crate::clock::sleep(Duration::from_secs(31)).await;
-        here.piece(GroupId(3), 3, part(1, 0, b"cccccccccc")).expect("idle ones gave way");
+        here.piece(GroupId(3), 3, part(1, 0, b"cccccccccc")).await.expect("idle ones gave way");
+    }
+
+    #[tokio::test]
+    async fn what_does_not_fit_into_ram_waits_in_a_file() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("incoming");
+        let spool = SpoolDir::open(Arc::new(crate::storage::disk::StdDisk), &path).expect("opens");
+        let here = receptions().spooling(spool, Arc::new(crate::clock::SystemThreads));
+        let sent = [&b"aaaa"[..], b"bbbb", b"cccc", b"d", b"ee"];
+        for (sequence, body) in sent.iter().enumerate() {
+            here.piece(G, 5, part(1, sequence as u32, body)).await.expect("taken");
+            here.piece(G, 5, part(1, sequence as u32, body)).await.expect("heard before");
+        }
+        assert_eq!(
+            std::fs::read(path.join("1-5")).expect("there"),
+            b"ccccdee",
+            "once in the file, in the file for good"
+        );
+        let error = here.piece(GroupId(2), 6, part(1, 0, b"ffffff")).await.expect_err("21 bytes");
+        assert_eq!(error.code, Code::Overloaded);
+        let snapshot = here.end(G, 5, part(1, 5, b"t")).expect("complete");
+        assert_eq!(chunks(snapshot), sent);
+        assert!(!path.join("1-5").exists(), "the file goes with the snapshot");
+        here.piece(G, 5, part(2, 0, b"more than ten")).await.expect("taken");
+        here.forget(G);
+        assert!(!path.join("1-5").exists());
     }
 }

@@ -18,27 +18,33 @@ use std::sync::atomic::Ordering::Relaxed;
 /// Where the pieces come from.
 enum Pieces {
     Scan { source: Arc<dyn SnapshotSource>, cursor: Option<Bytes>, done: bool },
-    Received { chunks: std::vec::IntoIter<Bytes>, trailer: Bytes },
+    Received { pieces: Arc<crate::raft::Pieces>, next: usize, trailer: Bytes },
 }
 
 impl Pieces {
     fn of(data: SnapshotData) -> Self {
         match data {
             SnapshotData::Source(source) => Pieces::Scan { source, cursor: None, done: false },
-            SnapshotData::Received { chunks, trailer } => Pieces::Received { chunks: chunks.into_iter(), trailer },
+            SnapshotData::Received { pieces, trailer } => {
+                Pieces::Received { pieces: Arc::new(pieces), next: 0, trailer }
+            }
         }
     }
 
     /// The next rows; `None` after the last.
     async fn next(&mut self, client: &ReplicaClient) -> Result<Option<Bytes>> {
         match self {
-            Pieces::Received { chunks, .. } => Ok(chunks.next()),
+            Pieces::Received { pieces, next, .. } => {
+                let (pieces, number) = (pieces.clone(), *next);
+                *next += 1;
+                run_on(&client.shared.threads, ThreadKind::Backend, move || pieces.get(number)).await?
+            }
             Pieces::Scan { done: true, .. } => Ok(None),
             Pieces::Scan { source, cursor, done } => {
                 let (scanned, from) = (source.clone(), cursor.take());
                 let bytes = client.shared.config.snapshot_chunk_bytes;
                 let scan = move || scanned.chunk(from.as_deref(), bytes);
-                let Chunk { rows, next } = run_on(&client.shared.threads, ThreadKind::Backend, scan).await?;
+                let Chunk { rows, next } = run_on(&client.shared.threads, ThreadKind::Backend, scan).await??;
                 *done = next.is_none();
                 *cursor = next;
                 Ok(Some(rows))
@@ -46,10 +52,11 @@ impl Pieces {
         }
     }
 
-    async fn trailer(self, client: &ReplicaClient) -> Result<Bytes> {
+    async fn trailer(&self, client: &ReplicaClient) -> Result<Bytes> {
         match self {
-            Pieces::Received { trailer, .. } => Ok(trailer),
+            Pieces::Received { trailer, .. } => Ok(trailer.clone()),
             Pieces::Scan { source, .. } => {
+                let source = source.clone();
                 run_on(&client.shared.threads, ThreadKind::Backend, move || source.trailer()).await
             }
         }
@@ -89,7 +96,10 @@ pub(super) async fn send(
         sequence += 1;
     }
     let trailer = pieces.trailer(client).await.map_err(local)?;
-    transfer.end(sequence, trailer).await
+    let theirs = transfer.end(sequence, trailer).await;
+    // Until here: while the receiver installs, its source keeps the log from the snapshot's start.
+    drop(pieces);
+    theirs
 }
 
 fn local(error: Error) -> RPCError<TypeConfig> {

@@ -2,7 +2,7 @@
 //! simulator's included. It panics at the first thing that is not so; nothing but tests calls it.
 
 use super::{ReplicaKey, Rows, StateBackend};
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::types::GroupId;
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -38,12 +38,12 @@ impl Model {
         }
         self.meta = meta.clone();
         if all || !backend.takes_changes() {
-            let mut rows = self.rows.iter().map(|(row, value)| (row.clone(), value.clone()));
+            let mut rows = self.rows.iter().map(|(row, value)| Ok((row.clone(), value.clone())));
             return backend.checkpoint(key, Rows::All(&mut rows), &mut || meta.clone());
         }
         // In key order and one change per row, as a partition draws them.
         let changes: BTreeMap<_, _> = changes.iter().cloned().collect();
-        backend.checkpoint(key, Rows::Changed(&mut changes.into_iter()), &mut || meta.clone())
+        backend.checkpoint(key, Rows::Changed(&mut changes.into_iter().map(Ok)), &mut || meta.clone())
     }
 }
 
@@ -77,6 +77,8 @@ pub fn run(make: &dyn Fn() -> Box<dyn StateBackend>) {
     replaces_and_deletes_rows(make);
     keeps_odd_rows(make);
     asks_for_the_meta_after_the_rows(make().as_ref());
+    serves_single_rows(make);
+    gives_up_when_a_row_cannot_be_had(make);
     keeps_replicas_apart(make);
     forgets_removed_replicas(make);
 }
@@ -150,12 +152,53 @@ fn asks_for_the_meta_after_the_rows(backend: &dyn StateBackend) {
     let drawn = std::cell::Cell::new(0_u32);
     let mut rows = (0..5000_u32).map(|n| {
         drawn.set(n + 1);
-        (Bytes::from(n.to_be_bytes().to_vec()), Bytes::from(vec![0; 100]))
+        Ok((Bytes::from(n.to_be_bytes().to_vec()), Bytes::from(vec![0; 100])))
     });
     let mut meta = || Bytes::from(drawn.get().to_string());
     assert_eq!(backend.checkpoint(key(4, 1), Rows::All(&mut rows), &mut meta), Ok(()));
     let meta = loaded(backend, key(4, 1)).map(|found| found.map(|model| model.meta));
     assert_eq!(meta, Ok(Some(Bytes::from_static(b"5000"))));
+}
+
+fn serves_single_rows(make: &dyn Fn() -> Box<dyn StateBackend>) {
+    let (mut model, key) = (Model::default(), key(4, 3));
+    let backend = make();
+    if !backend.serves_rows() {
+        assert!(backend.get(key, &Bytes::new()).is_err_and(|error| error.code == Code::Internal));
+        return;
+    }
+    let row = |name: &'static str| Bytes::from_static(name.as_bytes());
+    assert_eq!(backend.get(key, &row("a")), Ok(None), "a replica without a checkpoint");
+    for all in [true, false, true] {
+        let changes = [put("a", "1"), put("b", ""), put("m", "meta is no row"), put("c", "3")];
+        assert_eq!(model.checkpoint(backend.as_ref(), key, &changes, &META, all), Ok(()));
+        assert_eq!(model.checkpoint(backend.as_ref(), key, &[delete("c"), put("a", "2")], &META, all), Ok(()));
+        let wanted = ["b", "a", "c", "never there", "m", "a"].map(row);
+        let found = wanted.iter().map(|row| model.rows.get(row).cloned()).collect();
+        assert_eq!(backend.get_many(key, &wanted), Ok(found), "all: {all}");
+    }
+    assert_eq!(backend.get_many(key, &[]), Ok(vec![]));
+    // What a checkpoint under way has not written yet is there as before.
+    let mut rows = std::iter::once_with(|| {
+        assert_eq!(backend.get(key, &row("b")), Ok(Some(Bytes::new())));
+        Ok((row("a"), Some(row("new"))))
+    });
+    assert_eq!(backend.checkpoint(key, Rows::Changed(&mut rows), &mut || META), Ok(()));
+    drop(backend);
+    let backend = make();
+    assert_eq!(backend.get(key, &row("a")), Ok(Some(row("new"))));
+    assert_eq!(backend.remove(key), Ok(()));
+    assert_eq!(backend.get(key, &row("a")), Ok(None), "a row of a removed replica is served");
+}
+
+fn gives_up_when_a_row_cannot_be_had(make: &dyn Fn() -> Box<dyn StateBackend>) {
+    let (mut model, key) = (Model::default(), key(4, 2));
+    assert_eq!(model.checkpoint(make().as_ref(), key, &[put("a", "1")], &META, true), Ok(()));
+    let error = Error::new(Code::CorruptRow, "the row cannot be had");
+    let new = Bytes::from_static(b"b");
+    let mut rows = [Ok((new.clone(), new.clone())), Err(error.clone())].into_iter();
+    assert_eq!(make().checkpoint(key, Rows::All(&mut rows), &mut || META), Err(error));
+    assert_eq!(loaded(make().as_ref(), key), Ok(Some(model)), "half of a checkpoint counts");
 }
 
 fn keeps_replicas_apart(make: &dyn Fn() -> Box<dyn StateBackend>) {

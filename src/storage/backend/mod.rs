@@ -10,9 +10,14 @@
 //! checkpoint".
 
 pub mod conformance;
+#[cfg(feature = "fjall")]
+mod fjall_backend;
 mod memory;
+mod row_value;
 mod sled_backend;
 
+#[cfg(feature = "fjall")]
+pub use fjall_backend::{FjallBackend, FjallConfig};
 pub use memory::MemoryBackend;
 pub use sled_backend::{SledBackend, SledConfig};
 
@@ -38,13 +43,13 @@ impl fmt::Display for ReplicaKey {
     }
 }
 
-/// The rows of a checkpoint.
+/// The rows of a checkpoint. A row that is an error ends the attempt with that error.
 pub enum Rows<'a> {
     /// Every row, in key order (a fuzzy scan). Whatever an earlier checkpoint held is replaced.
-    All(&'a mut dyn Iterator<Item = (Bytes, Bytes)>),
+    All(&'a mut dyn Iterator<Item = Result<(Bytes, Bytes)>>),
     /// The rows that changed since the last successful checkpoint; `None` is a deleted row. If
     /// the last one failed, what it was given must be given again.
-    Changed(&'a mut dyn Iterator<Item = (Bytes, Option<Bytes>)>),
+    Changed(&'a mut dyn Iterator<Item = Result<(Bytes, Option<Bytes>)>>),
 }
 
 /// Keeps checkpoints of replicas' states.
@@ -54,6 +59,31 @@ pub trait StateBackend: Send + Sync + 'static {
 
     /// Whether a checkpoint may carry only what changed; else it must carry all rows.
     fn takes_changes(&self) -> bool;
+
+    /// Whether single rows can be read back while the replica runs, so that their values need not
+    /// be in RAM.
+    fn serves_rows(&self) -> bool {
+        false
+    }
+
+    /// The values of rows, as the newest checkpoint has them that wrote them, one under way
+    /// included; `None` for a row that is not there. Each is verified. May be called while a
+    /// checkpoint is written.
+    ///
+    /// # Errors
+    /// As [`StateBackend::load`]; `Internal` from a backend that does not serve rows.
+    fn get_many(&self, key: ReplicaKey, rows: &[Bytes]) -> Result<Vec<Option<Bytes>>> {
+        let _ = rows;
+        Err(Error::internal(format!("the {} backend serves no single rows", self.name())).at(key.to_string()))
+    }
+
+    /// The value of one row; see [`StateBackend::get_many`].
+    ///
+    /// # Errors
+    /// As [`StateBackend::get_many`].
+    fn get(&self, key: ReplicaKey, row: &Bytes) -> Result<Option<Bytes>> {
+        Ok(self.get_many(key, std::slice::from_ref(row))?.pop().flatten())
+    }
 
     /// Feeds every row to `visit`, in key order, and returns the meta bytes; `None` if there is no
     /// checkpoint. Each row was verified before it is visited; after an error the rows visited so

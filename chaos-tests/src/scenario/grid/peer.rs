@@ -107,6 +107,8 @@ fn adjust(settings: &mut NodeSettings, shape: &Shape, observer: LeaderObserver) 
     settings.group.on_leader = Some(observer);
     settings.peer.grpc.keepalive = None;
     settings.housekeeping.checkpoint_bytes = shape.checkpoint_bytes;
+    settings.memory = shape.memory;
+    settings.receptions.max_held_bytes = shape.held_snapshot_bytes;
     settings.housekeeping.keep_entries = 5;
     settings.housekeeping.max_lag_entries = shape.max_lag_entries;
     settings.movement.settle = Duration::from_millis(300);

@@ -2,6 +2,7 @@
 
 use crate::dice::Dice;
 use crate::simulation::Simulation;
+use keystead::partition::MemoryLimit;
 
 const PORT: u16 = 7401;
 
@@ -16,6 +17,11 @@ pub(super) struct Shape {
     pub(super) partitions: u32,
     /// Whether state is kept by the model of sled.
     pub(super) sled: bool,
+    /// The RAM that a peer's state may take; where there is a limit, values leave RAM as soon as
+    /// they may.
+    pub(super) memory: MemoryLimit,
+    /// Bytes of a snapshot that is received in RAM: beyond them it waits in a file.
+    pub(super) held_snapshot_bytes: usize,
     /// Bytes of log after which a group is checkpointed: few, so that it happens.
     pub(super) checkpoint_bytes: u64,
     /// Entries behind which a replica gets a snapshot.
@@ -41,14 +47,20 @@ impl Shape {
             3 => 5,
             _ => 3,
         };
+        let sled = dice.per_mille(500);
         let mut shape = Shape {
             peers,
             clients: dice.between(2, 4) as u32,
             partitions: dice.between(1, 4) as u32,
-            sled: dice.per_mille(500),
+            sled,
             checkpoint_bytes: dice.between(2, 64) << 10,
             max_lag_entries: dice.between(5, 200),
             segment_bytes: dice.between(32, 256) << 10,
+            memory: match sled && dice.per_mille(600) {
+                true => MemoryLimit { bytes: Some(4 << 20), evict_above: Some(dice.between(0, 16) << 10) },
+                false => MemoryLimit::default(),
+            },
+            held_snapshot_bytes: dice.between(0, 16 << 10) as usize,
             founders: peers.min(3),
             starts_ms: Vec::new(),
             removal: None,

@@ -47,7 +47,7 @@ impl Store {
 struct Rows(Vec<Bytes>);
 
 impl SnapshotSource for Rows {
-    fn chunk(&self, cursor: Option<&[u8]>, max_bytes: usize) -> Chunk {
+    fn chunk(&self, cursor: Option<&[u8]>, max_bytes: usize) -> crate::error::Result<Chunk> {
         let from = cursor.map_or(0, |bytes| u64::from_le_bytes(bytes.try_into().expect("8 bytes")) as usize);
         let (mut at, mut rows) = (from, Vec::new());
         while at < self.0.len() && (rows.is_empty() || rows.len() + self.0[at].len() + 4 <= max_bytes) {
@@ -56,7 +56,7 @@ impl SnapshotSource for Rows {
             at += 1;
         }
         let next = (at < self.0.len()).then(|| Bytes::copy_from_slice(&(at as u64).to_le_bytes()));
-        Chunk { rows: rows.into(), next }
+        Ok(Chunk { rows: rows.into(), next })
     }
 
     fn trailer(&self) -> Bytes {
@@ -177,7 +177,8 @@ impl RaftStateMachine<TypeConfig> for Store {
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, data: SnapshotData) -> Result<(), io::Error> {
-        let SnapshotData::Received { chunks, trailer } = data else { return Err(io::ErrorKind::InvalidInput.into()) };
+        let SnapshotData::Received { pieces, trailer } = data else { return Err(io::ErrorKind::InvalidInput.into()) };
+        let chunks = pieces.iter().collect::<crate::error::Result<_>>().map_err(io::Error::other)?;
         let rows = rows_of(chunks);
         assert_eq!(trailer, format!("{} rows", rows.len()));
         let mut state = self.state();

@@ -60,15 +60,17 @@ impl MemoryBackend {
         &self,
         file: &dyn DiskFile,
         key: ReplicaKey,
-        rows: &mut dyn Iterator<Item = (Bytes, Bytes)>,
+        rows: &mut dyn Iterator<Item = Result<(Bytes, Bytes)>>,
         meta: &mut dyn FnMut() -> Bytes,
-    ) -> io::Result<()> {
-        let mut writer = SnapshotWriter::begin(file, key)?;
-        for (row_key, value) in rows {
-            writer.row(&row_key, &value)?;
+    ) -> Result<()> {
+        let fail = |error: io::Error| io_error("a snapshot file cannot be written", &self.path(key), &error);
+        let mut writer = SnapshotWriter::begin(file, key).map_err(fail)?;
+        for row in rows {
+            let (row_key, value) = row?;
+            writer.row(&row_key, &value).map_err(fail)?;
         }
-        writer.finish(&meta())?;
-        file.sync_data()
+        writer.finish(&meta()).map_err(fail)?;
+        file.sync_data().map_err(fail)
     }
 }
 
@@ -109,7 +111,7 @@ impl StateBackend for MemoryBackend {
             // A full disk must get its room back; if this fails too, the next open removes it.
             drop(file);
             drop(self.disk.remove(&temporary));
-            return Err(fail(error));
+            return Err(error);
         }
         drop(file);
         self.disk.rename(&temporary, &path).map_err(fail)?;

@@ -35,6 +35,16 @@ impl Default for SledConfig {
     }
 }
 
+impl SledConfig {
+    /// The settings beside a limit for the state's RAM: sled exceeds its cache bound several times
+    /// over, so that it gets little.
+    pub fn within(memory_limit: Option<u64>) -> Self {
+        let default = SledConfig::default();
+        let cache_bytes = memory_limit.map_or(default.cache_bytes, |limit| (limit / 32).min(default.cache_bytes));
+        SledConfig { cache_bytes: cache_bytes.max(1 << 20), ..default }
+    }
+}
+
 pub(super) fn open(dir: &Path, config: &SledConfig) -> Result<Db> {
     if config.max_batch_rows == 0 || config.max_batch_bytes == 0 {
         return Err(Error::new(Code::InvalidConfig, "a sled batch must be allowed to hold at least one row"));

@@ -35,20 +35,24 @@ mod format;
 
 pub use config::SledConfig;
 
+use super::row_value::{decode_value, encode_value};
 use super::{ReplicaKey, Rows, StateBackend};
 use crate::error::{Code, Error, Result};
 use bytes::Bytes;
 use config::sled_error;
 use format::{AHEAD, CATALOGUE, META, ROW, ROWS_PREFIX};
 use sled::{Batch, Db, Tree};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Checkpoints in a sled database.
 pub struct SledBackend {
     db: Db,
     catalogue: Tree,
     config: SledConfig,
+    /// The trees that rows are read from, by replica: opening one costs several look-ups.
+    open: Mutex<BTreeMap<ReplicaKey, (u64, Tree)>>,
 }
 
 /// One replica's tree and the generation in its name.
@@ -56,6 +60,10 @@ struct Generation {
     number: u64,
     name: String,
     tree: Tree,
+}
+
+fn place(tree: &str) -> String {
+    format!("sled tree {tree}")
 }
 
 /// Rows on their way into one sled batch.
@@ -73,7 +81,7 @@ impl Chunk {
         self.bytes += key.len() + value.map_or(0, <[u8]>::len);
         match value {
             Some(value) => {
-                let value = format::encode_value(&key, value);
+                let value = encode_value(&key, value);
                 self.batch.insert(key, value);
             }
             None => self.batch.remove(key),
@@ -93,7 +101,7 @@ impl SledBackend {
     pub fn open(dir: &Path, config: SledConfig) -> Result<Self> {
         let db = config::open(dir, &config)?;
         let catalogue = db.open_tree(CATALOGUE).map_err(|error| sled_error("cannot be opened", &error))?;
-        let backend = SledBackend { db, catalogue, config };
+        let backend = SledBackend { db, catalogue, config, open: Mutex::default() };
         backend.drop_left_overs()?;
         Ok(backend)
     }
@@ -116,7 +124,7 @@ impl SledBackend {
         let row = format::catalogue_key(key);
         let found = self.catalogue.get(row).map_err(|error| sled_error("cannot be read", &error))?;
         let Some(value) = found else { return Ok(None) };
-        let value = format::decode_value(CATALOGUE, &row, &value)?;
+        let value = decode_value(&place(CATALOGUE), &row, &value)?;
         let number = <[u8; 8]>::try_from(&value[..]).map_err(|_| {
             Error::new(Code::CorruptLog, format!("the catalogue row of replica {key} is malformed")).at("sled")
         })?;
@@ -133,9 +141,23 @@ impl SledBackend {
         self.generation_of(key)?.map(|number| self.open_generation(key, number)).transpose()
     }
 
+    fn open_trees(&self) -> MutexGuard<'_, BTreeMap<ReplicaKey, (u64, Tree)>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The tree that a replica's rows are read from.
+    fn serving(&self, key: ReplicaKey) -> Result<Option<(String, Tree)>> {
+        if let Some((number, tree)) = self.open_trees().get(&key) {
+            return Ok(Some((format::tree_name(key, *number), tree.clone())));
+        }
+        let Some(current) = self.current(key)? else { return Ok(None) };
+        self.open_trees().insert(key, (current.number, current.tree.clone()));
+        Ok(Some((current.name, current.tree)))
+    }
+
     fn point(&self, generation: &Generation, row: &[u8]) -> Result<Option<Bytes>> {
         let found = generation.tree.get(row).map_err(|error| sled_error("cannot be read", &error))?;
-        found.map(|value| format::decode_value(&generation.name, row, &value)).transpose()
+        found.map(|value| decode_value(&place(&generation.name), row, &value)).transpose()
     }
 
     fn flush(&self) -> Result<()> {
@@ -147,7 +169,7 @@ impl SledBackend {
     fn fill(
         &self,
         tree: &Tree,
-        rows: &mut dyn Iterator<Item = (Bytes, Option<Bytes>)>,
+        rows: &mut dyn Iterator<Item = Result<(Bytes, Option<Bytes>)>>,
         meta: &mut dyn FnMut() -> Bytes,
         mark_ahead: bool,
     ) -> Result<()> {
@@ -155,12 +177,13 @@ impl SledBackend {
         let mut rows = rows.peekable();
         let mut chunk = Chunk::default();
         let mut chunks = 0_usize;
-        while let Some((key, value)) = rows.next() {
+        while let Some(row) = rows.next() {
+            let (key, value) = row?;
             chunk.push(&key, value.as_deref());
             if chunk.is_full(&self.config) && rows.peek().is_some() {
                 let mut full = std::mem::take(&mut chunk);
                 if mark_ahead {
-                    full.batch.insert(AHEAD, format::encode_value(AHEAD, &meta()));
+                    full.batch.insert(AHEAD, encode_value(AHEAD, &meta()));
                 }
                 apply(full.batch)?;
                 chunks += 1;
@@ -171,7 +194,7 @@ impl SledBackend {
             self.flush()?;
         }
         chunk.batch.remove(AHEAD);
-        chunk.batch.insert(META, format::encode_value(META, &meta()));
+        chunk.batch.insert(META, encode_value(META, &meta()));
         apply(chunk.batch)?;
         self.flush()
     }
@@ -179,9 +202,10 @@ impl SledBackend {
     /// Makes a filled tree the replica's checkpoint.
     fn publish(&self, key: ReplicaKey, new: &Generation, old: Option<&Generation>) -> Result<()> {
         let row = format::catalogue_key(key);
-        let value = format::encode_value(&row, &new.number.to_le_bytes());
+        let value = encode_value(&row, &new.number.to_le_bytes());
         self.catalogue.insert(row, value).map_err(|error| sled_error("cannot write its catalogue", &error))?;
         self.flush()?;
+        self.open_trees().insert(key, (new.number, new.tree.clone()));
         if let Some(old) = old {
             self.db.drop_tree(&old.name).map_err(|error| sled_error("cannot drop the old tree", &error))?;
         }
@@ -191,7 +215,7 @@ impl SledBackend {
     fn replace(
         &self,
         key: ReplicaKey,
-        rows: &mut dyn Iterator<Item = (Bytes, Option<Bytes>)>,
+        rows: &mut dyn Iterator<Item = Result<(Bytes, Option<Bytes>)>>,
         meta: &mut dyn FnMut() -> Bytes,
     ) -> Result<()> {
         let old = self.current(key)?;
@@ -214,6 +238,20 @@ impl StateBackend for SledBackend {
         true
     }
 
+    fn serves_rows(&self) -> bool {
+        true
+    }
+
+    fn get_many(&self, key: ReplicaKey, rows: &[Bytes]) -> Result<Vec<Option<Bytes>>> {
+        let Some((name, tree)) = self.serving(key)? else { return Ok(vec![None; rows.len()]) };
+        let get = |row: &Bytes| {
+            let row = format::row_key(row);
+            let found = tree.get(&row).map_err(|error| sled_error("cannot be read", &error))?;
+            found.map(|value| decode_value(&place(&name), &row, &value)).transpose()
+        };
+        rows.iter().map(get).collect()
+    }
+
     fn load(&self, key: ReplicaKey, visit: &mut dyn FnMut(Bytes, Bytes)) -> Result<Option<Bytes>> {
         let Some(generation) = self.current(key)? else { return Ok(None) };
         let Some(meta) = self.point(&generation, META)? else {
@@ -222,7 +260,7 @@ impl StateBackend for SledBackend {
         };
         for row in generation.tree.scan_prefix([ROW]) {
             let (row_key, value) = row.map_err(|error| sled_error("cannot be read", &error))?;
-            let value = format::decode_value(&generation.name, &row_key, &value)?;
+            let value = decode_value(&place(&generation.name), &row_key, &value)?;
             visit(Bytes::copy_from_slice(&row_key[1..]), value);
         }
         Ok(Some(meta))
@@ -235,7 +273,10 @@ impl StateBackend for SledBackend {
 
     fn checkpoint(&self, key: ReplicaKey, rows: Rows<'_>, meta: &mut dyn FnMut() -> Bytes) -> Result<()> {
         match rows {
-            Rows::All(rows) => self.replace(key, &mut rows.map(|(key, value)| (key, Some(value))), meta),
+            Rows::All(rows) => {
+                let mut rows = rows.map(|row| row.map(|(key, value)| (key, Some(value))));
+                self.replace(key, &mut rows, meta)
+            }
             Rows::Changed(rows) => match self.current(key)? {
                 Some(generation) => self.fill(&generation.tree, rows, meta, true),
                 None => self.replace(key, rows, meta),
@@ -249,6 +290,7 @@ impl StateBackend for SledBackend {
             .remove(format::catalogue_key(key))
             .map_err(|error| sled_error("cannot write its catalogue", &error))?;
         self.flush()?;
+        self.open_trees().remove(&key);
         self.db.drop_tree(&generation.name).map_err(|error| sled_error("cannot drop a tree", &error))?;
         self.flush()
     }

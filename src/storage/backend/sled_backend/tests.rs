@@ -91,7 +91,7 @@ fn an_interrupted_checkpoint_of_changes_says_how_far_it_is_ahead() {
         model.checkpoint(&backend, KEY, &old, &Bytes::from_static(b"1"), true).expect("written");
         assert_eq!(backend.ahead(KEY), Ok(None));
         let changes = [row("a", "new"), (Bytes::from_static(b"b"), None), row("c", "new")];
-        let mut rows = changes.into_iter().chain(std::iter::from_fn(|| panic!("the crash")));
+        let mut rows = changes.into_iter().map(Ok).chain(std::iter::from_fn(|| panic!("the crash")));
         cut_short(&backend, Rows::Changed(&mut rows), &["2"]);
     }
     let backend = open(&dir, small());
@@ -122,7 +122,7 @@ fn an_interrupted_checkpoint_of_all_rows_leaves_the_old_one_untouched() {
         let mut rows = std::iter::from_fn(|| {
             n += 1;
             assert!(n < 10, "the crash");
-            Some((Bytes::from(vec![n]), Bytes::from_static(b"new")))
+            Some(Ok((Bytes::from(vec![n]), Bytes::from_static(b"new"))))
         });
         cut_short(&backend, Rows::All(&mut rows), &[]);
         assert_eq!(loaded(&backend, KEY), Ok(Some(model.clone())));

@@ -1,0 +1,226 @@
+//! Tasks on all partitions, and cancelling tasks.
+//!
+//! In: a task's name and payload. Out: an answer per partition, with progress on the way. A
+//! submission has one stamp, with which it is sent again to another peer when one is lost: it
+//! runs once on each partition all the same.
+
+use super::core::Peer;
+use super::{Client, TaskAnswer};
+use crate::api::wire;
+use crate::clock::{self, Instant};
+use crate::error::{Code, Error, Result, Retry};
+use crate::node::{Broadcast, CancelReport, PartitionAnswer};
+use crate::types::{Op, PartitionId, ReplyBody, TaskPayload, ValueCodec};
+use bytes::Bytes;
+use grid_proto::keystead::v1;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use v1::tasks_client::TasksClient;
+
+/// How far a submission is, as far as the asked peer has said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Partitions that are done.
+    pub done: u32,
+    /// Partitions in all.
+    pub of: u32,
+}
+
+/// Told of progress.
+pub type OnProgress<'a> = &'a (dyn Fn(Progress) + Send + Sync);
+
+/// How a task is to be submitted.
+#[derive(Clone, Copy, Default)]
+pub struct SubmitOptions<'a> {
+    /// What [`Client::cancel`] names it by; 0 when nobody will cancel it. Choose it at random.
+    pub id: u64,
+    /// Time for it, retries included. `None`: the client's.
+    pub deadline: Option<Duration>,
+    /// Told of progress, for what runs on many partitions.
+    pub progress: Option<OnProgress<'a>>,
+}
+
+/// A typed payload, as MessagePack with field names.
+pub(super) fn encode<In: Serialize>(input: &In) -> Result<TaskPayload> {
+    let data = rmp_serde::to_vec_named(input)
+        .map_err(|error| Error::new(Code::TaskCodec, format!("the payload cannot be encoded: {error}")))?;
+    Ok(TaskPayload { codec: ValueCodec::Msgpack, data: data.into() })
+}
+
+/// A typed answer.
+pub(super) fn decode<Out: DeserializeOwned>(answer: &TaskPayload) -> Result<Out> {
+    let bad = |error: String| Error::new(Code::TaskCodec, format!("the answer cannot be decoded: {error}"));
+    match answer.codec {
+        ValueCodec::Json => serde_json::from_slice(&answer.data).map_err(|error| bad(error.to_string())),
+        _ => rmp_serde::from_slice(&answer.data).map_err(|error| bad(error.to_string())),
+    }
+}
+
+impl Client {
+    /// Runs a partition task on every partition, at its leader: once on each, whatever fails in
+    /// between. Gives each partition's answer or error, by partition.
+    ///
+    /// # Errors
+    /// What the grid answers to the whole; `DeadlineExceeded` and `OutcomeUnknown` stand in the
+    /// partitions' own answers.
+    pub async fn broadcast(
+        &self,
+        name: &str,
+        payload: TaskPayload,
+        options: SubmitOptions<'_>,
+    ) -> Result<Vec<PartitionAnswer>> {
+        let expires = Instant::now() + options.deadline.unwrap_or(self.shared.config.deadline);
+        let now = self.time().await?;
+        let stamped = self.shared.submissions.stamp(now);
+        let mut answers = BTreeMap::new();
+        let mut turn = 0;
+        loop {
+            let left = expires.saturating_duration_since(Instant::now());
+            let request = Broadcast {
+                name: name.to_owned(),
+                payload: payload.clone(),
+                id: options.id,
+                stamp: Some(stamped.stamp()),
+                deadline_ms: u32::try_from(left.as_millis()).unwrap_or(u32::MAX).max(1),
+            };
+            let asked = self.broadcast_once(self.peer(turn)?, request, &mut answers, options.progress);
+            let error = match clock::timeout_at(expires, asked).await {
+                Ok(Ok(())) => return Ok(answers.into_values().collect()),
+                Ok(Err(error)) => error,
+                Err(clock::Elapsed) => Error::new(Code::OutcomeUnknown, "not all partitions answered in time"),
+            };
+            if error.code.retry() == Retry::Never || Instant::now() >= expires {
+                return Err(error);
+            }
+            turn += 1;
+            clock::sleep(self.shared.config.backoff_max).await;
+        }
+    }
+
+    /// One attempt through one peer; what came before it broke stays in `answers`.
+    async fn broadcast_once(
+        &self,
+        peer: Peer,
+        request: Broadcast,
+        answers: &mut BTreeMap<PartitionId, PartitionAnswer>,
+        progress: Option<OnProgress<'_>>,
+    ) -> Result<()> {
+        let failed = |status: tonic::Status| wire::error_from_status(&status);
+        let mut tasks = self.shared.peers.tasks(&peer).await?;
+        let opened = tasks.broadcast(wire::broadcast_to_wire(request)).await;
+        let mut stream = opened.map_err(|status| self.lost(&peer, failed(status)))?.into_inner();
+        let mut of = None;
+        while let Some(message) = stream.message().await.map_err(|status| self.lost(&peer, failed(status)))? {
+            let answer = wire::partition_answer_from_wire(message)?;
+            of = Some(answer.of);
+            if let Some(progress) = progress {
+                progress(Progress { done: answer.done, of: answer.of });
+            }
+            answers.insert(answer.partition, answer);
+        }
+        match of {
+            Some(of) if answers.len() >= of as usize => Ok(()),
+            _ => Err(Error::new(Code::PeerUnreachable, "the peer ended before all partitions had answered").at(&*peer)),
+        }
+    }
+
+    /// The peer of a turn.
+    pub(super) fn peer(&self, turn: usize) -> Result<Peer> {
+        let peers: Vec<Peer> = self.shared.sight.read().map(|sight| sight.peers.clone()).unwrap_or_default();
+        let none = || Error::new(Code::PeerUnreachable, "no peer is known");
+        if peers.is_empty() { Err(none()) } else { Ok(peers[turn % peers.len()].clone()) }
+    }
+
+    /// Forgets the connection to a peer that is gone.
+    pub(super) fn lost(&self, peer: &Peer, error: Error) -> Error {
+        if error.code == Code::PeerUnreachable {
+            self.shared.peers.forget(peer);
+        }
+        error
+    }
+
+    /// Asks peers by turns, as the codes advise, until one answers or the time is over.
+    pub(super) async fn ask_tasks<T, F>(
+        &self,
+        expires: Instant,
+        call: impl Fn(TasksClient<tonic::transport::Channel>) -> F,
+    ) -> Result<T>
+    where
+        F: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+    {
+        let mut turn = 0;
+        loop {
+            let peer = self.peer(turn)?;
+            let asked = async {
+                let answer = call(self.shared.peers.tasks(&peer).await?).await;
+                answer.map(tonic::Response::into_inner).map_err(|status| wire::error_from_status(&status))
+            };
+            let error = match clock::timeout_at(expires, asked).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(error)) => self.lost(&peer, error),
+                Err(clock::Elapsed) => Error::new(Code::DeadlineExceeded, "no answer in time").at(&*peer),
+            };
+            if error.code.retry() == Retry::Never || Instant::now() >= expires {
+                return Err(error);
+            }
+            turn += 1;
+            clock::sleep(self.shared.config.backoff_max).await;
+        }
+    }
+
+    /// Runs a partition task on every partition, with typed payload and answers; the first
+    /// failure of a partition is the whole's.
+    ///
+    /// # Errors
+    /// As [`Client::broadcast`]; `PartitionsFailed` when it failed on some partitions.
+    pub async fn broadcast_typed<In: Serialize, Out: DeserializeOwned>(
+        &self,
+        name: &str,
+        input: &In,
+    ) -> Result<Vec<(PartitionId, Out)>> {
+        let answers = self.broadcast(name, encode(input)?, SubmitOptions::default()).await?;
+        let failed: Vec<&PartitionAnswer> = answers.iter().filter(|answer| answer.outcome.is_err()).collect();
+        if let Some(PartitionAnswer { partition, outcome: Err(first), .. }) = failed.first() {
+            let what =
+                format!("{} of {} partitions failed; partition {partition}: {first}", failed.len(), answers.len());
+            return Err(Error::new(Code::PartitionsFailed, what).at(format!("task {name}")));
+        }
+        let answer = |answer: PartitionAnswer| Ok((answer.partition, decode(&answer.outcome?)?));
+        answers.into_iter().map(answer).collect()
+    }
+
+    /// Runs a task beside its key that can be cancelled by an id.
+    ///
+    /// # Errors
+    /// As [`Client::execute`]; `TaskCancelled`.
+    pub async fn task_with_id(
+        &self,
+        name: &str,
+        key: impl AsRef<[u8]>,
+        payload: TaskPayload,
+        id: u64,
+    ) -> Result<TaskAnswer> {
+        let op = Op::Task { name: name.to_owned(), key: Bytes::copy_from_slice(key.as_ref()), payload, id };
+        let reply = self.execute(op, Default::default()).await?;
+        match reply.body {
+            ReplyBody::Task(payload) => Ok(TaskAnswer { payload, served: reply.served }),
+            _ => Err(Error::internal("a task got an answer of another kind")),
+        }
+    }
+
+    /// Cancels whatever was submitted under an id: what has not run does not run, and of what is
+    /// running nothing takes effect unless it was committed already. Its caller is told which.
+    ///
+    /// # Errors
+    /// `InvalidRequest` for id 0; `PeerUnreachable`.
+    pub async fn cancel(&self, id: u64) -> Result<CancelReport> {
+        let expires = Instant::now() + self.shared.config.deadline;
+        let ask = |mut tasks: TasksClient<tonic::transport::Channel>| async move {
+            tasks.cancel(v1::CancelRequest { task_id: id }).await
+        };
+        let reply = self.ask_tasks(expires, ask).await?;
+        Ok(CancelReport { told: reply.told, unreachable: reply.unreachable })
+    }
+}

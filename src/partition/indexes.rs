@@ -1,0 +1,118 @@
+//! What is counted and found beside a replica's rows: kept answers, and entries and bytes per
+//! map. In: every put and delete of a row, in the order in which they are applied, and all rows
+//! at a start; so each replica has the same, and a new leader has them at once. Out: look-ups.
+//! They are RAM only, rebuilt from rows, never written.
+
+use super::cells::Before;
+use super::rows;
+use crate::types::{MapId, SessionId, Slot};
+use std::collections::BTreeMap;
+
+/// What a replica holds of a map.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MapSize {
+    /// Entries, those included that have expired and are not deleted yet.
+    pub entries: u64,
+    /// Bytes of their row keys and stored values.
+    pub bytes: u64,
+}
+
+/// What a kept answer costs in its index.
+const ANSWER_OVERHEAD: usize = 64;
+
+/// The indexes of a replica.
+#[derive(Debug, Default)]
+pub(super) struct Indexes {
+    /// Kept answers: (session, number) -> (slot, bytes).
+    answers: BTreeMap<(SessionId, u64), (Slot, usize)>,
+    maps: BTreeMap<MapId, MapSize>,
+}
+
+impl Indexes {
+    /// When a row with this value expires, by the partition's time; 0: never.
+    pub(super) fn expiry_of(_row: &[u8], _value: &[u8]) -> u64 {
+        0
+    }
+
+    /// A row was put; `before` is what was there.
+    pub(super) fn on_put(&mut self, row: &[u8], value: &[u8], _expires_ms: u64, before: Option<Before>) {
+        if let Some((slot, session, number)) = rows::parse_answer_row(row) {
+            self.answers.insert((session, number), (slot, value.len()));
+        } else if let Some(map) = rows::map_of(row) {
+            let size = self.maps.entry(map).or_default();
+            match before {
+                Some(before) => size.bytes = size.bytes - before.len as u64 + value.len() as u64,
+                None => {
+                    size.entries += 1;
+                    size.bytes += (row.len() + value.len()) as u64;
+                }
+            }
+        }
+    }
+
+    /// A row was deleted; `before` is what was there.
+    pub(super) fn on_delete(&mut self, row: &[u8], before: Before) {
+        if let Some((_, session, number)) = rows::parse_answer_row(row) {
+            self.answers.remove(&(session, number));
+        } else if let Some(map) = rows::map_of(row)
+            && let Some(size) = self.maps.get_mut(&map)
+        {
+            size.entries -= 1;
+            size.bytes -= (row.len() + before.len) as u64;
+            if size.entries == 0 {
+                self.maps.remove(&map);
+            }
+        }
+    }
+
+    /// The kept answers: (session, number, slot, bytes).
+    pub(super) fn answers(&self) -> impl Iterator<Item = (SessionId, u64, Slot, usize)> {
+        self.answers.iter().map(|((session, number), (slot, size))| (*session, *number, *slot, *size))
+    }
+
+    /// Bytes of RAM that the indexes take.
+    pub(super) fn held(&self) -> usize {
+        self.answers.len() * ANSWER_OVERHEAD
+    }
+
+    /// What there is of a map.
+    pub(super) fn map_size(&self, map: MapId) -> MapSize {
+        self.maps.get(&map).copied().unwrap_or_default()
+    }
+
+    /// The maps that have entries here.
+    pub(super) fn map_sizes(&self) -> impl Iterator<Item = (MapId, MapSize)> {
+        self.maps.iter().map(|(map, size)| (*map, *size))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_maps_entries_and_bytes_are_counted() {
+        let mut indexes = Indexes::default();
+        let row = rows::map_row(Slot(3), MapId(7), b"key");
+        let other = rows::map_row(Slot(3), MapId(8), b"key");
+        let before = |len| Before { len, expires_ms: 0 };
+        indexes.on_put(&row, b"value", 0, None);
+        indexes.on_put(&other, b"", 0, None);
+        indexes.on_put(&row, b"longer value", 0, Some(before(5)));
+        let size = |entries, bytes| MapSize { entries, bytes };
+        assert_eq!(indexes.map_size(MapId(7)), size(1, row.len() as u64 + 12));
+        indexes.on_delete(&row, before(12));
+        assert_eq!(indexes.map_sizes().collect::<Vec<_>>(), [(MapId(8), size(1, other.len() as u64))]);
+        assert_eq!(indexes.map_size(MapId(7)), size(0, 0));
+    }
+
+    #[test]
+    fn kept_answers_are_found_again() {
+        let mut indexes = Indexes::default();
+        let row = rows::answer_row(Slot(3), SessionId(1), 9);
+        indexes.on_put(&row, b"answer", 0, None);
+        assert_eq!(indexes.answers().collect::<Vec<_>>(), [(SessionId(1), 9, Slot(3), 6)]);
+        indexes.on_delete(&row, Before { len: 6, expires_ms: 0 });
+        assert_eq!(indexes.answers().count(), 0);
+    }
+}

@@ -188,10 +188,14 @@ impl Reconciler {
         let me = hosted.group.replica();
         let caught_up =
             |id: &ReplicaId| *id == me || status.matched.get(id).is_some_and(|at| at + CAUGHT_UP >= status.last_log);
-        if wanted.is_empty() || !wanted.difference(&present).all(caught_up) || !self.is_safe(status, wanted) {
+        let group = hosted.group.id();
+        if wanted.is_empty() || !wanted.difference(&present).all(caught_up) {
             return Ok(false);
         }
-        let group = hosted.group.id();
+        if !self.is_safe(status, wanted) {
+            tracing::debug!(%group, ?present, ?wanted, "a change waits: too few of the voters would be alive");
+            return Ok(false);
+        }
         if !wanted.contains(&me) && present.intersection(wanted).next().is_some() {
             // The leader is to go: one that stays takes over first, and goes on with the change.
             let next = Leading::of(&self.directory, hosted).successor().filter(|next| wanted.contains(next));
@@ -216,6 +220,7 @@ impl Reconciler {
         let stays = |node: &NodeId| view.member(*node).is_some_and(|row| row.intent != MemberIntent::Removing);
         let before = status.voters.iter().filter(|(id, node)| counts(id) && stays(node)).count();
         let after = wanted.iter().filter(counts).count();
-        after >= before && after > wanted.len() / 2
+        // In a joint change both sets count as voters; what was safe to begin is brought to its end.
+        (status.joint || after >= before) && after > wanted.len() / 2
     }
 }

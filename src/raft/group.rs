@@ -128,6 +128,8 @@ pub struct GroupStatus {
     pub purged: u64,
     /// Whether these members are the committed ones, and no joint change is under way.
     pub settled: bool,
+    /// Whether a joint change is under way: then the voters are the old and the new ones together.
+    pub joint: bool,
 }
 
 /// One replica of one group.
@@ -327,6 +329,7 @@ impl Group {
         let applied = metrics.last_applied.as_ref().map_or(0, |id| id.index);
         GroupStatus {
             settled: members.get_joint_config().len() == 1 && changed_at <= applied,
+            joint: members.get_joint_config().len() > 1,
             term: metrics.current_term,
             last_log: metrics.last_log_index.unwrap_or(0),
             applied: metrics.last_applied.map_or(0, |id| id.index),

@@ -143,6 +143,10 @@ pub struct GroupStatus {
     pub matched: BTreeMap<ReplicaId, u64>,
     /// The log is purged up to here.
     pub purged: u64,
+    /// Whether these members are the committed ones, and no joint change is under way.
+    pub settled: bool,
+    /// Whether a joint change is under way: then the voters are the old and the new ones together.
+    pub joint: bool,
 }
 
 /// One replica of one group.
@@ -297,12 +301,13 @@ impl Group {
         self.raft.add_learner(replica, ReplicaNode { node }, false).await.map(drop).map_err(|error| self.refused(error))
     }
 
-    /// At the leader: replaces voters by others, in one joint change; the old ones leave the group.
+    /// At the leader: replaces voters by others, in one joint change; the old ones leave the group, or
+    /// go on as learners.
     ///
     /// # Errors
     /// As [`Group::add_learner`].
-    pub async fn change_voters(&self, voters: BTreeSet<ReplicaId>) -> Result<()> {
-        self.raft.change_membership(voters, false).await.map(drop).map_err(|error| self.refused(error))
+    pub async fn change_voters(&self, voters: BTreeSet<ReplicaId>, keep_old: bool) -> Result<()> {
+        self.raft.change_membership(voters, keep_old).await.map(drop).map_err(|error| self.refused(error))
     }
 
     /// At the leader: removes learners.
@@ -359,7 +364,11 @@ impl Group {
             kind.insert(*id, node.node);
         }
         let matched = metrics.replication.iter().flatten();
+        let changed_at = metrics.membership_config.log_id().as_ref().map_or(0, |id| id.index);
+        let applied = metrics.last_applied.as_ref().map_or(0, |id| id.index);
         GroupStatus {
+            settled: members.get_joint_config().len() == 1 && changed_at <= applied,
+            joint: members.get_joint_config().len() > 1,
             term: metrics.current_term,
             last_log: metrics.last_log_index.unwrap_or(0),
             applied: metrics.last_applied.map_or(0, |id| id.index),

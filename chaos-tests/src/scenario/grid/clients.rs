@@ -230,7 +230,7 @@ pub(super) async fn read_all(life: Life, endpoints: Vec<String>, shape: Shape, r
             records.finals.borrow_mut().insert(key.to_owned(), value);
         }
     }
-    let lists = workload::lists().map(str::to_owned).chain(workload::partition_keys(partitions));
+    let lists = workload::lists().map(str::to_owned).chain(workload::partition_keys(shape.partitions));
     for key in lists.collect::<Vec<_>>().iter().map(String::as_str) {
         let stored = until_answered(|| client.get(LISTS, key)).await;
         let list = stored.map(|stored| decode_list(&stored.value.data)).unwrap_or_default();

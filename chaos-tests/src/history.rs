@@ -167,6 +167,11 @@ impl History {
         crate::event!(&format!("c{}", operation.client), "{} -> {outcome:?}", id.0);
     }
 
+    /// The present place in the order of all events.
+    pub fn mark(&self) -> u64 {
+        self.recorded().order
+    }
+
     /// All operations so far, in the order of invocation.
     pub fn operations(&self) -> Vec<Operation> {
         self.recorded().operations.clone()

@@ -24,6 +24,8 @@ pub enum Action {
     CreateMap,
     /// Removes or drains a member.
     ChangeMember,
+    /// Drops a map.
+    DropMap,
 }
 
 /// Whether `principal` may do `action` to `resource` (a map's name, or empty).

@@ -8,12 +8,16 @@
 pub mod authorize;
 mod cluster;
 mod exchange;
+mod guard;
 mod health;
 pub mod http;
 mod kv;
 mod tasks;
+mod watch;
 pub mod wire;
 
+#[cfg(test)]
+mod compute_tests;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -27,13 +31,17 @@ use crate::error::{Code, Error, Result};
 use crate::node::GridService;
 use crate::types::{Reply, Request};
 use authorize::{Action, Principal, authorize};
+use axum::middleware::from_fn_with_state;
 use grid_proto::keystead::v1;
+use guard::Guard;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tonic::service::Routes;
 use v1::cluster_server::ClusterServer;
 use v1::kv_server::KvServer;
 use v1::tasks_server::TasksServer;
+use v1::watch_server::WatchServer;
 
 /// Time after a request's deadline at which the edge answers for a grid that did not: a stream's
 /// place is never lost to a request that hangs.
@@ -44,6 +52,8 @@ const DEADLINE_GRACE: Duration = Duration::from_millis(200);
 struct Edge {
     service: Arc<dyn GridService>,
     limits: Arc<Limits>,
+    /// Places for streams, over all connections.
+    streams: Arc<Semaphore>,
 }
 
 impl Edge {
@@ -78,7 +88,8 @@ impl Edge {
 /// # Errors
 /// `Internal` when the embedded descriptors are not readable.
 pub fn routes(service: Arc<dyn GridService>, limits: &Limits) -> Result<Routes> {
-    let edge = Edge { service: service.clone(), limits: Arc::new(limits.clone()) };
+    let streams = Arc::new(Semaphore::new(limits.max_streams));
+    let edge = Edge { service: service.clone(), limits: Arc::new(limits.clone()), streams };
     let bytes = limits.max_message_bytes;
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(grid_proto::FILE_DESCRIPTOR_SET)
@@ -88,10 +99,14 @@ pub fn routes(service: Arc<dyn GridService>, limits: &Limits) -> Result<Routes> 
     // What is sent is bounded by the limits of keys and values, not by this size.
     let kv = KvServer::new(edge.clone()).max_decoding_message_size(bytes).max_encoding_message_size(usize::MAX);
     let tasks = TasksServer::new(edge.clone()).max_decoding_message_size(bytes).max_encoding_message_size(usize::MAX);
+    let watch = WatchServer::new(edge.clone()).max_decoding_message_size(bytes).max_encoding_message_size(usize::MAX);
     let cluster = ClusterServer::new(edge).max_decoding_message_size(bytes).max_encoding_message_size(usize::MAX);
-    Ok(Routes::new(kv)
+    let all = Routes::new(kv)
+        .add_service(watch)
         .add_service(tasks)
         .add_service(cluster)
         .add_service(health::server(service))
-        .add_service(reflection))
+        .add_service(reflection);
+    let guarded = from_fn_with_state(Guard::new(limits), guard::admit);
+    Ok(all.into_axum_router().layer(guarded).into())
 }

@@ -61,6 +61,11 @@ impl Peers {
         Ok(client.max_decoding_message_size(self.max_message_bytes).max_encoding_message_size(usize::MAX))
     }
 
+    pub(super) async fn watch(&self, peer: &Peer) -> Result<v1::watch_client::WatchClient<Channel>> {
+        let client = v1::watch_client::WatchClient::new(self.channel(peer).await?);
+        Ok(client.max_decoding_message_size(self.max_message_bytes).max_encoding_message_size(usize::MAX))
+    }
+
     /// One call to a peer's `Cluster` service, within [`CALL_TIMEOUT`].
     pub(super) async fn cluster<T, F>(&self, peer: &Peer, call: impl FnOnce(ClusterClient<Channel>) -> F) -> Result<T>
     where

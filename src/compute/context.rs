@@ -2,6 +2,7 @@
 
 use super::TaskError;
 use super::overlay::Overlay;
+use super::replicated::Replicated;
 use crate::error::{Code, Error, Result};
 use crate::partition::{Place, SlotView, TaskCall, TaskWrite};
 use crate::types::{Slot, Value, ValueCodec, affinity_of, slot_of};
@@ -57,6 +58,11 @@ impl<'a> TaskContext<'a> {
     /// partition; use it instead of a clock.
     pub fn now_ms(&self) -> u64 {
         self.call.now_ms
+    }
+
+    /// A replicated map, as this peer's copy has it: to read beyond the task's slot.
+    pub fn replicated(&self, map: &str) -> Replicated<'a> {
+        Replicated { view: self.view, map: map.to_owned() }
     }
 
     /// The slots that the call may touch, first and last.

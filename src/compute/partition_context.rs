@@ -6,6 +6,7 @@
 
 use super::TaskContext;
 use super::context::Entries;
+use super::replicated::Replicated;
 use crate::error::Result;
 use crate::partition::Place;
 use crate::types::{Slot, Value};
@@ -50,6 +51,11 @@ impl<'c, 'a> PartitionContext<'c, 'a> {
     /// The partition's time at this call, Unix milliseconds.
     pub fn now_ms(&self) -> u64 {
         self.inner.now_ms()
+    }
+
+    /// A replicated map, as this peer's copy has it.
+    pub fn replicated(&self, map: &str) -> Replicated<'a> {
+        self.inner.replicated(map)
     }
 
     /// The next entries of a map, at most `limit` and about 256 KiB; by slot, and by key within a

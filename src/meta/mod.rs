@@ -10,6 +10,7 @@
 //! peer, and reads no clock.
 
 mod codec;
+mod drops;
 mod founding;
 mod keys;
 mod members;
@@ -21,6 +22,7 @@ mod testing;
 mod view;
 
 pub use codec::Row;
+pub use drops::{DroppedMap, drop_map, forgotten};
 pub use founding::{FOUNDERS_MAX, Founder, FoundingRecord, founder_list};
 pub use keys::MetaKey;
 pub use members::{find_member, intend, meta_voters, removed};
@@ -30,6 +32,7 @@ pub use planner::{
     replacement,
 };
 pub use rows::{
-    GridFounder, GridRow, MapIdsRow, MapRow, MemberIntent, MemberRow, PlacementRow, RemovedRow, ReplicaIdsRow, TaskMark,
+    DroppedRow, GridFounder, GridRow, MapIdsRow, MapRow, MemberIntent, MemberRow, PlacementRow, RemovedRow,
+    ReplicaIdsRow, TaskMark,
 };
 pub use view::{MetaView, Versioned};

@@ -2,7 +2,9 @@
 
 use super::codec::Row;
 use super::keys::MetaKey;
-use super::rows::{GridRow, MapIdsRow, MapRow, MemberIntent, MemberRow, PlacementRow, RemovedRow, ReplicaIdsRow};
+use super::rows::{
+    DroppedRow, GridRow, MapIdsRow, MapRow, MemberIntent, MemberRow, PlacementRow, RemovedRow, ReplicaIdsRow,
+};
 use crate::error::Result;
 use crate::ring::{self, RingNode};
 use crate::types::{GroupId, MapDescriptor, MapId, NodeId, PartitionId, ReplicaId, Slot};
@@ -32,6 +34,8 @@ pub struct MetaView {
     pub maps: BTreeMap<String, Versioned<MapRow>>,
     /// Nodes that were removed for good.
     pub removed: BTreeMap<NodeId, Versioned<RemovedRow>>,
+    /// Maps that were dropped and are not gone everywhere.
+    pub dropped: BTreeMap<MapId, Versioned<DroppedRow>>,
     /// The issuer of replica ids.
     pub replica_ids: Option<Versioned<ReplicaIdsRow>>,
     /// The issuer of map ids.
@@ -64,6 +68,7 @@ impl MetaView {
             Some(MetaKey::Member(node)) => put(&mut self.members, node, read(key, revision, bytes)?),
             Some(MetaKey::Placement(group)) => put(&mut self.placement, group, read(key, revision, bytes)?),
             Some(MetaKey::Removed(node)) => put(&mut self.removed, node, read(key, revision, bytes)?),
+            Some(MetaKey::Dropped(map)) => put(&mut self.dropped, map, read(key, revision, bytes)?),
             Some(MetaKey::Map(name)) => put(&mut self.maps, name, read(key, revision, bytes)?),
         }
         self.version = self.version.max(revision);

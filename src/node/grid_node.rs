@@ -2,11 +2,14 @@
 
 use super::cancelling::Canceller;
 use super::clock_watch::ClockWatch;
+use super::copying::Copying;
 use super::directory::Directory;
 use super::facts::Facts;
 use super::founding::{Founding, FoundingSettings};
 use super::hosting::{Hosting, HostingParts};
 use super::housekeeping::{Housekeeper, HousekeepingConfig};
+use super::jobs::Jobs;
+use super::mapping::Mapper;
 use super::memory_keeper::MemoryKeeper;
 use super::movement::{Movement, MovementStats};
 use super::opening::{listen, open_backend, open_identity, open_log, open_spool, prepare_dir};
@@ -15,17 +18,19 @@ use super::ports::Ports;
 use super::router::Router;
 use super::settings::NodeSettings;
 use super::status::Status;
+use super::watching::Watching;
 use crate::clock::{self, ThreadKind, run_on};
+use crate::compute::Registry;
 use crate::error::{Error, Result};
 use crate::net::Listener;
 use crate::net::grpc::{self, Routes};
 use crate::net::peer::PeerTransport;
-use crate::partition::{Memory, TaskRunner};
+use crate::partition::{FeedPool, Memory, TaskRunner};
 use crate::raft::network::Receptions;
 use crate::storage::disk::DirLock;
 use crate::storage::log::{Recovery, SharedLog};
 use crate::types::{GroupId, NodeId, ReplicaId};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -50,6 +55,8 @@ pub struct Node {
     pub(super) directory: Arc<Directory>,
     pub(super) hosting: Arc<Hosting>,
     pub(super) router: Arc<Router>,
+    pub(super) watching: Arc<Watching>,
+    pub(super) copying: Arc<Copying>,
     pub(super) facts: Arc<Facts>,
     pub(super) status: Arc<Status>,
     pub(super) settings: NodeSettings,
@@ -58,6 +65,11 @@ pub struct Node {
     pub(super) clock_watch: Arc<ClockWatch>,
     pub(super) movement: Arc<Movement>,
     pub(super) canceller: Arc<Canceller>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) mapper: Arc<Mapper>,
+    pub(super) jobs: Arc<Jobs>,
+    /// Itself, for what goes on after the call that began it.
+    pub(super) myself: Weak<Node>,
     transport: Arc<PeerTransport>,
     pub(super) log: SharedLog,
     address: String,
@@ -78,6 +90,7 @@ impl Node {
         settings: NodeSettings,
         ports: Ports,
         tasks: Arc<dyn TaskRunner>,
+        registry: Arc<Registry>,
         routes: impl FnOnce(Arc<Node>) -> Result<Routes>,
     ) -> Result<Arc<Self>> {
         let lock = prepare_dir(&ports, &settings.data).await?;
@@ -104,6 +117,7 @@ impl Node {
             memory: memory.clone(),
             ports: ports.clone(),
             directory: directory.clone(),
+            data: settings.data.clone(),
             log: log.clone(),
             backend,
             transport: transport.clone(),
@@ -112,8 +126,12 @@ impl Node {
             group_config: settings.group.clone(),
             network_config: settings.raft_network.clone(),
             executor_config: settings.executor.clone(),
+            feeds: FeedPool::new(settings.watch.feed_limits(memory.limit()), memory.clone()),
         }));
         let router = Arc::new(Router::new(hosting.clone(), directory.clone()));
+        let stop = CancellationToken::new();
+        let watching = Watching::new(hosting.clone(), router.clone(), settings.watch.clone(), stop.clone());
+        let copying = Copying::new(directory.clone(), watching.clone(), settings.watch.replicated_map_bytes);
         let facts = Arc::new(Facts::new(directory.clone(), router.clone(), hosting.clone()));
         let status = Arc::new(Status {
             directory: directory.clone(),
@@ -158,10 +176,14 @@ impl Node {
             settings.movement.clone(),
             Arc::new(MovementStats::default()),
         ));
-        let node = Arc::new(Node {
+        let mapper = Arc::new(Mapper::new(hosting.clone(), router.clone(), registry.clone()));
+        let jobs = Jobs::new(hosting.clone(), router.clone(), registry.clone());
+        let node = Arc::new_cyclic(|myself| Node {
             directory,
             hosting,
             router,
+            watching,
+            copying,
             facts,
             status,
             settings,
@@ -170,16 +192,22 @@ impl Node {
             clock_watch,
             movement,
             canceller,
+            mapper,
+            jobs,
+            registry,
+            myself: myself.clone(),
             transport,
             log,
             address,
             recovery,
-            stop: CancellationToken::new(),
+            stop,
             ended: watch::Sender::new(None),
             tasks: Mutex::default(),
             lock: Mutex::new(Some(lock)),
         });
         node.serve(listener, routes(node.clone())?);
+        let jobs = node.jobs.clone();
+        node.keep(clock::spawn(async move { jobs.work().await }));
         if memory.limit().is_some() {
             node.keep(clock::spawn(MemoryKeeper::new(memory).work()));
         }
@@ -197,8 +225,10 @@ impl Node {
             founding: self.founding.clone(),
             hosting: self.hosting.clone(),
             router: self.router.clone(),
+            watching: self.watching.clone(),
             facts: self.facts.clone(),
             status: self.status.clone(),
+            mapper: self.mapper.clone(),
         };
         let routes = routes.add_service(self.transport.service(Arc::new(calls)));
         let (config, stop) = (self.settings.peer.grpc.clone(), self.stop.clone());
@@ -252,6 +282,7 @@ impl Node {
         let mut tasks = tasks.into_iter();
         let server = tasks.next();
         tasks.for_each(|task| task.abort());
+        self.jobs.stop();
         self.stop.cancel();
         self.transport.shutdown();
         self.hosting.stop_all().await;
@@ -279,6 +310,11 @@ impl Node {
         let applied = *hosted.state.applied_index().borrow();
         let rows = hosted.state.scan(&[], None, usize::MAX).ok()?;
         Some((hosted.group.replica(), applied, rows))
+    }
+
+    /// The grid's facts as this node knows them, and every change, for tests.
+    pub fn watch_facts(&self) -> tokio::sync::watch::Receiver<Arc<crate::meta::MetaView>> {
+        self.directory.watch_view()
     }
 
     /// Timing of housekeeping, for tests.

@@ -6,7 +6,7 @@ use crate::clock::{ThreadKind, run_on};
 use crate::error::{Code, Error, Result};
 use crate::net::peer::PeerTransport;
 use crate::partition::executor::{Executor, ExecutorConfig, ExecutorParts, ExecutorStats};
-use crate::partition::{Cancelled, Memory, ReplicaMachine, ReplicaState, TaskRunner};
+use crate::partition::{Cancelled, FeedPool, Memory, ReplicaMachine, ReplicaState, TaskRunner};
 
 use crate::raft::network::{GroupNetwork, RaftNetworkConfig, Receptions};
 use crate::raft::{Group, GroupConfig, Leadership, LogStore};
@@ -14,6 +14,7 @@ use crate::storage::backend::{ReplicaKey, StateBackend};
 use crate::storage::log::{GroupLog, SharedLog};
 use crate::types::{GroupId, ReplicaId};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// A replica that this node holds.
@@ -39,6 +40,8 @@ pub struct HostingParts {
     pub ports: Ports,
     /// What the node knows of the grid.
     pub directory: Arc<Directory>,
+    /// The node's data directory, for messages.
+    pub data: PathBuf,
     /// The node's log.
     pub log: SharedLog,
     /// The node's state backend.
@@ -57,6 +60,8 @@ pub struct HostingParts {
     pub network_config: RaftNetworkConfig,
     /// Bounds of the executors.
     pub executor_config: ExecutorConfig,
+    /// The history of changes that the replicas keep.
+    pub feeds: Arc<FeedPool>,
 }
 
 /// The replicas that this node holds.
@@ -126,6 +131,9 @@ impl Hosting {
         let load = move || ReplicaState::load(key, backend, threads, memory);
         let state = run_on(&parts.ports.threads, ThreadKind::Backend, load).await??;
         check_whole(&log, &state)?;
+        if group != GroupId::META {
+            state.keep_feed(parts.feeds.feed());
+        }
         let network = GroupNetwork::new(
             group,
             replica,

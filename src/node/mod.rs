@@ -5,7 +5,9 @@ mod broadcast;
 mod cancelling;
 mod clock_watch;
 mod compute_service;
+mod copying;
 mod directory;
+mod drops;
 mod facts;
 mod founding;
 mod grid_node;
@@ -13,8 +15,11 @@ mod grid_service;
 mod hosting;
 mod housekeeping;
 mod identity;
+mod job_run;
+mod jobs;
 mod leading;
 mod life;
+mod mapping;
 mod memory_keeper;
 mod metrics;
 mod movement;
@@ -23,13 +28,21 @@ mod peer_calls;
 mod ports;
 mod reconcile;
 mod router;
+mod scatter;
 mod service;
 mod settings;
 mod stamper;
 mod status;
+mod trouble;
+mod walks;
+mod watching;
 mod wire;
 
-pub use compute_service::{Broadcast, CancelReport, ComputeService, PartitionAnswer};
+pub use compute_service::{
+    Broadcast, CancelReport, ComputeService, MapCall, MapReply, PartitionAnswer, Scatter, ScatterAnswer, ScatterEvent,
+    StartJob,
+};
+pub use copying::LocalEntry;
 pub use grid_node::{Ended, Node};
 pub use housekeeping::HousekeepingConfig;
 pub use movement::MovementConfig;
@@ -39,3 +52,4 @@ pub use service::{
 };
 pub use settings::NodeSettings;
 pub use stamper::{Stamped, Stamper};
+pub use watching::{WatchConfig, WatchStream};

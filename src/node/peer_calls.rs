@@ -3,8 +3,10 @@
 use super::facts::Facts;
 use super::founding::Founding;
 use super::hosting::Hosting;
+use super::mapping::Mapper;
 use super::router::Router;
 use super::status::Status;
+use super::watching::Watching;
 use super::wire::{self, Join, Welcome, kind};
 use crate::clock;
 use crate::error::{Code, Error, Result};
@@ -29,8 +31,12 @@ pub struct PeerCalls {
     pub router: Arc<Router>,
     /// The grid's facts.
     pub facts: Arc<Facts>,
+    /// Other peers' watches.
+    pub watching: Arc<Watching>,
     /// How the node stands.
     pub status: Arc<Status>,
+    /// Steps of scatters.
+    pub mapper: Arc<Mapper>,
 }
 
 #[async_trait::async_trait]
@@ -61,7 +67,9 @@ impl PeerHandler for PeerCalls {
                 let reply = self.router.execute_forwarded(frame.group, wire::decode(&frame.payload)?).await?;
                 wire::encode(&reply)
             }
+            kind::WATCH => wire::encode(&self.watching.pulls().pull(wire::decode(&frame.payload)?).await?),
             kind::STATUS => wire::encode(&self.status.own_report()),
+            kind::MAP => wire::encode(&self.mapper.map(wire::decode(&frame.payload)?).await),
             kind::CANCEL => {
                 self.hosting.cancelled.insert(wire::decode(&frame.payload)?);
                 Ok(Bytes::new())

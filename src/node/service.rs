@@ -1,9 +1,13 @@
 //! What the edges see of a peer.
 
 use super::compute_service::ComputeService;
+use super::copying::LocalEntry;
+use super::watching::WatchStream;
 use crate::error::Result;
 use crate::meta::MemberIntent;
-use crate::types::{GridId, HybridTime, MapDescriptor, MapSpec, NodeId, PartitionId, ReplicaId, Reply, Request, Slot};
+use crate::types::{
+    GridId, HybridTime, MapDescriptor, MapSpec, NodeId, PartitionId, ReplicaId, Reply, Request, Slot, WatchRequest,
+};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -54,6 +58,8 @@ pub struct MemberInfo {
     pub leaders: u32,
     /// Partition replicas that it holds.
     pub replicas: u32,
+    /// Why it gives up its leaderships (a full disk, a wrong clock), while it does.
+    pub trouble: Option<String>,
 }
 
 /// One replica of a partition.
@@ -126,8 +132,24 @@ pub trait GridService: ComputeService {
     /// at 0 it is forwarded if need be; at 1 the answer is `NotLeader` with the leader named.
     async fn execute(&self, request: Request, hops: u32) -> Result<Reply>;
 
+    /// Follows a map's changes.
+    ///
+    /// # Errors
+    /// `NoSuchMap`, `WrongCodec`, `InvalidToken`, `TooManyWatches`, `NotReady`.
+    async fn watch(&self, request: WatchRequest) -> Result<WatchStream>;
+
+    /// An entry of a replicated map from this peer's copy, once that is of `at_least` this revision.
+    ///
+    /// # Errors
+    /// `NoSuchMap`, `NoLocalCopy`, `DeadlineExceeded`.
+    async fn get_local(&self, map: &str, key: Bytes, at_least: u64, at_most: Duration) -> Result<LocalEntry>;
+
     /// The descriptor of a map; created as asked for if there is none.
     async fn ensure_map(&self, wanted: MapSpec) -> Result<MapDescriptor>;
+
+    /// Drops a map: what it was, and the number of partitions that have not confirmed yet that they
+    /// write to it no more.
+    async fn drop_map(&self, name: &str) -> Result<(MapDescriptor, u32)>;
 
     /// All maps, by name, from the local copy of the meta group.
     fn maps(&self) -> Vec<MapDescriptor>;

@@ -2,6 +2,7 @@
 
 use super::housekeeping::HousekeepingConfig;
 use super::movement::MovementConfig;
+use super::watching::WatchConfig;
 use crate::config::NodeConfig;
 use crate::meta::TaskMark;
 use crate::net::peer::PeerConfig;
@@ -53,10 +54,15 @@ pub struct NodeSettings {
     pub movement: MovementConfig,
     /// The tasks that the peer carries besides the built-in ones.
     pub tasks: Vec<TaskMark>,
+    /// Bounds of watches and of the history behind them.
+    pub watch: WatchConfig,
 }
 
 impl From<&NodeConfig> for NodeSettings {
     fn from(config: &NodeConfig) -> Self {
+        let mut peer = PeerConfig::default();
+        peer.grpc.max_streams = config.limits.max_streams_per_connection;
+        peer.grpc.max_connections = config.limits.max_connections;
         NodeSettings {
             name: config.name.clone(),
             listen: config.listen.clone(),
@@ -68,11 +74,12 @@ impl From<&NodeConfig> for NodeSettings {
             zone: config.zone.clone(),
             weight: config.weight,
             memory: config.memory_limit.into(),
-            peer: PeerConfig::default(),
+            peer,
             group: GroupConfig::default(),
             receptions: ReceptionConfig::default(),
             raft_network: RaftNetworkConfig::default(),
             executor: ExecutorConfig::default(),
+            watch: WatchConfig::from(&config.limits),
             log: log_config(config.memory_limit),
             housekeeping: housekeeping_config(config.memory_limit),
             movement: MovementConfig::from(&config.limits),

@@ -158,6 +158,9 @@ impl ReplicaState {
             fresh.reported = state.reported;
             let old = std::mem::replace(&mut *state, fresh);
             self.report(&mut state);
+            if let Some(feed) = self.feed() {
+                feed.reset(state.revision());
+            }
             old
         };
         drop(old);

@@ -5,33 +5,15 @@
 //! why. Everything else is written as version 1, which older logs hold.
 
 use crate::error::{Code, Error, Result};
+pub use crate::types::RemovalCause;
 use crate::types::RunId;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use serde::{Deserialize, Serialize};
 
 const VERSION: u8 = 1;
 /// A batch in which entries of maps are removed.
 const VERSION_REMOVALS: u8 = 2;
 const KIND_MARKER: u8 = 1;
 const KIND_BATCH: u8 = 2;
-
-/// Why an entry of a map went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[repr(u8)]
-pub enum RemovalCause {
-    /// A command deleted it.
-    Deleted = 0,
-    /// Its time was over.
-    Expired = 1,
-    /// Its map had reached a limit.
-    Evicted = 2,
-}
-
-impl RemovalCause {
-    fn from_number(number: u8) -> Option<Self> {
-        [Self::Deleted, Self::Expired, Self::Evicted].into_iter().find(|cause| *cause as u8 == number)
-    }
-}
 
 /// What becomes of a row.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,10 +7,16 @@ mod cancelled;
 mod cells;
 mod checkpoint;
 mod cold;
+mod copies;
 pub mod entry;
+mod eviction;
 pub mod executor;
+mod expiry;
+mod feed;
 mod fence;
+mod follow;
 mod indexes;
+pub mod jobs;
 mod memory;
 mod operations;
 mod overlay;
@@ -20,13 +26,17 @@ mod sessions;
 mod snapshot;
 mod state;
 mod user_code;
+mod walk;
 
 pub use cancelled::Cancelled;
 pub use cold::{Hand, Pinned};
+pub use copies::{MapCopies, MapCopy};
+pub use feed::{Compacted, Feed, FeedChange, FeedLimits, FeedPage, FeedPool};
 pub use fence::Fence;
+pub use follow::{Followed, Step};
 pub use indexes::MapSize;
 pub use memory::{Memory, MemoryLimit, MemoryStats};
-pub use operations::{check_entry, check_key, slot_in};
+pub use operations::{check_entry, check_key, read, rows_read, slot_in};
 pub use overlay::{MapDirectory, View};
 pub use replica::ReplicaState;
 pub use sessions::{Admission, SessionLimits, Sessions};
@@ -35,5 +45,9 @@ pub use user_code::{PAGE_BYTES, Page, Place, SlotView, TaskCall, TaskOutcome, Ta
 
 #[cfg(test)]
 mod cold_tests;
+#[cfg(test)]
+mod feed_tests;
+#[cfg(test)]
+mod follow_tests;
 #[cfg(test)]
 mod sessions_tests;

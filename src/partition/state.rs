@@ -5,6 +5,7 @@
 use super::cells::{Cell, RowKey, Table};
 use super::checkpoint::Position;
 use super::entry::{Change, PartitionEntry};
+use super::feed::Feed;
 use super::indexes::Indexes;
 use super::memory::Memory;
 use super::rows;
@@ -35,13 +36,16 @@ impl State {
         true
     }
 
-    pub(super) fn apply(&mut self, log_id: &LogId, entry: PartitionEntry, track: bool) -> bool {
+    pub(super) fn apply(&mut self, log_id: &LogId, entry: PartitionEntry, track: bool, feed: Option<&Feed>) -> bool {
         let batch = match entry {
             PartitionEntry::Marker(marker) => return self.position.fence.admit_marker(term_of(log_id), &marker),
             PartitionEntry::Batch(batch) => batch,
         };
         if !self.position.fence.admit_batch(term_of(log_id), &batch) {
             return false;
+        }
+        if let Some(feed) = feed {
+            feed.append(&batch);
         }
         for write in batch.writes {
             if track {
@@ -53,6 +57,12 @@ impl State {
             }
         }
         true
+    }
+
+    /// The newest revision that the rows tell of.
+    pub(super) fn revision(&self) -> u64 {
+        let row = self.rows.get(&rows::partition_row(rows::PartitionRow::Revision)).and_then(Cell::value);
+        row.and_then(|row| rows::decode_number(&row)).unwrap_or(0)
     }
 
     fn put(&mut self, row: &[u8], value: &[u8], dirty: bool) {

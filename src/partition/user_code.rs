@@ -2,7 +2,7 @@
 //! runs on the threads of Raft, network or log, and sees nothing but its slot, or, as a partition
 //! task, its partition.
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::types::{Slot, StoredValue, TaskPayload, Value, affinity_of, slot_of};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -21,6 +21,14 @@ pub trait SlotView: Send + Sync + 'static {
     /// # Errors
     /// `NoSuchMap`, `CorruptRow`.
     fn scan(&self, slot: Slot, map: &str, prefix: &[u8], limit: usize) -> Result<Vec<(Bytes, StoredValue)>>;
+
+    /// An entry of this peer's copy of a replicated map, and the revision that the copy is of.
+    ///
+    /// # Errors
+    /// `NoSuchMap`; `NoLocalCopy` for a map that is not replicated, or not yet here.
+    fn replicated(&self, map: &str, _key: &[u8]) -> Result<(Option<StoredValue>, u64)> {
+        Err(Error::new(Code::NoLocalCopy, format!("there is no copy of the map {map:?}")))
+    }
 
     /// The entries of a map in these slots (first and last), by slot and key, after `after`; at
     /// most `limit`, and no more once [`PAGE_BYTES`] are reached.

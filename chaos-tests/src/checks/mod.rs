@@ -9,6 +9,7 @@ mod leaders;
 mod linearizable;
 mod once;
 mod register;
+mod watch;
 
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ pub use kept::{Finals, kept, levels};
 pub use leaders::LeaderLog;
 pub use linearizable::linearizable;
 pub use once::{once_each, once_in_counters};
+pub use watch::{Seen, Watched, watched};
 
 use std::fmt;
 

@@ -1,17 +1,20 @@
 //! Whole peers and real clients under faults: the promises of a grid, checked.
 //!
 //! In: a seed. Out: violations of: no acknowledged write lost, linearizability per key, each
-//! request once, one leader per term, the level of each acknowledgement, that all finish once
-//! everything is mended, and that every partition then has its replicas where they should be, each
-//! with the same rows.
+//! request once, broadcasts once per partition, scatters that miss nothing, one leader per term, the
+//! level of each acknowledgement, watches without gap or repeat, entries hidden at their time, neither
+//! before nor after, that all finish once everything is mended, and that every partition then has its
+//! replicas where they should be, each with the same rows.
 
 mod clients;
+mod expiring;
 mod movement;
 mod peer;
 mod shape;
+mod watchers;
 mod workload;
 
-use crate::checks::{self, Finals, LeaderLog, Violation};
+use crate::checks::{self, Finals, LeaderLog, Violation, Watched};
 use crate::dice::Dice;
 use crate::history::History;
 use crate::nemesis::{Plan, Profile};
@@ -38,9 +41,14 @@ struct Records {
     marks: Rc<RefCell<workload::Marks>>,
     finals: Rc<RefCell<Finals>>,
     working: Rc<RefCell<u32>>,
+    /// Marks that broadcasts may have left in partitions.
+    issued: Rc<RefCell<u64>>,
     violations: Rc<RefCell<Vec<Violation>>>,
     /// The running peers, to look at their replicas in the end.
     nodes: Rc<RefCell<BTreeMap<String, Weak<Node>>>>,
+    watched: Rc<RefCell<Vec<Watched>>>,
+    /// Everything has been read in the end.
+    judged: Rc<RefCell<bool>>,
 }
 
 /// Runs the scenario.
@@ -64,11 +72,19 @@ fn run(seed: u64, lying: bool) -> Vec<Violation> {
         let run = move |life| peer::run(life, shape.clone(), seeds.clone(), leaders.clone(), records.clone());
         simulation.machine(&name, run).disk().set_lying(lying);
     }
+    let partitions = shape.partitions;
     *records.working.borrow_mut() = shape.clients;
     for number in 0..shape.clients {
         let (records, seeds) = (records.clone(), seeds.clone());
-        simulation.client(&format!("c{number}"), move |life| clients::work(life, seed, number, seeds, records));
+        simulation
+            .client(&format!("c{number}"), move |life| clients::work(life, seed, number, seeds, partitions, records));
     }
+    let (follower, endpoints) = (records.clone(), seeds.clone());
+    simulation.client("w0", move |life| watchers::follow(life, seed, endpoints, follower));
+    let (follower, endpoints) = (records.clone(), seeds.clone());
+    simulation.client("w1", move |life| watchers::copy(life, seed, endpoints, follower));
+    let (expiring, endpoints) = (records.clone(), seeds.clone());
+    simulation.client("e0", move |life| expiring::expire(life, seed, endpoints, expiring));
     if let (Some(name), Some((_, at))) = (shape.removed(), shape.removal) {
         let endpoints = seeds.clone();
         simulation.client("operator", move |life| movement::remove(life, endpoints, name, at));
@@ -104,6 +120,8 @@ fn judge_run(ended: Result<Duration, String>, records: &Records, leaders: &Leade
         violations.extend(checks::kept(&operations, &finals));
         violations.extend(checks::once_in_counters(&operations, &finals));
         violations.extend(records.marks.borrow().check());
+        let watched = records.watched.borrow();
+        violations.extend(watched.iter().flat_map(|watched| checks::watched(watched, &operations, &finals)));
         if answered < 50 || leaders.leaderships() < 2 {
             violations.push(Violation { check: "scenario", what: "hardly anything happened".to_owned() });
         }

@@ -6,9 +6,9 @@
 //! them is unanswered at once.
 
 use super::event::{BUCKET_SECONDS, BUCKETS, Event};
-use super::peers::Peers;
 use super::progress::Progress;
 use super::readings::{READ_COUNTERS, StateReads};
+use crate::cli::local::Peers;
 use crate::client::Client;
 use crate::clock::{self, Instant};
 use crate::compute::rolling_total;
@@ -222,7 +222,7 @@ async fn kill_busiest(
 async fn join(peers: &Peers, events: usize, began: Instant, mut sent: watch::Receiver<usize>) -> Result<Joiner> {
     drop(sent.wait_for(|sent| *sent >= events * JOIN_PERCENT / 100).await);
     let at = began.elapsed();
-    Ok(Joiner { peer: peers.join()?, at })
+    Ok(Joiner { peer: peers.add()?, at })
 }
 
 #[cfg(test)]

@@ -111,8 +111,8 @@ struct Pending {
     /// The peer not to ask next.
     avoid: Option<Peer>,
     last_error: Option<Error>,
-    /// Attempts that were refused because the leader's peer does not carry the task.
-    refused: u64,
+    /// An attempt ended without a word on whether it took effect.
+    unsure: bool,
 }
 
 /// The unanswered writes that touch a slot, in order.
@@ -187,7 +187,7 @@ impl Core {
             target: None,
             avoid: None,
             last_error: None,
-            refused: 0,
+            unsure: false,
         };
         self.timers.insert((pending.timer, id));
         if is_write {
@@ -292,9 +292,12 @@ impl Core {
 
 /// Why a call is given up at its deadline. A write that was sent may have taken effect.
 fn timed_out(pending: &Pending) -> Error {
-    // Every attempt was refused, so nothing can have happened.
-    if let Some(error) =
-        pending.last_error.as_ref().filter(|_| pending.refused > 0 && pending.refused == pending.attempts)
+    let sent = matches!(pending.state, State::Sent { .. });
+    let unsure = pending.write.is_some() && (pending.unsure || sent);
+    // What a peer can see is said as it says it, and nothing else.
+    if let Some(error) = &pending.last_error
+        && matches!(error.code, Code::NoMajority | Code::DiskFull | Code::TaskNotCarried)
+        && !unsure
     {
         return error.clone();
     }

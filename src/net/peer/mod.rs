@@ -41,6 +41,8 @@ pub enum Lane {
     Bulk,
     /// Requests forwarded for clients, and what tasks and jobs send.
     Request,
+    /// Long polls of watches: they wait, and must not take the places of what does not.
+    Watch,
 }
 
 /// A call that has arrived.

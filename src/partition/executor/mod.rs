@@ -7,6 +7,9 @@
 //! it depends on; only answers of level `accepted` do.
 
 mod answers;
+mod dropped;
+mod expiry;
+mod limits;
 mod prefetch;
 mod reads;
 mod run;
@@ -74,6 +77,12 @@ pub struct ExecutorStats {
     pub fenced: AtomicU64,
     /// Tasks run.
     pub tasks: AtomicU64,
+    /// Entries deleted because their time was over.
+    pub expired: AtomicU64,
+    /// Entries deleted because their map was at a limit.
+    pub evicted: AtomicU64,
+    /// Writes refused because their map was at a limit.
+    pub map_full: AtomicU64,
 }
 
 pub(super) fn count(counter: &AtomicU64) {

@@ -3,18 +3,20 @@
 use super::super::overlay::View;
 use super::super::rows::{self, PartitionRow};
 use super::super::sessions::Sessions;
+use super::expiry::sleep_until_due;
+use super::limits::Limits;
 use super::reads::Reads;
-use super::{ExecutorConfig, ExecutorParts, ExecutorStats, Job, count};
-use crate::clock::WallClock;
+use super::{ExecutorConfig, ExecutorParts, ExecutorStats, Job, count, dropped};
+use crate::clock::{Random, WallClock};
 use crate::error::{Code, Error, Result};
 use crate::partition::{Cancelled, ReplicaState, TaskRunner};
 use crate::raft::{Group, Leadership, Verdict};
-use crate::types::{AckLevel, HybridTime, NodeId, Reply, ReplyBody, RunId, Served};
+use crate::types::{AckLevel, HybridTime, MapId, NodeId, Reply, ReplyBody, RunId, Served};
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -67,9 +69,15 @@ pub(super) struct Run {
     pub(super) next: u64,
     /// Number of the last batch that took effect.
     pub(super) effective: u64,
+    /// What is due is looked for again only when the batch of this number has taken effect.
+    pub(super) expiry_after: u64,
+    pub(super) limits: Limits,
+    pub(super) random: Arc<dyn Random>,
     pub(super) view: View,
     pub(super) sessions: Sessions,
     pub(super) revision: u64,
+    /// Maps that were dropped.
+    pub(super) dropped: BTreeSet<MapId>,
     pub(super) time: HybridTime,
     pub(super) flights: VecDeque<Flight>,
     pub(super) verdicts: FuturesOrdered<BoxFuture<'static, Verdict>>,
@@ -105,9 +113,13 @@ impl Run {
             run,
             next: 1,
             effective: 0,
+            expiry_after: 0,
+            limits: Limits::default(),
+            random: parts.random.clone(),
             view: View::new(replica.clone(), parts.maps.clone()),
             sessions: Sessions::rebuild(parts.config.sessions, floor, open, replica.answers()),
             revision: number(PartitionRow::Revision)?,
+            dropped: dropped::rebuild(&replica)?,
             time: HybridTime(number(PartitionRow::Time)?),
             flights: VecDeque::new(),
             verdicts: FuturesOrdered::new(),
@@ -129,6 +141,7 @@ impl Run {
                 self.begin_read_round(Duration::ZERO);
             }
             let room = self.verdicts.len() < self.config.max_in_flight.max(1);
+            let wake = self.next_wake();
             tokio::select! {
                 biased;
                 changed = leadership.changed() => {
@@ -155,6 +168,11 @@ impl Run {
                     };
                     for job in left.into_iter().rev() {
                         backlog.push_front(job);
+                    }
+                }
+                () = sleep_until_due(wake), if room => {
+                    if let Err(ended) = self.take_turn(VecDeque::new()).await {
+                        return ended;
                     }
                 }
             }

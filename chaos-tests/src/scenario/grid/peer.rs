@@ -2,6 +2,7 @@
 
 use super::Records;
 use super::shape::Shape;
+use super::workload::partition_key;
 use crate::backend::SimBackend;
 use crate::checks::{LeaderLog, Violation};
 use crate::machine::Life;
@@ -9,7 +10,7 @@ use crate::ports::SimThreads;
 use crate::runner::PLANNED_PANIC;
 use keystead::Grid;
 use keystead::clock::sleep;
-use keystead::compute::{TaskContext, TaskError};
+use keystead::compute::{PartitionContext, PartitionScan, ResultMap, Scatter, TaskContext, TaskError};
 use keystead::config::NodeConfig;
 use keystead::error::{Code, Error};
 use keystead::membership::{ChitchatMembership, ChitchatOptions};
@@ -55,6 +56,8 @@ pub(super) async fn run(life: Life, shape: Shape, seeds: Vec<String>, leaders: L
         .config(config)
         .ports(ports(&life, &shape))
         .task("append", append)
+        .partition_task("mark", mark)
+        .scatter("count-marks", CountMarks)
         .adjust(move |settings| adjust(settings, &shape, observer))
         .start()
         .await;
@@ -114,6 +117,9 @@ fn adjust(settings: &mut NodeSettings, shape: &Shape, observer: LeaderObserver) 
     settings.movement.settle = Duration::from_millis(300);
     settings.movement.replace_after = Duration::from_millis(1500);
     settings.movement.abandon_after = Duration::from_millis(1000);
+    settings.watch.feed_per_partition = shape.feed_bytes;
+    settings.watch.message_bytes = 2_000;
+    settings.watch.progress = Duration::from_millis(500);
     settings.log = LogConfig {
         segment_bytes: shape.segment_bytes,
         cache_bytes: 64 << 10,
@@ -133,5 +139,44 @@ fn append(context: &mut TaskContext<'_>, (mark, how): (u64, u8)) -> Result<u64, 
         PANIC => panic!("{PLANNED_PANIC}"),
         FAIL => Err(TaskError::new("planned", "a planned failure")),
         _ => Ok(list.len() as u64),
+    }
+}
+
+/// Appends a mark to the partition's own list; answers the list's length.
+fn mark(context: &mut PartitionContext<'_, '_>, mark: u64) -> Result<u64, TaskError> {
+    let key = partition_key(context.slots());
+    let mut list: Vec<u64> = context.get(LISTS, key.as_bytes())?.unwrap_or_default();
+    list.push(mark);
+    context.put(LISTS, key.as_bytes(), &list)?;
+    Ok(list.len() as u64)
+}
+
+/// Counts the marks in the partitions' lists.
+struct CountMarks;
+
+impl Scatter for CountMarks {
+    type Input = ();
+    type Part = u64;
+    type Output = u64;
+
+    fn map(&self, partition: &mut PartitionScan<'_>, (): &()) -> Result<u64, TaskError> {
+        let (key, mut count) = (partition_key(partition.slots()), 0);
+        partition.each(LISTS, |found, value| {
+            if found == key.as_bytes() {
+                let list: Vec<u64> =
+                    rmp_serde::from_slice(&value.data).map_err(|error| TaskError::new("no-list", error.to_string()))?;
+                count += list.len() as u64;
+            }
+            Ok(())
+        })?;
+        Ok(count)
+    }
+
+    fn combine(&self, (): &(), into: &mut u64, other: u64) {
+        *into += other;
+    }
+
+    fn reduce(&self, (): &(), all: Option<u64>, _into: &mut Vec<ResultMap>) -> Result<u64, TaskError> {
+        Ok(all.unwrap_or(0))
     }
 }

@@ -34,6 +34,8 @@ pub(super) struct Shape {
     pub(super) starts_ms: Vec<u64>,
     /// A peer that is removed, and when.
     pub(super) removal: Option<(usize, u64)>,
+    /// Bytes of history of changes per partition: often few, so that watches find it passed.
+    pub(super) feed_bytes: usize,
 }
 
 impl Shape {
@@ -56,6 +58,7 @@ impl Shape {
             checkpoint_bytes: dice.between(2, 64) << 10,
             max_lag_entries: dice.between(5, 200),
             segment_bytes: dice.between(32, 256) << 10,
+            feed_bytes: if dice.per_mille(500) { 1 << 20 } else { dice.between(500, 20_000) as usize },
             memory: match sled && dice.per_mille(600) {
                 true => MemoryLimit { bytes: Some(4 << 20), evict_above: Some(dice.between(0, 16) << 10) },
                 false => MemoryLimit::default(),

@@ -45,18 +45,18 @@ impl<'a> Leading<'a> {
 
     /// Who should lead though this replica could: the preferred replica, or, if this peer lacks a
     /// task, one whose peer carries it. `None` when this is the best place.
-    pub fn better(&self) -> Option<ReplicaId> {
+    pub fn better(&self) -> Option<(ReplicaId, NodeId)> {
         let me = self.hosted.group.replica();
         let view = self.directory.view();
         let preferred = view.placement_of(self.hosted.group.id()).and_then(|row| row.target().first().copied())?;
         let fit = |(id, node): &(ReplicaId, NodeId)| self.is_fit(*id) && self.carries(*node);
         if preferred.0 != me && fit(&preferred) {
-            return Some(preferred.0);
+            return Some(preferred);
         }
         if self.carries(self.directory.me()) {
             return None;
         }
-        self.others().iter().find(|replica| fit(replica)).map(|(id, _)| *id)
+        self.others().into_iter().find(|replica| fit(replica))
     }
 
     /// Whether this peer lacks a task that another replica's peer carries.

@@ -165,7 +165,7 @@ impl Reconciler {
             self.facts.write(vec![change]).await?;
             self.movement.stats.ended.fetch_add(1, Relaxed);
             tracing::info!(%group, replicas = ?target, "a partition has moved");
-            if let Some(better) = Leading::of(&self.directory, hosted).better() {
+            if let Some((better, _)) = Leading::of(&self.directory, hosted).better() {
                 return hosted.group.transfer_leadership(better).await;
             }
         }

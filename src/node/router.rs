@@ -315,12 +315,9 @@ impl Router {
                 return Err(error);
             }
             asked += 1;
-            if error.code == Code::TaskNotCarried {
-                // Every attempt was refused, so nothing can have happened.
-                refusals += 1;
-                if refusals == asked && Instant::now() >= carried_by {
-                    return Err(error);
-                }
+            // Unless an attempt may have reached a log, nothing can have happened.
+            if error.code == Code::TaskNotCarried && !unsure && Instant::now() >= carried_by {
+                return Err(error);
             }
             self.leaders().remove(&group);
             let known = error.leader.as_deref().and_then(|leader| leader.parse().ok());

@@ -145,8 +145,7 @@ impl Housekeeper {
     /// Hands leadership to a replica that should rather have it, if one is fit. `fit` holds what
     /// other nodes have said of themselves in this round.
     async fn prefer(&self, group: GroupId, hosted: &Hosted, fit: &mut BTreeMap<NodeId, bool>) {
-        let Some(better) = Leading::of(&self.directory, hosted).better() else { return };
-        let Some(node) = hosted.group.status().voters.get(&better).copied() else { return };
+        let Some((better, node)) = Leading::of(&self.directory, hosted).better() else { return };
         // One with a full disk or a wrong clock would give it back at once.
         let says = match fit.get(&node) {
             Some(known) => *known,

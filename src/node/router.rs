@@ -282,7 +282,6 @@ impl Router {
         let repeatable = request.op.is_read() || request.stamp.is_some();
         let mut pause = Duration::from_millis(5);
         let (mut asked, mut caught_up, mut unsure) = (0, false, false);
-        let mut refusals = 0;
         let carried_by = Instant::now() + CARRY_WAIT.min(expires.saturating_duration_since(Instant::now()) / 2);
         loop {
             let left = expires.saturating_duration_since(Instant::now());

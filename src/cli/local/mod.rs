@@ -137,11 +137,6 @@ impl Peers {
         self.all().into_iter().find(|peer| peer.name == name)
     }
 
-    /// The last words of a peer's log.
-    pub(super) fn last_words(&self, name: &str) -> String {
-        self.path().map(|path| last_lines(&log_of(&path, name))).unwrap_or_default()
-    }
-
     /// The peers' addresses.
     pub(super) fn addresses(&self) -> Vec<String> {
         self.all().iter().map(|peer| peer.address.clone()).collect()

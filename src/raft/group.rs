@@ -95,15 +95,6 @@ pub struct Leadership {
     pub is_me: bool,
 }
 
-/// A leading replica's term and voters, as openraft has them now.
-pub(super) struct Standing {
-    pub(super) term: u64,
-    /// A majority of each is a majority.
-    pub(super) configs: Vec<BTreeSet<ReplicaId>>,
-    /// Where the voters are.
-    pub(super) nodes: BTreeMap<ReplicaId, NodeId>,
-}
-
 /// What became of a proposal.
 #[derive(Debug)]
 pub enum Verdict {
@@ -252,22 +243,6 @@ impl Group {
     /// The vote that this replica has saved last.
     pub fn saved_vote(&self) -> Option<Vote> {
         self.log.saved_vote()
-    }
-
-    /// Term and voters, if this replica leads.
-    pub(super) fn standing(&self) -> Option<Standing> {
-        let metrics = self.raft.server_metrics();
-        let metrics = metrics.borrow_watched();
-        if metrics.state != ServerState::Leader || !metrics.vote.committed {
-            return None;
-        }
-        let members = metrics.membership_config.membership();
-        let node = |id| Some((id, members.get_node(&id)?.node));
-        Some(Standing {
-            term: metrics.vote.leader_id.term,
-            configs: members.get_joint_config().clone(),
-            nodes: members.voter_ids().filter_map(node).collect(),
-        })
     }
 
     /// Confirms leadership by heartbeats begun after this call, which renew the right to write as

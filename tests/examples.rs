@@ -28,7 +28,9 @@ fn check(name: &str, lines: &[&str]) {
 #[test]
 fn typed_map() {
     let order = "order 42: Some(Order { item: \"mug\", pieces: 3 })";
-    check("typed_map", &["listening on 127.0.0.1:", order, "written again: false", "deleted: true", "order 42: None"]);
+    let later = "order 42: Some(LaterOrder { item: \"mug\", pieces: 4, gift: true })";
+    let lines = ["listening on 127.0.0.1:", order, "written again: false", later, "deleted: true", "order 42: None"];
+    check("typed_map", &lines);
 }
 
 #[test]
@@ -74,5 +76,9 @@ fn no_example_is_forgotten() {
     let mut names: Vec<String> =
         files.map(|file| file.expect("readable").file_name().to_string_lossy().into_owned()).collect();
     names.sort();
-    assert_eq!(names, ["affinity_task.rs", "grpc_client.rs", "typed_map.rs"], "run a new example here too");
+    assert_eq!(
+        names,
+        ["affinity_task.rs", "grpc_client.rs", "top_k.rs", "typed_map.rs", "word_count.rs"],
+        "run a new example here too"
+    );
 }

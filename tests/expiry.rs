@@ -98,6 +98,19 @@ async fn an_entry_is_there_until_its_time_and_never_after() {
     assert!(client.put_if_absent("cache", "a", Value::utf8("3")).await.expect("answers").is_written());
     assert_eq!(text(&client, "cache", "a").await.as_deref(), Some("3"));
     assert!(!client.delete("cache", "never").await.expect("answers").existed);
+
+    client.put_with_ttl("kept", "b", Value::utf8("1"), Duration::from_secs(10)).await.expect("puts");
+    clock.pass(9_999);
+    let touched = client.touch("kept", "b", Some(Duration::from_secs(20))).await.expect("touches");
+    assert!(touched.existed);
+    clock.pass(19_999);
+    let entry = client.get("kept", "b").await.expect("reads").expect("there");
+    assert_eq!((entry.revision, entry.expires_ms), (touched.revision, clock.unix_ms() + 1));
+    clock.pass(1);
+    assert!(!client.touch("kept", "b", None).await.expect("answers").existed, "it is gone for good");
+    assert_eq!(client.size("kept").await.expect("counts").entries, 1);
+    let endless = client.put_with_ttl("kept", "b", Value::utf8("1"), Duration::MAX).await.expect_err("too long");
+    assert_eq!(endless.code, Code::InvalidRequest);
     grid.shutdown().await;
 }
 

@@ -6,7 +6,7 @@ mod common;
 
 use common::{PATIENCE, start_peer, start_three};
 use futures::TryStreamExt;
-use keystead::client::{Client, ClientConfig, Transacted};
+use keystead::client::{Client, ClientConfig, Json, Transacted, TypedOptions};
 use keystead::error::Code;
 use keystead::types::{Condition, Cursor, KeyCodec, ReadLevel, Value, ValueCodec};
 use std::collections::{BTreeMap, BTreeSet};
@@ -59,7 +59,7 @@ async fn a_scan_goes_on_through_any_peer_while_a_leader_goes() {
     assert_eq!(by_prefix.len(), 100);
     assert!(by_prefix.iter().all(|(key, _)| key.starts_with(b"k001")));
     let size = client.size("m").await.expect("sizes");
-    assert_eq!((size.entries, size.bytes), (3000, 3000 * (6 + 8)));
+    assert!(size.entries == 3000 && size.bytes > 3000 * (6 + 8), "{size:?}");
     let local = client.scan_page("m", "k00001", None, 0, ReadLevel::Local).await.expect("a page");
     assert!(local.entries.len() <= 1);
 
@@ -175,6 +175,55 @@ async fn a_write_to_an_unknown_map_is_answered_quickly_and_creates_it_when_asked
         let through = peer.client().await.expect("connects");
         assert!(through.get("made", "k").await.expect("reads").is_some());
     }
+    while let Some(peer) = peers.pop() {
+        peer.shutdown().await;
+    }
+}
+
+/// An order as its first version has it.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+struct Order {
+    item: String,
+    pieces: u32,
+}
+
+/// And as a later one has it, in another program.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+struct LaterOrder {
+    item: String,
+    pieces: u32,
+    #[serde(default)]
+    note: Option<String>,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_old_writer_beside_a_new_reader_on_different_peers() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (_seeds, mut peers) = start_three(dir.path(), 4).await;
+    let options = |schema| TypedOptions { schema, ..TypedOptions::default() };
+    let old = peers[0].map_with::<i64, Order, Json>("orders", options(1)).await.expect("opens");
+    let new = peers[1].map_with::<i64, LaterOrder, Json>("orders", options(2)).await.expect("opens");
+    old.put(&7, &Order { item: "mug".into(), pieces: 1 }).await.expect("puts");
+    let noted = |present: Option<LaterOrder>| present.map(|order| LaterOrder { note: Some("gift".into()), ..order });
+    new.update(&7, noted).await.expect("updates");
+    // Both change it at once, each what it knows of; nothing is lost.
+    let more = async {
+        for _ in 0..20 {
+            old.update(&7, |order| order.map(|order| Order { pieces: order.pieces + 1, ..order }))
+                .await
+                .expect("updates");
+        }
+    };
+    let other = async {
+        for _ in 0..20 {
+            let add = |order: LaterOrder| LaterOrder { pieces: order.pieces + 1, ..order };
+            new.update(&7, move |order| order.map(add)).await.expect("updates");
+        }
+    };
+    futures::future::join(more, other).await;
+    let read = new.entry(&7).await.expect("reads").expect("there");
+    assert_eq!(read.value, LaterOrder { item: "mug".into(), pieces: 41, note: Some("gift".into()) });
+    assert_eq!(read.schema, 2);
     while let Some(peer) = peers.pop() {
         peer.shutdown().await;
     }

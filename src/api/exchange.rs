@@ -24,7 +24,12 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tonic::{Status, Streaming};
 
 /// Messages of replies that may wait for a slow client before its requests are held back.
-const WAITING_MESSAGES: usize = 16;
+const WAITING_MESSAGES: usize = 4;
+/// Replies that may be on their way to one client, in bytes, going by what its last ones took: a
+/// client that reads slowly, or not at all, holds no more than about this and the messages above.
+const UNDER_WAY_BYTES: usize = 4 << 20;
+/// What a reply is taken for before the first.
+const FIRST_GUESS_BYTES: usize = 32 << 10;
 
 /// What a stream carries.
 pub(super) trait Lane: Send + 'static {
@@ -130,8 +135,10 @@ async fn run<L: Lane>(
     let mut running = FuturesUnordered::new();
     let mut backlog = VecDeque::new();
     let mut open = true;
+    let mut usual = FIRST_GUESS_BYTES;
     while open || !running.is_empty() || !backlog.is_empty() {
-        while running.len() < limits.stream_in_flight
+        let at_once = (UNDER_WAY_BYTES / usual.max(1)).clamp(1, limits.stream_in_flight);
+        while running.len() < at_once
             && let Some((tag, request)) = backlog.pop_front()
         {
             running.push(execute::<L>(edge.clone(), tag, request));
@@ -148,13 +155,16 @@ async fn run<L: Lane>(
                     items.push(item);
                     bytes += more;
                 }
+                // Large replies count at once, small ones little by little.
+                let mean = bytes / items.len();
+                usual = mean.max((7 * usual + mean) / 8);
                 match clock::timeout(slow, sender.send(Ok(L::join(items)))).await {
                     Ok(Ok(())) => {}
                     Ok(Err(_)) => return Ended::Done,
                     Err(clock::Elapsed) => return Ended::TakesNothing,
                 }
             }
-            message = inbound.message(), if open && backlog.is_empty() && running.len() < limits.stream_in_flight => {
+            message = inbound.message(), if open && backlog.is_empty() && running.len() < at_once => {
                 match message {
                     Ok(Some(message)) => backlog.extend(L::split(message, &limits)),
                     Ok(None) => open = false,

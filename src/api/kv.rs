@@ -77,6 +77,10 @@ impl v1::kv_server::Kv for Edge {
         self.unary(Op::Delete(request.into_inner()), wire::delete_reply).await
     }
 
+    async fn touch(&self, request: tonic::Request<v1::TouchRequest>) -> Call<v1::TouchReply> {
+        self.unary(Op::Touch(request.into_inner()), wire::touch_reply).await
+    }
+
     async fn increment(&self, request: tonic::Request<v1::IncrementRequest>) -> Call<v1::IncrementReply> {
         self.unary(Op::Increment(request.into_inner()), wire::increment_reply).await
     }

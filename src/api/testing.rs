@@ -183,15 +183,28 @@ fn apply(state: &mut State, op: &Op) -> Result<ReplyBody> {
         }
         Op::Get { map, key } => ReplyBody::Entry(entry(state, map, key)),
         Op::GetMany { map, keys } => ReplyBody::Entries(keys.iter().map(|key| entry(state, map, key)).collect()),
-        Op::Put { map, key, value, condition, previous } => {
+        Op::Put { map, key, value, condition, previous, ttl_ms } => {
             let present = entry(state, map, key);
             if !holds(condition, present.as_ref()) {
                 return Ok(ReplyBody::ConditionFailed(present));
             }
             state.revision += 1;
-            let stored = StoredValue::new(state.revision, value.clone());
+            // Time stands still here.
+            let expires_ms = ttl_ms.unwrap_or(0);
+            let stored = StoredValue { expires_ms, ..StoredValue::new(state.revision, value.clone()) };
             state.entries.insert((map.clone(), key.clone()), stored);
             ReplyBody::Written { revision: state.revision, previous: present.filter(|_| *previous) }
+        }
+        Op::Touch { map, key, ttl_ms } => {
+            let revision = state.revision + 1;
+            match state.entries.get_mut(&(map.clone(), key.clone())) {
+                None => ReplyBody::Touched { existed: false, revision: 0 },
+                Some(present) => {
+                    (present.revision, present.expires_ms) = (revision, ttl_ms.unwrap_or(0));
+                    state.revision = revision;
+                    ReplyBody::Touched { existed: true, revision }
+                }
+            }
         }
         Op::PutMany { map, entries } => {
             state.revision += 1;

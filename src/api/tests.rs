@@ -32,6 +32,7 @@ fn put(key: &str, value: &str) -> v1::PutRequest {
         value: utf8(value),
         condition: None,
         return_previous: false,
+        ttl_ms: None,
     }
 }
 

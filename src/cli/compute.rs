@@ -38,7 +38,7 @@ pub(super) fn submission_id(named: Option<u64>) -> u64 {
 pub(super) async fn broadcast(client: &Client, args: &BroadcastArgs, out: &mut (dyn Write + Send)) -> Result<()> {
     let options = SubmitOptions {
         id: submission_id(args.id),
-        deadline: Some(Duration::from_secs(args.timeout.into())),
+        deadline: Some(Duration::from_secs(args.within.into())),
         progress: Some(&show_progress),
     };
     let answers = client.broadcast(&args.name, task::payload(&args.payload)?, options).await?;
@@ -75,7 +75,7 @@ pub(super) async fn broadcast(client: &Client, args: &BroadcastArgs, out: &mut (
 async fn run(client: &Client, name: &str, payload: TaskPayload, how: &ScatterOptions) -> Result<ScatterAnswer> {
     let options = SubmitOptions {
         id: submission_id(how.id),
-        deadline: Some(Duration::from_secs(how.timeout.into())),
+        deadline: Some(Duration::from_secs(how.within.into())),
         progress: Some(&show_progress),
     };
     client.scatter(name, payload, how.partial, options).await

@@ -1,11 +1,13 @@
-//! `put`, `get`, `delete`, `incr`.
+//! `put`, `touch`, `get`, `delete`, `incr`.
 
-use super::args::{DeleteArgs, IncrArgs, KeyArgs, PutArgs};
+use super::args::{DeleteArgs, IncrArgs, KeyArgs, PutArgs, TouchArgs};
 use super::output;
 use super::walk_args::Conditions;
 use crate::client::{CallOptions, Client};
 use crate::error::{Code, Error, Result};
-use crate::types::{Condition, KeyCodec, MapDescriptor, Op, ReplyBody, StoredValue, Value, ValueCodec};
+use crate::types::{
+    Condition, KeyCodec, MapDescriptor, Op, ReplyBody, StoredValue, Value, ValueCodec, check_ttl, whole_ms,
+};
 use bytes::Bytes;
 use serde_json::json;
 use std::io::Write;
@@ -90,7 +92,9 @@ pub(super) async fn put(client: &Client, args: &PutArgs, out: &mut (dyn Write + 
         value: value_of(&args.value, map.as_ref())?,
         condition: condition(&args.conditions, map.as_ref())?,
         previous: args.conditions.previous,
+        ttl_ms: args.ttl.map(whole_ms),
     };
+    check_ttl(args.ttl.map_or(0, whole_ms))?;
     let codec = map.as_ref().map_or(ValueCodec::Utf8, |map| map.value_codec);
     let reply = client.write(op, Some(codec)).await?;
     let (revision, previous) = match &reply.body {
@@ -110,6 +114,20 @@ pub(super) async fn put(client: &Client, args: &PutArgs, out: &mut (dyn Write + 
     }
     let level = crate::api::wire::ack_level_name(reply.served.ack);
     output::line(out, &format!("revision {revision} ({level})"))
+}
+
+pub(super) async fn touch(client: &Client, args: &TouchArgs, out: &mut (dyn Write + Send)) -> Result<()> {
+    let map = descriptor(client, &args.map).await?;
+    let touched = client.touch(&args.map, key_bytes(&args.key, map.as_ref())?, args.ttl).await?;
+    if !touched.existed {
+        return Err(no_such_key(&args.map, &args.key));
+    }
+    if args.connection.json {
+        let fields = json!({ "map": args.map, "key": args.key, "revision": touched.revision });
+        return output::json(out, &output::with(fields, output::served(&touched.served, true)));
+    }
+    let level = crate::api::wire::ack_level_name(touched.served.ack);
+    output::line(out, &format!("revision {} ({level})", touched.revision))
 }
 
 /// `get --local`: the asked peer's copy of a replicated map, and the revision that it is of.
@@ -136,7 +154,13 @@ pub(super) async fn get(client: &Client, args: &KeyArgs, out: &mut (dyn Write + 
     let ReplyBody::Entry(entry) = reply.body else { return Err(Error::internal("a reply of another kind")) };
     let found = entry.ok_or_else(|| no_such_key(&args.map, &args.key))?;
     if args.connection.json {
-        let fields = output::with(json!({ "map": args.map, "key": args.key }), output::served(&reply.served, false));
+        let mut fields =
+            output::with(json!({ "map": args.map, "key": args.key }), output::served(&reply.served, false));
+        if found.expires_ms != 0 {
+            // Both by the partition's time.
+            fields["expires_ms"] = found.expires_ms.into();
+            fields["ttl_ms"] = found.expires_ms.saturating_sub(reply.served.time.ms()).into();
+        }
         return match output::entry(Some(&found)) {
             serde_json::Value::Object(entry) => output::json(out, &output::with(fields, entry)),
             _ => output::json(out, &fields),

@@ -106,6 +106,7 @@ pub async fn execute(command: Command, out: &mut (dyn Write + Send)) -> Result<(
         Command::Put(put) => {
             entries::put(&connect_at(&put.connection, Fresh::default(), put.ack).await?, &put, out).await
         }
+        Command::Touch(touch) => entries::touch(&connect(&touch.connection).await?, &touch, out).await,
         Command::Get(get) => {
             entries::get(&connect_at(&get.connection, get.read, Ack::default()).await?, &get, out).await
         }

@@ -29,9 +29,18 @@ fn the_commands_are_well_formed_and_each_help_has_an_example() {
     let mut command = Cli::command();
     command.build();
     command.clone().debug_assert();
-    for sub in command.get_subcommands_mut().filter(|sub| sub.get_name() != "help") {
+    let mut leaves = Vec::new();
+    for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
+        match sub.has_subcommands() {
+            true => leaves.extend(sub.get_subcommands().filter(|sub| sub.get_name() != "help").cloned()),
+            false => leaves.push(sub.clone()),
+        }
+    }
+    for sub in &mut leaves {
         let help = sub.render_long_help().to_string();
-        assert!(help.contains("Example") && help.contains(&format!("keystead {}", sub.get_name())), "{help}");
+        let named = help.contains(&format!("keystead {}", sub.get_name()))
+            || help.contains(&format!("keystead job {}", sub.get_name()));
+        assert!(help.contains("Example") && named, "{help}");
         let client_command = !["start", "demo", "dev"].contains(&sub.get_name());
         assert_eq!(help.contains("--endpoint"), client_command, "{help}");
         assert_eq!(help.contains("--json"), sub.get_name() != "start", "{help}");
@@ -122,7 +131,16 @@ async fn put_get_delete_and_incr() {
     assert_eq!(at(&["incr", "visits", "home"]).await.expect("incr"), "1\n");
     assert_eq!(at(&["incr", "visits", "home", "41"]).await.expect("incr"), "42\n");
     assert_eq!(at(&["delete", "orders", "42"]).await.expect("delete"), "deleted (majority-fsync)\n");
-    for missing in [&["get", "orders", "42"], &["delete", "orders", "42"], &["get", "nowhere", "42"]] {
+    let put = ["put", "orders", "43", "open", "--ttl", "90s"];
+    run_at(&address, &put).await.expect("puts");
+    let shown = json(&at(&["get", "orders", "43", "--json"]).await.expect("there"));
+    assert_eq!((&shown["expires_ms"], &shown["value"]), (&90_000.into(), &"open".into()));
+    assert!(at(&["touch", "orders", "43", "--ttl", "0s"]).await.expect("touch").starts_with("revision "));
+    let shown = json(&at(&["get", "orders", "43", "--json"]).await.expect("there"));
+    assert_eq!(shown.get("expires_ms"), None);
+    for missing in
+        [&["touch", "orders", "42"], &["get", "orders", "42"], &["delete", "orders", "42"], &["get", "nowhere", "42"]]
+    {
         let error = run_at(&address, missing).await.expect_err("not there");
         assert_eq!(error.code.exit_status(), 3, "{error}");
     }

@@ -3,7 +3,7 @@
 use super::entries::{descriptor, key_bytes, value_of};
 use super::output;
 use super::walk_args::{ClearArgs, DropArgs, MapsArgs, ScanArgs, SizeArgs, TransactArgs};
-use crate::client::{Client, Page, Transacted};
+use crate::client::{Client, Page, Transacted, shown_key};
 use crate::error::{Code, Error, Result};
 use crate::types::{Cursor, KeyCodec, MapDescriptor, ReadLevel, StoredValue};
 use bytes::Bytes;
@@ -45,11 +45,7 @@ pub(super) async fn transact(client: &Client, args: &TransactArgs, out: &mut (dy
 
 /// A key as the map's codec shows it.
 fn key_text(key: &[u8], map: Option<&MapDescriptor>) -> String {
-    let number = <[u8; 8]>::try_from(key).ok().map(|bytes| (u64::from_be_bytes(bytes) ^ (1 << 63)) as i64);
-    match (map.map(|map| map.key_codec), number) {
-        (Some(KeyCodec::I64), Some(number)) => number.to_string(),
-        _ => String::from_utf8_lossy(key).into_owned(),
-    }
+    shown_key(map.map_or(KeyCodec::Bytes, |map| map.key_codec), key)
 }
 
 fn token_text(cursor: &Cursor) -> String {
@@ -102,7 +98,7 @@ pub(super) async fn size(client: &Client, args: &SizeArgs, out: &mut (dyn Write 
     if args.connection.json {
         return output::json(out, &json!({ "map": args.map, "entries": size.entries, "bytes": size.bytes }));
     }
-    output::line(out, &format!("{} entries, {} bytes of keys and values", size.entries, size.bytes))
+    output::line(out, &format!("{} entries, {} bytes as stored", size.entries, size.bytes))
 }
 
 pub(super) async fn clear(client: &Client, args: &ClearArgs, out: &mut (dyn Write + Send)) -> Result<()> {

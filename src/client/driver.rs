@@ -220,7 +220,7 @@ async fn until(wakeup: Option<Instant>) {
 /// About what an operation takes on the wire.
 pub(super) fn size_of_op(op: &Op) -> usize {
     let of_op = match op {
-        Op::Get { key, .. } | Op::Delete { key, .. } | Op::Increment { key, .. } => key.len(),
+        Op::Get { key, .. } | Op::Delete { key, .. } | Op::Increment { key, .. } | Op::Touch { key, .. } => key.len(),
         Op::Put { key, value, .. } => key.len() + value.data.len(),
         Op::Task { key, payload, .. } => key.len() + payload.data.len(),
         Op::PartitionTask { payload, .. } => payload.data.len(),

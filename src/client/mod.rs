@@ -8,17 +8,21 @@
 //! outstanding.
 
 mod cluster;
+mod codec;
 mod compute;
 mod config;
 mod core;
 mod driver;
+mod expiry;
 mod jobs;
+mod keys;
 mod lane;
 mod many;
 mod ops;
 mod peers;
 mod results;
 mod transaction;
+mod tree;
 mod typed;
 mod walks;
 mod watch;
@@ -26,13 +30,15 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
+pub use codec::{Codec, Json, Msgpack, Plain};
 pub use compute::{OnProgress, Progress, SubmitOptions};
 pub use config::ClientConfig;
+pub use keys::{MapKey, shown_key};
 pub use results::{
-    CallOptions, Conditional, Deleted, Number, Page, Removed, Replaced, Size, TaskAnswer, Transacted, Written,
+    CallOptions, Conditional, Deleted, Number, Page, Removed, Replaced, Size, TaskAnswer, Touched, Transacted, Written,
 };
 pub use transaction::Transaction;
-pub use typed::{MapKey, TypedMap};
+pub use typed::{Entry, TypedMap, TypedOptions};
 pub use watch::{FromKey, TypedChange, TypedEvent, TypedWatch, Watch, WatchBuilder};
 
 use crate::clock::{self, Instant, Random, SystemRandom};

@@ -73,8 +73,9 @@ impl Client {
     pub async fn get_and_put(&self, map: &str, key: impl AsRef<[u8]>, value: Value) -> Result<Replaced> {
         let codec = value.codec;
         let (key, condition) = (copied(key), Condition::Always);
-        let reply =
-            self.write(Op::Put { map: map.to_owned(), key, value, condition, previous: true }, Some(codec)).await?;
+        let reply = self
+            .write(Op::Put { map: map.to_owned(), key, value, condition, previous: true, ttl_ms: None }, Some(codec))
+            .await?;
         match reply.body {
             ReplyBody::Written { revision, previous } => {
                 Ok(Replaced { previous, written: Written { revision, served: reply.served } })
@@ -113,7 +114,7 @@ impl Client {
 
     async fn conditional(&self, map: &str, key: Bytes, value: Value, condition: Condition) -> Result<Conditional> {
         let codec = value.codec;
-        let op = Op::Put { map: map.to_owned(), key, value, condition, previous: false };
+        let op = Op::Put { map: map.to_owned(), key, value, condition, previous: false, ttl_ms: None };
         let reply = self.write(op, Some(codec)).await?;
         match reply.body {
             ReplyBody::Written { revision, .. } => Ok(Conditional::Written(Written { revision, served: reply.served })),

@@ -58,6 +58,17 @@ pub struct Deleted {
     pub served: Served,
 }
 
+/// What came of a new time to live. It is a write: [`Served::ack`] names its level.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Touched {
+    /// Whether there was an entry.
+    pub existed: bool,
+    /// Revision of the change in its partition; 0 if there was no entry.
+    pub revision: u64,
+    /// Who acknowledged it, and how.
+    pub served: Served,
+}
+
 /// The number after an increment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Number {
@@ -133,6 +144,6 @@ pub struct Page {
 pub struct Size {
     /// Entries.
     pub entries: u64,
-    /// Bytes of their keys and values.
+    /// Bytes that they take as stored: keys, values, and what stands beside them.
     pub bytes: u64,
 }

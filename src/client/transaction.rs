@@ -7,7 +7,7 @@ use crate::types::{Op, ReplyBody, Slot, Value, affinity_of, slot_of};
 use bytes::Bytes;
 
 /// A transaction under construction: checks, puts and deletions of one map's entries in one slot.
-/// All keys need a common `{tag}`.
+/// All keys need a common `{tag}`, those of a replicated map too.
 #[must_use = "nothing happens before `commit`"]
 pub struct Transaction<'a> {
     client: &'a Client,

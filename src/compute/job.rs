@@ -162,7 +162,7 @@ impl JobContext {
     /// As [`JobContext::execute`].
     pub async fn put_value(&self, map: &str, key: &[u8], value: Value) -> Result<()> {
         let (map, key, condition) = (map.to_owned(), Bytes::copy_from_slice(key), Condition::Always);
-        self.execute(Op::Put { map, key, value, condition, previous: false }).await.map(drop)
+        self.execute(Op::Put { map, key, value, condition, previous: false, ttl_ms: None }).await.map(drop)
     }
 
     /// Writes a value as MessagePack with field names.

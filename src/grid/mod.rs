@@ -5,7 +5,7 @@ mod builder;
 
 pub use builder::GridBuilder;
 
-use crate::client::{Client, ClientConfig, MapKey, TypedMap, WatchBuilder};
+use crate::client::{Client, ClientConfig, Codec, MapKey, TypedMap, TypedOptions, WatchBuilder};
 use crate::compute;
 use crate::error::Result;
 use crate::node::{Ended, GridService, LocalEntry, Node, Ports};
@@ -88,6 +88,18 @@ impl Grid {
         V: Serialize + DeserializeOwned,
     {
         TypedMap::open(self.own_client().await?.clone(), name).await
+    }
+
+    /// A map of typed keys and values with another codec, a schema version, or options.
+    ///
+    /// # Errors
+    /// As [`TypedMap::open_with`] and [`Grid::client`].
+    pub async fn map_with<K, V, C>(&self, name: &str, options: TypedOptions) -> Result<TypedMap<K, V, C>>
+    where
+        K: MapKey + ?Sized,
+        C: Codec<V>,
+    {
+        TypedMap::open_with(self.own_client().await?.clone(), name, options).await
     }
 
     /// An entry of a replicated map from this peer's own copy, once that is of `at_least` this

@@ -179,7 +179,7 @@ mod tests {
         let call = MapCall { name: "n".into(), payload, partitions: vec![PartitionId(3)], id: 4, deadline_ms: 5 };
         assert_eq!(
             hex(wire::encode(&call).expect("encodes")),
-            "0185a46e616d65a16ea77061796c6f616482a5636f646563a44a736f6ea464617461c40131aa706172746974696f6e739103a2696404ab646561646c696e655f6d7305"
+            "0185a46e616d65a16ea77061796c6f616482a5636f646563a46a736f6ea464617461c40131aa706172746974696f6e739103a2696404ab646561646c696e655f6d7305"
         );
         let reply = MapReply { part: Some(Bytes::from_static(b"p")), done: vec![PartitionId(3)], failed: Vec::new() };
         assert_eq!(hex(wire::encode(&reply).expect("encodes")), "0183a470617274c40170a4646f6e659103a66661696c656490");

@@ -50,15 +50,15 @@ impl Drops {
         self.facts.refresh().await;
         let known = self.directory.view().map(name).cloned();
         let known = known.ok_or_else(|| Error::new(Code::NoSuchMap, format!("there is no map {name:?}")))?;
-        let plan = |view: &meta::MetaView| match view.dropped.contains_key(&known.id) {
-            // An earlier attempt's answer was lost.
-            true => Ok((known.clone(), Vec::new())),
-            false => meta::drop_map(view, name).map(|dropped| (dropped.descriptor, dropped.changes)),
+        let plan = |view: &meta::MetaView| match view.map(name) {
+            Some(map) if map.id == known.id => meta::drop_map(view, name).map(|dropped| ((), dropped.changes)),
+            // Dropped meanwhile: by an earlier attempt whose answer was lost, or by somebody else.
+            _ => Ok(((), Vec::new())),
         };
-        let descriptor = self.facts.change(plan).await?;
-        let marked = self.in_all_partitions(|partition| self.piece(descriptor.id, partition)).await;
+        self.facts.change(plan).await?;
+        let marked = self.in_all_partitions(|partition| self.piece(known.id, partition)).await;
         let pending = marked.iter().filter(|outcome| outcome.is_err()).count();
-        Ok((descriptor, pending as u32))
+        Ok((known, pending as u32))
     }
 
     /// Deletes what is left of dropped maps, as long as the node lives.

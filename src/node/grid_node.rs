@@ -273,6 +273,7 @@ impl Node {
         let mut tasks = tasks.into_iter();
         let server = tasks.next();
         tasks.for_each(|task| task.abort());
+        self.jobs.stop();
         self.stop.cancel();
         self.transport.shutdown();
         self.hosting.stop_all().await;

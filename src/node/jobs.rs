@@ -63,6 +63,16 @@ impl Jobs {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How many run here.
+    pub fn count(&self) -> usize {
+        self.running().len()
+    }
+
+    /// Asks all that runs here to end: the peer goes.
+    pub fn stop(&self) {
+        self.running().values().for_each(|job| job.ending.cancel());
+    }
+
     /// A job's row has changed: look now.
     pub fn look(&self) {
         self.changed.notify_one();

@@ -15,6 +15,7 @@ use crate::ring;
 use crate::types::{AckLevel, Op, PartitionId, ReadLevel, Request, Slot, TaskPayload};
 use bytes::Bytes;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
@@ -30,12 +31,14 @@ pub struct Mapper {
     router: Arc<Router>,
     registry: Arc<Registry>,
     places: Arc<Semaphore>,
+    /// Steps begun.
+    pub(super) steps: AtomicU64,
 }
 
 impl Mapper {
     /// Runs what the registry holds on what `hosting` leads.
     pub fn new(hosting: Arc<Hosting>, router: Arc<Router>, registry: Arc<Registry>) -> Self {
-        Mapper { hosting, router, registry, places: Arc::new(Semaphore::new(AT_ONCE)) }
+        Mapper { hosting, router, registry, places: Arc::new(Semaphore::new(AT_ONCE)), steps: AtomicU64::new(0) }
     }
 
     /// Runs a scatter's step on some partitions and combines what they give.
@@ -103,6 +106,7 @@ impl Mapper {
         };
         let hosted =
             self.hosting.get(partition.group()).ok_or_else(|| Error::new(Code::NotLeader, "the replica has gone"))?;
+        self.steps.fetch_add(1, Ordering::Relaxed);
         let view = View::new(hosted.state.clone(), directory.clone());
         let (registry, cancelled) = (self.registry.clone(), self.hosting.cancelled.clone());
         let (name, payload, id) = (call.name.clone(), call.payload.clone(), call.id);

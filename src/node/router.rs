@@ -104,15 +104,16 @@ impl Router {
         }
         let expires = Instant::now() + Duration::from_millis(u64::from(request.deadline_ms));
         let map = self.map_of(&request).await?;
+        let known = map.as_ref().map(|map| map.id);
         let request = by_map(request, map.as_ref());
-        let answer = self.execute_with(request.clone(), map.clone(), hops, expires).await;
+        let answer = self.execute_with(request.clone(), map, hops, expires).await;
         // The map may have been dropped, and another created under its name, unheard of here.
-        let Some(known) = map.filter(|_| answer.as_ref().is_err_and(|error| error.code == Code::NoSuchMap)) else {
+        let Some(known) = known.filter(|_| answer.as_ref().is_err_and(|error| error.code == Code::NoSuchMap)) else {
             return answer;
         };
         self.catch_up().await?;
         match self.map_of(&request).await? {
-            Some(map) if map.id != known.id => {
+            Some(map) if map.id != known => {
                 let request = by_map(request, Some(&map));
                 self.execute_with(request, Some(map), hops, expires).await
             }

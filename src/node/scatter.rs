@@ -29,6 +29,9 @@ const WAITING: usize = 64;
 /// Pause before partitions that could not be had are asked for again.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// How long a map that a leader does not know is waited for there.
+const MAP_WAIT: Duration = Duration::from_millis(500);
+
 /// What of the time is kept for combining, reducing and answering.
 const ANSWER: Duration = Duration::from_millis(500);
 
@@ -76,6 +79,8 @@ struct Gathered {
     bytes: usize,
     /// Refused for good.
     failed: BTreeMap<PartitionId, Error>,
+    /// Until then a leader may not have heard of a map yet.
+    maps_known_by: Instant,
     /// To be asked again, with the last trouble.
     again: BTreeMap<PartitionId, Error>,
 }
@@ -97,6 +102,7 @@ async fn run(
         bytes: 0,
         failed: BTreeMap::new(),
         again: BTreeMap::new(),
+        maps_known_by: Instant::now() + MAP_WAIT,
     };
     let mut wanted: Vec<PartitionId> = partitions.into_iter().map(|(partition, _)| partition).collect();
     while !wanted.is_empty() && Instant::now() < expires {
@@ -206,7 +212,8 @@ async fn take(
         if let Some(leader) = error.leader.as_deref().and_then(|leader| leader.parse().ok()) {
             node.router.note_leader(group, leader);
         }
-        if error.code.retry() != Retry::Never {
+        let unheard = error.code == Code::NoSuchMap && Instant::now() < gathered.maps_known_by;
+        if error.code.retry() != Retry::Never || unheard {
             gathered.again.insert(partition, error);
             continue;
         }

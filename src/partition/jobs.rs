@@ -20,6 +20,9 @@ pub const MAX_ATTEMPTS: u32 = 5;
 /// How long an ended job is kept, with its result.
 pub const KEEP_MS: u64 = 600_000;
 
+/// The longest answer that a list shows.
+const LISTED: usize = 1024;
+
 /// Jobs that one step forgets at most.
 const FORGET: usize = 64;
 
@@ -67,7 +70,7 @@ pub(super) fn execute(view: &View, id: JobId, step: &JobStep, now_ms: u64) -> Re
     match step {
         JobStep::List => {
             let rows = view.scan_rows(&rows::job_prefix(), None, usize::MAX)?;
-            let jobs = rows.iter().map(|(_, row)| decode(row)).collect::<Result<Vec<_>>>()?;
+            let jobs = rows.iter().map(|(_, row)| decode(row).map(listed)).collect::<Result<Vec<_>>>()?;
             Ok(Done { body: ReplyBody::Jobs(jobs), writes: Vec::new() })
         }
         JobStep::Forget => forget(view, now_ms),
@@ -80,6 +83,13 @@ pub(super) fn execute(view: &View, id: JobId, step: &JobStep, now_ms: u64) -> Re
             }
         }
     }
+}
+
+/// A job as lists show it: without what may be long, so that a list stays short.
+fn listed(mut job: JobInfo) -> JobInfo {
+    job.payload.data = Bytes::new();
+    job.outcome = job.outcome.filter(|outcome| outcome.as_ref().map_or(0, |answer| answer.data.len()) <= LISTED);
+    job
 }
 
 fn start(view: &View, id: JobId, step: &JobStep, now_ms: u64) -> Result<Done> {
@@ -149,6 +159,10 @@ fn advance(mut job: JobInfo, step: &JobStep, now_ms: u64) -> Result<Done> {
             job.text = text.clone();
             changed(job)
         }
+        // Nobody asked it to end: its peer lost the leadership, and the next attempt goes on.
+        JobStep::End { outcome: Err(error), .. } if error.code == Code::TaskCancelled && !job.cancelling => {
+            unchanged(job)
+        }
         JobStep::End { attempt, outcome } if of_latest(*attempt) => {
             let state = match outcome {
                 Ok(_) => JobState::Done,
@@ -205,6 +219,15 @@ mod tests {
         }
     }
 
+    #[test]
+    fn lists_leave_out_what_is_long() {
+        let answer = |len| TaskPayload { codec: ValueCodec::Json, data: vec![b'1'; len].into() };
+        let done = |len| JobInfo { outcome: Some(Ok(answer(len))), ..queued() };
+        assert_eq!(listed(done(LISTED)).outcome, Some(Ok(answer(LISTED))));
+        assert_eq!(listed(done(LISTED + 1)).outcome, None);
+        assert!(listed(done(1)).payload.data.is_empty());
+    }
+
     fn begin(attempt: u32) -> JobStep {
         JobStep::Begin { attempt, node: NodeId(u64::from(attempt)) }
     }
@@ -233,8 +256,10 @@ mod tests {
         let running = after(after(queued(), begin(1), 20), JobStep::Cancel, 30);
         assert!(running.state == JobState::Running && running.cancelling);
         assert_eq!(after(running.clone(), begin(2), 40).state, JobState::Cancelled);
-        let error = Err(Error::new(Code::TaskCancelled, "it ended as asked"));
-        assert_eq!(after(running, JobStep::End { attempt: 1, outcome: error }, 40).state, JobState::Cancelled);
+        let end = JobStep::End { attempt: 1, outcome: Err(Error::new(Code::TaskCancelled, "it ended as asked")) };
+        assert_eq!(after(running, end.clone(), 40).state, JobState::Cancelled);
+        let uncalled = after(queued(), begin(1), 20);
+        assert_eq!(after(uncalled, end, 40).state, JobState::Running, "its peer only lost the leadership");
     }
 
     #[test]
@@ -261,7 +286,7 @@ mod tests {
     }
 
     const GOLDEN: &str = "018fa26964cf0007000000000001a46e616d65a16aa36b6579c4016ba77061796c6f616482a5636f646563a4\
-        4a736f6ea464617461c40131a57374617465a6717565756564a7617474656d707400a46e6f6465c0a8706572\
+        6a736f6ea464617461c40131a57374617465a6717565756564a7617474656d707400a46e6f6465c0a8706572\
         6d696c6c6500a474657874a0ac7375626d69747465645f6d730aa8626567756e5f6d7300a8656e6465645f6d\
         7300ab646561646c696e655f6d73cd03e8aa63616e63656c6c696e67c2a76f7574636f6d65c0";
 }

@@ -4,7 +4,7 @@
 
 use super::copies::MapCopy;
 use super::expiry::is_expired;
-use super::indexes::{Indexes, MapSize};
+use super::indexes::Indexes;
 use super::replica::ReplicaState;
 use super::rows;
 use super::user_code::{PAGE_BYTES, Page, Place, SlotView};
@@ -77,7 +77,7 @@ impl View {
     }
 
     /// Whether a row that expires then is to be hidden; takes note of it.
-    fn hides(&self, row: &[u8], expires_ms: u64) -> bool {
+    pub(super) fn hides(&self, row: &[u8], expires_ms: u64) -> bool {
         let expired = is_expired(expires_ms, self.now_ms);
         if expired {
             let mut hidden = self.hidden();
@@ -96,17 +96,17 @@ impl View {
         }
     }
 
+    /// Whether anything may have to be hidden: else nobody need look.
+    pub(super) fn may_hide(&self) -> bool {
+        !self.pending.is_empty() || self.replica.next_expiry().is_some_and(|at| is_expired(at, self.now_ms))
+    }
+
     /// The length of a row's value, whether it is shown or not.
     pub fn row_len(&self, row: &[u8]) -> Option<usize> {
         match self.pending.get(row) {
             Some((_, value)) => value.as_ref().map(Bytes::len),
             None => self.replica.row_len(row),
         }
-    }
-
-    /// What there is of a map in both layers; expired entries count until they are deleted.
-    pub fn map_size(&self, map: MapId) -> MapSize {
-        self.replica.map_size_with(map, self.pending.iter().map(|(row, (_, value))| (row, value.as_ref())))
     }
 
     /// A row's value.

@@ -193,7 +193,7 @@ impl ReplicaState {
         let state = self.read();
         let slot_from = |slot: u16| {
             let from = slot.to_be_bytes();
-            state.rows.range(Bound::Included(&from[..])).next().and_then(|(row, _)| rows::slot_of(row.as_slice()))
+            state.rows.range(Bound::Included(&from[..])).next().and_then(|(row, _)| rows::slot_of_row(row.as_slice()))
         };
         let Some(first) = slot_from(0) else { return Vec::new() };
         let begin = first.0 + (chance % u64::from(SLOTS - first.0)) as u16;

@@ -134,12 +134,6 @@ pub fn map_of(row: &[u8]) -> Option<MapId> {
     Some(MapId(u32::from_be_bytes(id.try_into().ok()?)))
 }
 
-/// The slot that a row lies in; `None` for partition-wide rows.
-pub fn slot_of(row: &[u8]) -> Option<Slot> {
-    let slot = u16::from_be_bytes([*row.first()?, *row.get(1)?]);
-    (slot < SLOTS).then_some(Slot(slot))
-}
-
 /// The row of a kept answer.
 pub fn answer_row(slot: Slot, session: SessionId, number: u64) -> Bytes {
     let mut row = start(slot.0, TableId::Answer, 0, 16);

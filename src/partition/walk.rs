@@ -7,7 +7,7 @@ use super::rows;
 use crate::error::{Code, Error, Result};
 use crate::types::{MapId, Slot};
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 /// Rows that a walk takes from the layers at a time.
@@ -44,6 +44,7 @@ impl View {
         visit: &mut Visit<'_>,
     ) -> Result<()> {
         let mut after = after.map(|key| rows::map_row(slot, map, key));
+        let may_hide = self.may_hide();
         while slot <= until {
             let of_slot = rows::map_prefix(slot, map, prefix);
             // A key from elsewhere may lie before the prefix.
@@ -52,11 +53,14 @@ impl View {
                 let chunk = self.lengths(&of_slot, after.as_deref(), WALK_ROWS);
                 let is_last = chunk.len() < WALK_ROWS;
                 for (row, len) in chunk {
+                    // What has expired is not there, and goes with the batch of whoever looked.
+                    if may_hide && !self.contains(&row) {
+                        after = Some(row);
+                        continue;
+                    }
                     let key = rows::map_key(&row);
                     let key = key.ok_or_else(|| Error::new(Code::CorruptRow, "a map's row has no key"))?;
-                    // What has expired is not there, and goes with the batch of whoever looked.
-                    let shown = self.contains(&row);
-                    if shown && !visit(Found { slot, key, row: row.clone(), len }) {
+                    if !visit(Found { slot, key, row: row.clone(), len }) {
                         return Ok(());
                     }
                     after = Some(row);
@@ -100,5 +104,24 @@ impl View {
         let pending = pending.next().and_then(|(row, _)| rows::slot_of_row(row));
         let applied = self.replica.first_from(&from).and_then(|row| rows::slot_of_row(&row));
         pending.into_iter().chain(applied).min()
+    }
+
+    /// What there is of a map without what has expired.
+    pub(super) fn live_size(&self, map: MapId) -> MapSize {
+        let mut size = self.map_size(map);
+        let mut due: BTreeSet<Bytes> = self.replica.expired(self.now_ms(), usize::MAX).into_iter().collect();
+        due.extend(self.pending.keys().cloned());
+        for row in due.into_iter().filter(|row| rows::map_of(row) == Some(map)) {
+            if self.expiry(&row).is_some_and(|at| self.hides(&row, at)) {
+                size = size.with(row.len(), self.row_len(&row), None);
+            }
+        }
+        size
+    }
+
+    /// What there is of a map, expired entries included, by the replica's index and what is not
+    /// applied yet.
+    pub(super) fn map_size(&self, map: MapId) -> MapSize {
+        self.replica.map_size_with(map, self.pending.iter().map(|(row, (_, value))| (row, value.as_ref())))
     }
 }

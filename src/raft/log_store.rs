@@ -133,7 +133,16 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
         let mark = self.log.committed().filter(|bytes| !bytes.is_empty());
-        mark.map(|bytes| decode_log_id(&bytes)).transpose()
+        let Some(mark) = mark.map(|bytes| decode_log_id(&bytes)).transpose()? else { return Ok(None) };
+        // Where the disk was full, the mark may name an entry that was never written: what stands at
+        // its place, or below, may then be another's. The leader will say what is committed.
+        let extent = self.log.extent();
+        if mark.index() < extent.entries.start {
+            return Ok(Some(mark));
+        }
+        let there = self.log.read(mark.index()..mark.index() + 1, READ_BYTES).await.map_err(to_io)?;
+        let same = there.first().map(|(_, bytes)| decode_entry_id(bytes)).transpose()? == Some(mark);
+        Ok(same.then_some(mark))
     }
 
     async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> Result<(), io::Error>

@@ -82,6 +82,18 @@ pub enum Op {
         /// Whether the reply carries the entry that was there before.
         #[serde(default)]
         previous: bool,
+        /// Milliseconds that the entry lives; 0: for good; `None`: as its map says.
+        #[serde(default)]
+        ttl_ms: Option<u64>,
+    },
+    /// Gives an entry a new time to live, and keeps its value. A write: it has a revision.
+    Touch {
+        /// The map.
+        map: String,
+        /// The key.
+        key: Bytes,
+        /// Milliseconds that the entry lives from now on; 0: for good; `None`: as its map says.
+        ttl_ms: Option<u64>,
     },
     /// Writes several entries of one partition. Within one log entry: atomic.
     PutMany {
@@ -267,7 +279,7 @@ impl Op {
     pub fn routing_key(&self) -> Option<&Bytes> {
         match self {
             Op::Get { key, .. } | Op::Put { key, .. } | Op::Delete { key, .. } => Some(key),
-            Op::Increment { key, .. } | Op::Task { key, .. } => Some(key),
+            Op::Increment { key, .. } | Op::Touch { key, .. } | Op::Task { key, .. } => Some(key),
             Op::GetMany { keys, .. } => keys.first(),
             Op::PutMany { entries, .. } => entries.first().map(|(key, _)| key),
             Op::Transact { checks, writes, .. } => {
@@ -308,6 +320,7 @@ impl Op {
         match self {
             Op::Get { map, .. } | Op::GetMany { map, .. } | Op::Put { map, .. } => Some(map),
             Op::PutMany { map, .. } | Op::Delete { map, .. } | Op::Increment { map, .. } => Some(map),
+            Op::Touch { map, .. } => Some(map),
             Op::Transact { map, .. } | Op::Scan { map, .. } | Op::Size { map, .. } | Op::Clear { map, .. } => Some(map),
             Op::Task { .. } | Op::PartitionTask { .. } | Op::Forget { .. } | Op::Barrier { .. } | Op::Job { .. } => {
                 None
@@ -378,6 +391,13 @@ pub enum ReplyBody {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         previous: Option<StoredValue>,
     },
+    /// The entry has a new time to live, or there was none.
+    Touched {
+        /// Whether there was an entry.
+        existed: bool,
+        /// Revision of the change in its partition; 0 if there was no entry.
+        revision: u64,
+    },
     /// A page of entries.
     Page {
         /// Keys and entries, by partition, slot and key.
@@ -389,7 +409,7 @@ pub enum ReplyBody {
     Size {
         /// Entries.
         entries: u64,
-        /// Bytes of their keys and values.
+        /// Bytes that they take as stored: keys, values, and what stands beside them.
         bytes: u64,
     },
     /// Entries were deleted.
@@ -410,7 +430,7 @@ pub enum ReplyBody {
     Task(TaskPayload),
     /// A job task as it stands.
     Job(Box<JobInfo>),
-    /// A partition's job tasks.
+    /// A partition's job tasks, without payloads and long answers.
     Jobs(Vec<JobInfo>),
 }
 

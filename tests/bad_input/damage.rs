@@ -247,10 +247,14 @@ async fn a_grid_of_one_refuses_a_damaged_state_and_keeps_it() {
         for _ in 0..2 {
             let error = match start_eager(&[], "127.0.0.1:0", dir.path(), backend).await {
                 Err(error) => error,
-                Ok(peer) => match peer.ended().await {
-                    Ended::Failed(error) => error,
-                    Ended::Stopped => panic!("it was not asked to stop"),
-                },
+                Ok(peer) => {
+                    let ended = peer.ended().await;
+                    peer.shutdown().await;
+                    match ended {
+                        Ended::Failed(error) => error,
+                        Ended::Stopped => panic!("it was not asked to stop"),
+                    }
+                }
             };
             let text = error.to_string();
             assert!(matches!(error.code, Code::CorruptLog | Code::CorruptRow), "{text}");

@@ -160,6 +160,7 @@ async fn a_peer_with_a_full_disk_steps_back_and_comes_back() {
         value: Value::utf8("it"),
         condition: keystead::types::Condition::Always,
         previous: false,
+        ttl_ms: None,
     };
     ask(&full, op, ReadLevel::Linearizable).await.expect("is sent on");
 

@@ -1,9 +1,11 @@
 //! What runs in partitions' turns: broadcasts, and tasks that are cancelled.
 
 use crate::grid::{Latch, PARTITIONS, fill, json, marks, start_three, until};
+use grid_proto::keystead::v1;
 use keystead::client::{Progress, SubmitOptions};
 use keystead::compute::count_entries;
 use keystead::error::Code;
+use keystead::node::GridService;
 use keystead::types::Value;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -91,6 +93,34 @@ async fn a_cancelled_task_leaves_nothing_behind() {
     canceller.cancel(id).await.expect("cancels");
     assert_eq!(value(client.get("m", "k0").await.expect("gets")), Some(Value::i64(502)));
     assert_eq!(canceller.cancel(0).await.expect_err("names nothing").code, Code::InvalidRequest);
+    for peer in peers {
+        peer.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_whose_caller_has_gone_is_undone() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let latch = Latch::default();
+    let (_, peers) = start_three(dir.path(), &latch).await;
+    let client = peers[0].client().await.expect("connects");
+    fill(&client, 1).await;
+    // Without a session nobody can come back for the answer.
+    let endpoint = format!("http://{}", peers[0].address());
+    let mut tasks = v1::tasks_client::TasksClient::connect(endpoint).await.expect("connects");
+    let payload = v1::Payload { codec: v1::ValueCodec::Json.into(), data: "500".into() };
+    let submit =
+        v1::SubmitRequest { name: "hold".into(), key: "k0".into(), payload: Some(payload), ..Default::default() };
+    tokio::select! {
+        answer = tasks.submit(submit) => panic!("{answer:?}"),
+        () = until("the task runs", || latch.came() > 0) => {}
+    }
+    // The call was dropped with the `select`; every peer is told.
+    let told = |peer: &keystead::Grid| peer.node().metrics().contains("keystead_task_cancellations_total 1");
+    until("the peers know", || peers.iter().all(told)).await;
+    latch.open();
+    let entry = client.get("m", "k0").await.expect("gets").expect("is there");
+    assert_eq!(entry.value, Value::i64(0), "it was undone");
     for peer in peers {
         peer.shutdown().await;
     }

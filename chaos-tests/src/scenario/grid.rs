@@ -2,10 +2,11 @@
 //!
 //! In: a seed. Out: violations of: no acknowledged write lost, linearizability per key, each
 //! request once, broadcasts once per partition, scatters that miss nothing, one leader per term, the
-//! level of each acknowledgement, watches without gap or repeat, and that all finish once everything
-//! is mended.
+//! level of each acknowledgement, watches without gap or repeat, entries hidden at their time, neither
+//! before nor after, and that all finish once everything is mended.
 
 mod clients;
+mod expiring;
 mod peer;
 mod shape;
 mod watchers;
@@ -75,6 +76,8 @@ fn run(seed: u64, lying: bool) -> Vec<Violation> {
     simulation.client("w0", move |life| watchers::follow(life, seed, endpoints, follower));
     let (follower, endpoints) = (records.clone(), seeds.clone());
     simulation.client("w1", move |life| watchers::copy(life, seed, endpoints, follower));
+    let (expiring, endpoints) = (records.clone(), seeds.clone());
+    simulation.client("e0", move |life| expiring::expire(life, seed, endpoints, expiring));
     let (judge, endpoints) = (records.clone(), seeds);
     simulation.client("judge", move |life| clients::read_all(life, endpoints, partitions, judge));
     let profile = Profile {

@@ -26,7 +26,7 @@ pub use errors::{CODE_METADATA, error_from_status, error_from_wire, error_to_wir
 pub use jobs::{job_from_wire, job_to_wire, start_job_from_wire, start_job_to_wire};
 pub use replies::{Kind, kv_reply_from_wire, kv_reply_to_wire, task_reply_from_wire, task_reply_to_wire};
 pub(crate) use replies::{
-    delete_reply, get_many_reply, get_reply, increment_reply, put_many_reply, put_reply, submit_reply,
+    delete_reply, get_many_reply, get_reply, increment_reply, put_many_reply, put_reply, submit_reply, touch_reply,
 };
 pub use requests::{kv_request_from_wire, kv_request_to_wire, task_request_from_wire, task_request_to_wire};
 pub use values::{

@@ -16,6 +16,8 @@ pub enum Kind {
     Get,
     /// Writes one entry.
     Put,
+    /// Gives an entry a new time to live.
+    Touch,
     /// Deletes one entry.
     Delete,
     /// Adds to a number.
@@ -61,6 +63,15 @@ pub(crate) fn put_reply(reply: Reply) -> Result<v1::PutReply> {
             entry: entry.map(stored_to_wire),
             ..Default::default()
         }),
+        other => Err(unexpected(&other)),
+    }
+}
+
+pub(crate) fn touch_reply(reply: Reply) -> Result<v1::TouchReply> {
+    match reply.body {
+        ReplyBody::Touched { existed, revision } => {
+            Ok(v1::TouchReply { served: served_to_wire(&reply.served, true), existed, revision })
+        }
         other => Err(unexpected(&other)),
     }
 }
@@ -130,6 +141,7 @@ pub fn kv_reply_to_wire(kind: Kind, outcome: Result<Reply>) -> WireResult {
         Ok(match kind {
             Kind::Get => WireResult::Get(get_reply(reply)?),
             Kind::Put => WireResult::Put(put_reply(reply)?),
+            Kind::Touch => WireResult::Touch(touch_reply(reply)?),
             Kind::Delete => WireResult::Delete(delete_reply(reply)?),
             Kind::Increment => WireResult::Increment(increment_reply(reply)?),
             Kind::GetMany => WireResult::GetMany(get_many_reply(reply)?),
@@ -178,6 +190,9 @@ pub fn kv_reply_from_wire(result: Option<WireResult>) -> Result<Reply> {
         WireResult::Delete(delete) => {
             let previous = maybe_stored(delete.previous)?;
             reply(delete.served, ReplyBody::Deleted { existed: delete.existed, revision: delete.revision, previous })
+        }
+        WireResult::Touch(touch) => {
+            reply(touch.served, ReplyBody::Touched { existed: touch.existed, revision: touch.revision })
         }
         WireResult::Increment(number) => {
             reply(number.served, ReplyBody::Number { value: number.value, revision: number.revision })

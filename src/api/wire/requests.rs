@@ -5,7 +5,7 @@ use super::values::{value_from_wire, value_to_wire};
 use super::{Kind, options, walks};
 use crate::config::Limits;
 use crate::error::{Code, Error, Result};
-use crate::types::{Condition, Op, Request};
+use crate::types::{Condition, Op, Request, check_ttl};
 use bytes::Bytes;
 use grid_proto::keystead::v1;
 use v1::kv_request::Op as WireOp;
@@ -76,6 +76,7 @@ pub fn kv_request_from_wire(op: Option<WireOp>, limits: &Limits) -> Result<(Kind
         Some(WireOp::Increment(increment)) => (Kind::Increment, increment_from_wire(increment, limits)?),
         Some(WireOp::GetMany(many)) => (Kind::GetMany, get_many_from_wire(many, limits)?),
         Some(WireOp::PutMany(many)) => (Kind::PutMany, put_many_from_wire(many, limits)?),
+        Some(WireOp::Touch(touch)) => (Kind::Touch, touch_from_wire(touch, limits)?),
         Some(WireOp::Transact(transact)) => (Kind::Transact, walks::transact_from_wire(transact, limits)?),
         Some(WireOp::Scan(scan)) => (Kind::Scan, walks::scan_from_wire(scan, limits)?),
         Some(WireOp::Size(size)) => (Kind::Size, walks::size_from_wire(size, limits)?),
@@ -92,8 +93,17 @@ fn put_from_wire(put: v1::PutRequest, limits: &Limits) -> Result<Request> {
     check_entry(&put.map, &put.key, limits)?;
     let value = new_value(put.value, limits)?;
     let condition = condition_from_wire(put.condition)?;
-    let op = Op::Put { map: put.map, key: put.key, value, condition, previous: put.return_previous };
+    check_ttl(put.ttl_ms.unwrap_or(0))?;
+    let (previous, ttl_ms) = (put.return_previous, put.ttl_ms);
+    let op = Op::Put { map: put.map, key: put.key, value, condition, previous, ttl_ms };
     Ok(request(options::from_wire(put.options, limits)?, op))
+}
+
+fn touch_from_wire(touch: v1::TouchRequest, limits: &Limits) -> Result<Request> {
+    check_entry(&touch.map, &touch.key, limits)?;
+    check_ttl(touch.ttl_ms.unwrap_or(0))?;
+    let op = Op::Touch { map: touch.map, key: touch.key, ttl_ms: touch.ttl_ms };
+    Ok(request(options::from_wire(touch.options, limits)?, op))
 }
 
 fn delete_from_wire(delete: v1::DeleteRequest, limits: &Limits) -> Result<Request> {
@@ -152,14 +162,16 @@ pub fn kv_request_to_wire(request: Request) -> Option<WireOp> {
     Some(match request.op {
         Op::Get { map, key } => WireOp::Get(v1::GetRequest { options, map, key }),
         Op::GetMany { map, keys } => WireOp::GetMany(v1::GetManyRequest { options, map, keys }),
-        Op::Put { map, key, value, condition, previous } => WireOp::Put(v1::PutRequest {
+        Op::Put { map, key, value, condition, previous, ttl_ms } => WireOp::Put(v1::PutRequest {
             options,
             map,
             key,
             value: Some(value_to_wire(value)),
             condition: condition_to_wire(condition),
             return_previous: previous,
+            ttl_ms,
         }),
+        Op::Touch { map, key, ttl_ms } => WireOp::Touch(v1::TouchRequest { options, map, key, ttl_ms }),
         Op::PutMany { map, entries } => {
             let entry = |(key, value)| v1::KeyValue { key, value: Some(value_to_wire(value)) };
             WireOp::PutMany(v1::PutManyRequest { options, map, entries: entries.into_iter().map(entry).collect() })

@@ -3,6 +3,7 @@
 use super::*;
 use crate::config::Limits;
 use crate::error::{Code, Error};
+use crate::types::MAX_TTL_MS;
 use crate::types::{
     AckLevel, Condition, Cursor, HybridTime, MapId, NodeId, Op, ReadLevel, Reply, ReplyBody, Request, SLOTS, Served,
     SessionId, SessionStamp, Slot, StoredValue, TaskPayload, Value, ValueCodec,
@@ -56,8 +57,14 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         (map(), key()).prop_map(|(map, key)| Op::Get { map, key }),
         (map(), proptest::collection::vec(key(), 1..5)).prop_map(|(map, keys)| Op::GetMany { map, keys }),
-        (map(), key(), value(), condition(), any::<bool>())
-            .prop_map(|(map, key, value, condition, previous)| Op::Put { map, key, value, condition, previous }),
+        (map(), key(), value(), condition(), any::<bool>(), proptest::option::of(0..=MAX_TTL_MS)).prop_map(
+            |(map, key, value, condition, previous, ttl_ms)| Op::Put { map, key, value, condition, previous, ttl_ms }
+        ),
+        (map(), key(), proptest::option::of(0..=MAX_TTL_MS)).prop_map(|(map, key, ttl_ms)| Op::Touch {
+            map,
+            key,
+            ttl_ms
+        }),
         (map(), proptest::collection::vec((key(), value()), 1..5))
             .prop_map(|(map, entries)| Op::PutMany { map, entries }),
         (map(), key(), condition(), any::<bool>()).prop_map(|(map, key, condition, previous)| Op::Delete {
@@ -116,8 +123,8 @@ proptest! {
 
     #[test]
     fn replies_round_trip(value in proptest::option::of(value()), revision: u64, number: i64, next in proptest::option::of(cursor()),
-                          which in 0usize..15) {
-        let entry = value.map(|value| StoredValue::new(revision, value));
+                          which in 0usize..16, expires_ms: u64) {
+        let entry = value.map(|value| StoredValue { revision, value, expires_ms });
         let key = Bytes::from_static(b"k");
         let (kind, body) = [
             (Kind::Get, ReplyBody::Entry(entry.clone())),
@@ -128,6 +135,7 @@ proptest! {
             (Kind::Delete, ReplyBody::Deleted { existed: number > 0, revision, previous: None }),
             (Kind::Delete, ReplyBody::Deleted { existed: true, revision, previous: entry.clone() }),
             (Kind::Delete, ReplyBody::ConditionFailed(entry.clone())),
+            (Kind::Touch, ReplyBody::Touched { existed: number > 0, revision }),
             (Kind::Increment, ReplyBody::Number { value: number, revision }),
             (Kind::PutMany, ReplyBody::Written { revision, previous: None }),
             (Kind::Transact, ReplyBody::Written { revision, previous: None }),
@@ -169,6 +177,7 @@ fn put() -> v1::PutRequest {
         value: Some(v1::Value { codec: 2, schema: 0, data: Bytes::from_static(b"v") }),
         condition: None,
         return_previous: false,
+        ttl_ms: None,
     }
 }
 

@@ -53,7 +53,14 @@ fn request(op: Op) -> Request {
 
 fn put(key: &str, value: u64) -> Op {
     let key = Bytes::copy_from_slice(key.as_bytes());
-    Op::Put { map: "m".into(), key, value: Value::i64(value as i64), condition: Default::default(), previous: false }
+    Op::Put {
+        map: "m".into(),
+        key,
+        value: Value::i64(value as i64),
+        condition: Default::default(),
+        previous: false,
+        ttl_ms: None,
+    }
 }
 
 fn call(op: Op, deadline: Instant) -> Call {

@@ -1,7 +1,7 @@
 //! Reads, writes and deletions of entries that are named by their keys. Pure.
 
 use super::conditions::holds;
-use super::{Done, Scope, check_entry};
+use super::{Done, Scope, check_entry, check_key};
 use crate::error::Result;
 use crate::types::{Condition, ReplyBody, Value};
 use bytes::Bytes;
@@ -21,6 +21,7 @@ pub(super) fn put(
     value: &Value,
     condition: &Condition,
     previous: bool,
+    ttl_ms: Option<u64>,
 ) -> Result<Done> {
     check_entry(scope.map, key, value)?;
     let mut present = None;
@@ -32,7 +33,20 @@ pub(super) fn put(
     }
     let revision = scope.next_revision();
     let previous = present.filter(|_| previous);
-    Ok(Done { body: ReplyBody::Written { revision, previous }, writes: vec![scope.put(key, value)] })
+    Ok(Done {
+        body: ReplyBody::Written { revision, previous },
+        writes: vec![scope.put_until(key, value, scope.expires_at(ttl_ms))],
+    })
+}
+
+pub(super) fn touch(scope: &mut Scope<'_>, key: &Bytes, ttl_ms: Option<u64>) -> Result<Done> {
+    check_key(scope.map, key)?;
+    let Some(present) = scope.present(key)? else {
+        return Done::read(ReplyBody::Touched { existed: false, revision: 0 });
+    };
+    let revision = scope.next_revision();
+    let write = scope.put_until(key, &present.value, scope.expires_at(ttl_ms));
+    Ok(Done { body: ReplyBody::Touched { existed: true, revision }, writes: vec![write] })
 }
 
 pub(super) fn put_many(scope: &mut Scope<'_>, entries: &[(Bytes, Value)]) -> Result<Done> {

@@ -108,7 +108,10 @@ pub(super) fn execute(view: &View, map: &MapDescriptor, request: &Request, revis
     match &request.op {
         Op::Get { key, .. } => entries::get(&scope, key),
         Op::GetMany { keys, .. } => entries::get_many(&scope, keys),
-        Op::Put { key, value, condition, previous, .. } => entries::put(&mut scope, key, value, condition, *previous),
+        Op::Put { key, value, condition, previous, ttl_ms, .. } => {
+            entries::put(&mut scope, key, value, condition, *previous, *ttl_ms)
+        }
+        Op::Touch { key, ttl_ms, .. } => entries::touch(&mut scope, key, *ttl_ms),
         Op::PutMany { entries, .. } => entries::put_many(&mut scope, entries),
         Op::Delete { key, condition, previous, .. } => entries::delete(&mut scope, key, condition, *previous),
         Op::Increment { key, delta, .. } => numbers::increment(&mut scope, key, *delta),

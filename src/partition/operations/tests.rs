@@ -6,7 +6,9 @@ use crate::error::Code;
 use crate::partition::{MapDirectory, Memory, ReplicaState};
 use crate::storage::backend::{MemoryBackend, ReplicaKey};
 use crate::storage::disk::StdDisk;
-use crate::types::{AckLevel, Condition, Cursor, GroupId, KeyCodec, MapId, MapSpec, ReadLevel, SLOTS, ValueCodec};
+use crate::types::{
+    AckLevel, Condition, Cursor, GroupId, KeyCodec, MapId, MapOptions, MapSpec, ReadLevel, SLOTS, ValueCodec,
+};
 use std::sync::Arc;
 
 struct OneMap(MapDescriptor);
@@ -59,7 +61,7 @@ impl Table {
 
     fn put(&mut self, key: &str, condition: Condition, previous: bool) -> ReplyBody {
         let (map, key, value) = ("m".to_owned(), Bytes::copy_from_slice(key.as_bytes()), Value::utf8("v"));
-        self.run(Op::Put { map, key, value, condition, previous }).expect("answers")
+        self.run(Op::Put { map, key, value, condition, previous, ttl_ms: None }).expect("answers")
     }
 
     fn delete(&mut self, key: &str, condition: Condition, previous: bool) -> ReplyBody {
@@ -200,4 +202,84 @@ fn clearing_goes_piece_by_piece_once_through() {
         }
     }
     assert_eq!((all, table.size(), pieces), (100, 0, 4));
+}
+
+impl Table {
+    /// The map with options, at time 1,000.
+    fn with(options: MapOptions) -> Self {
+        let mut table = Table::new();
+        table.map.options = options;
+        table.view.set_now(1_000);
+        table
+    }
+
+    fn put_for(&mut self, key: &str, ttl_ms: Option<u64>) {
+        let (map, key, value) = ("m".to_owned(), Bytes::copy_from_slice(key.as_bytes()), Value::utf8("1"));
+        self.run(Op::Put { map, key, value, condition: Condition::Always, previous: false, ttl_ms }).expect("puts");
+    }
+
+    fn touch(&mut self, key: &str, ttl_ms: Option<u64>) -> bool {
+        let (map, key) = ("m".to_owned(), Bytes::copy_from_slice(key.as_bytes()));
+        match self.run(Op::Touch { map, key, ttl_ms }).expect("answers") {
+            ReplyBody::Touched { existed, revision } => {
+                assert_eq!(existed, revision > 0);
+                existed
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// When the key's entry expires; `None` if there is none to be seen.
+    fn expires(&mut self, key: &str) -> Option<u64> {
+        let (map, key) = ("m".to_owned(), Bytes::copy_from_slice(key.as_bytes()));
+        match self.run(Op::Get { map, key }).expect("reads") {
+            ReplyBody::Entry(entry) => entry.map(|entry| entry.expires_ms),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn writes_take_their_own_time_or_the_maps_and_touches_replace_it() {
+    let mut table = Table::with(MapOptions { ttl_ms: 50, ..MapOptions::default() });
+    table.put_for("default", None);
+    table.put_for("own", Some(7));
+    table.put_for("stays", Some(0));
+    assert_eq!(table.expires("default"), Some(1_050));
+    assert_eq!(table.expires("own"), Some(1_007));
+    assert_eq!(table.expires("stays"), Some(0));
+    table.view.set_now(1_006);
+    table.run(Op::Increment { map: "m".into(), key: "own".into(), delta: 1 }).expect("adds");
+    assert_eq!(table.expires("own"), Some(1_007), "an increment keeps the time");
+    assert!(table.touch("own", Some(9)));
+    assert_eq!(table.expires("own"), Some(1_015));
+    assert!(table.touch("default", None) && table.touch("stays", Some(4)));
+    assert_eq!((table.expires("default"), table.expires("stays")), (Some(1_056), Some(1_010)));
+    assert!(table.touch("own", Some(0)));
+    assert_eq!(table.expires("own"), Some(0));
+    table.put_for("own", None);
+    assert_eq!(table.expires("own"), Some(1_056), "a put does not keep the time");
+    assert!(!table.touch("never", Some(4)));
+}
+
+#[test]
+fn what_has_expired_is_absent_for_every_operation() {
+    let mut table = Table::with(MapOptions::default());
+    for (key, ttl_ms) in [("a", Some(10)), ("b", Some(10)), ("c", None)] {
+        table.put_for(key, ttl_ms);
+    }
+    table.view.set_now(1_009);
+    assert_eq!((table.size(), table.page("", None, 9, 999).0), (3, vec!["b".into(), "c".into(), "a".into()]));
+    table.view.set_now(1_010);
+    assert_eq!((table.size(), table.page("", None, 9, 999).0), (1, vec!["c".to_owned()]));
+    let hidden = table.view.take_hidden();
+    let row = |key: &str| rows::map_row(slot_of(key.as_bytes()), MapId(3), key.as_bytes());
+    assert_eq!(hidden, [row("a"), row("b")].into_iter().collect(), "what was hidden is to be deleted");
+    assert_eq!(table.expires("a"), None);
+    assert!(!table.touch("a", Some(99)), "it is gone for good");
+    assert!(matches!(table.put("a", Condition::Present, false), ReplyBody::ConditionFailed(None)));
+    assert!(matches!(table.delete("a", Condition::Always, true), ReplyBody::Deleted { existed: false, .. }));
+    assert!(matches!(table.put("a", Condition::Absent, false), ReplyBody::Written { .. }));
+    let cleared = table.run(Op::Clear { map: "m".into(), from: None, until: Slot(SLOTS - 1), limit: 9 });
+    assert!(matches!(cleared, Ok(ReplyBody::Cleared { deleted: 2, .. })), "{cleared:?}");
 }

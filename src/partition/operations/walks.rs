@@ -80,7 +80,7 @@ pub(super) fn scan(
 }
 
 pub(super) fn size(scope: &Scope<'_>) -> Result<Done> {
-    let size = scope.view.map_size(scope.map.id);
+    let size = scope.view.live_size(scope.map.id);
     Done::read(ReplyBody::Size { entries: size.entries, bytes: size.bytes })
 }
 

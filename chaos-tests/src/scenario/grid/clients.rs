@@ -76,7 +76,7 @@ pub(super) async fn work(
 
 /// Whether the error leaves open what happened; of every other error the client says that
 /// nothing did.
-fn is_unknown(error: &Error) -> bool {
+pub(super) fn is_unknown(error: &Error) -> bool {
     error.code.facts().0 == Class::OutcomeUnknown
 }
 
@@ -106,7 +106,7 @@ async fn operate(
 }
 
 /// Errors that no fault of this simulation excuses.
-fn check_error(error: &Error, records: &Records) {
+pub(super) fn check_error(error: &Error, records: &Records) {
     let excused = matches!(error.code.facts().0, Class::Unavailable | Class::DeadlineExceeded | Class::Exhausted);
     if !excused {
         records.violations.borrow_mut().push(Violation { check: "errors", what: error.to_string() });

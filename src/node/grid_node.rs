@@ -96,8 +96,11 @@ impl Node {
         let lock = prepare_dir(&ports, &settings.data).await?;
         let (file, mut identity) = open_identity(&ports, &settings.data).await?;
         let spool = open_spool(&ports, &settings.data).await?;
-        let backend = open_backend(&ports, &settings.data).await?;
-        let (log, recovery) = open_log(&ports, &settings, &identity).await?;
+        // Both read most of what a restart reads: they do it side by side.
+        let opened =
+            futures::future::join(open_backend(&ports, &settings.data), open_log(&ports, &settings, &identity));
+        let (backend, log) = opened.await;
+        let (backend, (log, recovery)) = (backend?, log?);
         if !identity.log_created {
             identity.log_created = true;
             let (file, copy) = (file.clone(), identity.clone());

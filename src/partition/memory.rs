@@ -19,10 +19,12 @@ use tokio::sync::{Notify, watch};
 /// take checkpoints slows a peer down and never stops its log.
 pub(super) const STALL_AT_MOST: Duration = Duration::from_secs(2);
 
-/// Values leave RAM above this share of the limit.
-const EVICT_ABOVE: (u64, u64) = (13, 16);
+/// Values leave RAM above this share of the limit: the rest is for what comes faster than it goes.
+const EVICT_ABOVE: (u64, u64) = (11, 16);
 /// ... until no more than this share is used.
-const EVICT_TO: (u64, u64) = (12, 16);
+const EVICT_TO: (u64, u64) = (10, 16);
+/// Writes are refused above this share when nothing is left that could leave RAM.
+const REFUSE_ABOVE: (u64, u64) = (15, 16);
 /// Checkpoints are made early when rows that changed take more than this share.
 const CHECKPOINT_ABOVE: (u64, u64) = (1, 8);
 /// Applying waits for checkpoints when rows that changed take more than this share.
@@ -50,7 +52,7 @@ pub struct MemoryStats {
 pub struct MemoryLimit {
     /// Bytes that the state may take; `None`: as many as there are.
     pub bytes: Option<u64>,
-    /// Bytes above which values leave RAM; `None`: thirteen sixteenths of the limit. Less only makes
+    /// Bytes above which values leave RAM; `None`: eleven sixteenths of the limit. Less only makes
     /// them leave sooner, down to none that stay: for tests.
     pub evict_above: Option<u64>,
 }
@@ -156,7 +158,7 @@ impl Memory {
     /// Whether the limit is reached and nothing is left to evict: writes are refused; reads,
     /// deletions and expiry go on. What a map's own limit evicts is decided above.
     pub fn is_exhausted(&self) -> bool {
-        self.exhausted.load(Relaxed) && self.used() > self.share(EVICT_ABOVE)
+        self.exhausted.load(Relaxed) && self.used() > self.share(REFUSE_ABOVE)
     }
 
     /// Whether values of rows that come from a checkpoint may stay in RAM, `more` bytes counted.
@@ -241,10 +243,10 @@ mod tests {
     #[test]
     fn each_bound_is_a_share_of_the_limit() {
         let memory = Memory::new(Some(1600));
-        memory.account(0, 1300);
+        memory.account(0, 1100);
         assert_eq!(memory.excess(), 0);
         memory.account(0, 1);
-        assert_eq!(memory.excess(), 101, "down to 1200");
+        assert_eq!(memory.excess(), 101, "down to 1000");
         memory.account_dirty(0, 200);
         assert!(!memory.wants_checkpoints());
         memory.account_dirty(200, 201);
@@ -252,11 +254,11 @@ mod tests {
         memory.account_dirty(201, 401);
         assert!(memory.is_stalled());
         memory.account_dirty(401, 0);
-        memory.account(1301, 1601);
+        memory.account(1101, 1601);
         assert!(memory.is_stalled(), "over the limit");
         memory.set_exhausted(true);
         assert!(!memory.is_stalled() && memory.is_exhausted(), "waiting would not help");
-        memory.account(1601, 1000);
+        memory.account(1601, 1500);
         assert!(!memory.is_exhausted());
     }
 

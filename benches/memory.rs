@@ -10,7 +10,8 @@
 //!
 //! Sizes: `--entries N --value-size BYTES --memory-limit SIZE --partitions N`. `fjall` needs
 //! `--features fjall`. `--dir DIR` names a directory on the disk to be measured, `--json` prints
-//! the figures as JSON. The run fails if an acknowledged entry does not come back as it was
+//! the figures as JSON. `KEYSTEAD_BENCH_PROGRAM` names another program to measure than the one built
+//! with the benchmark. The run fails if an acknowledged entry does not come back as it was
 //! written.
 
 use keystead::client::{Client, ClientConfig};
@@ -107,7 +108,8 @@ impl Drop for Peer {
 
 fn spawn(command: &[String], log: &Path) -> Done<Child> {
     let log = fs::OpenOptions::new().create(true).append(true).open(log)?;
-    let mut process = Command::new(env!("CARGO_BIN_EXE_keystead"));
+    let program = std::env::var_os("KEYSTEAD_BENCH_PROGRAM").unwrap_or(env!("CARGO_BIN_EXE_keystead").into());
+    let mut process = Command::new(program);
     process.args(command).stdin(Stdio::piped()).stdout(log.try_clone()?).stderr(log);
     Ok(process.spawn()?)
 }

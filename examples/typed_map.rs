@@ -3,6 +3,7 @@
 //! `cargo run --example typed_map`
 
 use keystead::Grid;
+use keystead::client::{Msgpack, TypedOptions};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -10,6 +11,14 @@ use std::time::Duration;
 struct Order {
     item: String,
     pieces: u32,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct LaterOrder {
+    item: String,
+    pieces: u32,
+    #[serde(default)]
+    gift: bool,
 }
 
 #[tokio::main]
@@ -26,6 +35,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Another put_if_absent finds the entry and changes nothing.
     let written = orders.put_if_absent(&42, &Order { item: "bowl".to_owned(), pieces: 1 }).await?;
     println!("written again: {written}");
+
+    // A later version of the program has a field more. Both share the map: the newer one has a
+    // default for the field, the older one's update leaves it as it is.
+    let options = TypedOptions { schema: 2, ..TypedOptions::default() };
+    let later = grid.map_with::<i64, LaterOrder, Msgpack>("orders", options).await?;
+    later.update(&42, |order| order.map(|order| LaterOrder { gift: true, ..order })).await?;
+    orders.update(&42, |order| order.map(|order| Order { pieces: order.pieces + 1, ..order })).await?;
+    println!("order 42: {:?}", later.get(&42).await?);
 
     println!("deleted: {}", orders.delete(&42).await?);
     println!("order 42: {:?}", orders.get(&42).await?);

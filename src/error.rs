@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::io;
 
 /// What kind of trouble it is; decides gRPC status and exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +81,8 @@ codes! {
     InvalidConfig = 1007, BadRequest, Never, "correct the named option";
     /// An option asks for an address that would be open to the network.
     PublicAddress = 1008, Denied, Never, "listen on loopback, or pass --insecure if the network is trusted";
+    /// Another process listens at the address.
+    AddressInUse = 1009, Conflict, Never, "choose another address, or stop the process that uses it";
 
     /// No such map.
     NoSuchMap = 2001, NotFound, Never, "create it with a first `keystead put`, or correct the name";
@@ -91,8 +94,16 @@ codes! {
     MapExists = 2004, Conflict, Never, "use the map as it is, or another name";
     /// A meta row has changed since it was read.
     RowChanged = 2005, Conflict, SamePeer, "read the row again and repeat the change";
+    /// What a write demanded of the present entry does not hold.
+    ConditionFailed = 2010, Conflict, Never, "read the entry and decide anew; nothing was written";
+    /// A value was written by a program with a newer schema than the reader accepts.
+    NewerSchema = 2011, Conflict, Never, "upgrade this program, or let it accept the newer schema if its new fields may be ignored";
+    /// A value's bytes are not what the reader expects.
+    ValueMismatch = 2012, Conflict, Never, "read it with the type that wrote it, or give fields that came later a default";
     /// No such job task: never started, or its result is no longer kept.
     NoSuchJob = 2020, NotFound, Never, "`keystead jobs` lists those that are known";
+    /// A map is at its limit and may not evict, or the write is larger than all of it.
+    MapFull = 2030, Exhausted, Never, "delete entries, or create a map with a higher limit or with eviction lru or lfu";
 
     /// This peer does not lead the partition.
     NotLeader = 3001, Unavailable, OtherPeer, "ask the peer that leads the partition";
@@ -118,6 +129,8 @@ codes! {
     SessionFull = 3011, Exhausted, SamePeer, "wait for answers before sending more";
     /// The sender's clock is too far ahead.
     ClockAhead = 3012, BadRequest, OtherPeer, "set the clock of the named peer";
+    /// So many peers of the partition cannot be reached that no majority is left.
+    NoMajority = 3013, Unavailable, OtherPeer, "start the named peers again, or mend the network between them; `keystead members` shows who is there";
     /// The peer's memory limit is reached, and nothing is left that could leave RAM.
     MemoryFull = 3030, Exhausted, Never, "delete entries, raise --memory-limit, or add peers; reads and deletions go on";
 
@@ -154,6 +167,8 @@ codes! {
     UnknownFormat = 5005, DataLoss, Never, "use the version of Keystead that wrote the data directory, or a later one";
     /// The data directory is in use by another process.
     DataDirBusy = 5006, Conflict, Never, "stop the other process, or choose another --data";
+    /// The data directory cannot be written.
+    DataDirUnwritable = 5007, Denied, Never, "make the directory writable for this user, or choose another --data";
 
     /// The peer belongs to another grid.
     ForeignGrid = 6001, Denied, Never, "correct the seeds, or start with an empty data directory to join this grid";
@@ -206,7 +221,13 @@ impl Code {
     pub fn exit_status(self) -> u8 {
         match self.facts().0 {
             Class::NotFound => 3,
-            _ if self == Code::InvalidConfig || self == Code::PublicAddress => 2,
+            _ if matches!(
+                self,
+                Code::InvalidConfig | Code::PublicAddress | Code::InvalidRequest | Code::InvalidName | Code::CrossSlot
+            ) =>
+            {
+                2
+            }
             _ => 1,
         }
     }
@@ -236,12 +257,16 @@ pub struct Error {
     pub remedy: String,
     /// For `NotLeader`: the leader's address, if known.
     pub leader: Option<String>,
+    /// For `ResendFrom`: the number of the write to resend from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resend_from: Option<u64>,
 }
 
 impl Error {
     /// An error with the code's usual remedy.
     pub fn new(code: Code, what: impl Into<String>) -> Self {
-        Error { code, what: what.into(), place: String::new(), remedy: code.facts().2.to_owned(), leader: None }
+        let remedy = code.facts().2.to_owned();
+        Error { code, what: what.into(), place: String::new(), remedy, leader: None, resend_from: None }
     }
 
     /// Names where it happened.
@@ -263,6 +288,27 @@ impl Error {
     pub fn leader(mut self, address: impl Into<String>) -> Self {
         self.leader = Some(address.into());
         self
+    }
+
+    /// Names the write to resend from.
+    #[must_use]
+    pub fn resend_from(mut self, number: u64) -> Self {
+        self.resend_from = Some(number);
+        self
+    }
+
+    /// Why an address cannot be listened on.
+    pub fn cannot_listen(protocol: &str, error: &io::Error) -> Self {
+        let what = format!("cannot listen on {protocol}: {error}");
+        match error.kind() {
+            io::ErrorKind::AddrInUse => Error::new(Code::AddressInUse, what),
+            io::ErrorKind::AddrNotAvailable => {
+                Error::new(Code::InvalidConfig, what).remedy("name an address of this machine")
+            }
+            io::ErrorKind::PermissionDenied => Error::new(Code::InvalidConfig, what)
+                .remedy("choose a port above 1023, or start as a user who may use it"),
+            _ => Error::new(Code::InvalidConfig, what),
+        }
     }
 
     /// A bug, seen at run time.

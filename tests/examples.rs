@@ -28,7 +28,9 @@ fn check(name: &str, lines: &[&str]) {
 #[test]
 fn typed_map() {
     let order = "order 42: Some(Order { item: \"mug\", pieces: 3 })";
-    check("typed_map", &["listening on 127.0.0.1:", order, "written again: false", "deleted: true", "order 42: None"]);
+    let later = "order 42: Some(LaterOrder { item: \"mug\", pieces: 4, gift: true })";
+    let lines = ["listening on 127.0.0.1:", order, "written again: false", later, "deleted: true", "order 42: None"];
+    check("typed_map", &lines);
 }
 
 #[test]
@@ -51,11 +53,32 @@ fn grpc_client() {
 }
 
 #[test]
+fn word_count() {
+    let lines = ["14 words, 8 different", "the: 5", "rain: 2", "roof: 2", "street is counted: true"];
+    check("word_count", &lines);
+}
+
+#[test]
+fn top_k() {
+    let lines = [
+        "largest totals: Int(96), Int(92), Int(85)",
+        "mean: 48.5",
+        "refused: KS4005: the payload is not what the task takes: it is the number 7, and must be text (task mean); \
+         send a payload such as \"orders\"",
+    ];
+    check("top_k", &lines);
+}
+
+#[test]
 fn no_example_is_forgotten() {
     let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("examples");
     let files = std::fs::read_dir(directory).expect("there are examples");
     let mut names: Vec<String> =
         files.map(|file| file.expect("readable").file_name().to_string_lossy().into_owned()).collect();
     names.sort();
-    assert_eq!(names, ["affinity_task.rs", "grpc_client.rs", "typed_map.rs"], "run a new example here too");
+    assert_eq!(
+        names,
+        ["affinity_task.rs", "grpc_client.rs", "top_k.rs", "typed_map.rs", "word_count.rs"],
+        "run a new example here too"
+    );
 }

@@ -22,6 +22,8 @@ pub enum Action {
     Inspect,
     /// Creates a map.
     CreateMap,
+    /// Drops a map.
+    DropMap,
 }
 
 /// Whether `principal` may do `action` to `resource` (a map's name, or empty).

@@ -33,6 +33,13 @@ impl Edge {
         Ok(v1::CreateMapReply { map: Some(wire::map_to_wire(map)) })
     }
 
+    async fn drop_named(&self, request: v1::DropMapRequest) -> Result<v1::DropMapReply> {
+        wire::check_name("map", &request.name)?;
+        authorize(&Principal::Anonymous, Action::DropMap, &request.name)?;
+        let (map, pending_partitions) = self.service.drop_map(&request.name).await?;
+        Ok(v1::DropMapReply { map: Some(wire::map_to_wire(map)), pending_partitions })
+    }
+
     async fn all_members(&self) -> Result<v1::MembersReply> {
         may_inspect()?;
         let members = self.service.members().await?;
@@ -71,6 +78,10 @@ impl v1::cluster_server::Cluster for Edge {
 
     async fn create_map(&self, request: Request<v1::CreateMapRequest>) -> Call<v1::CreateMapReply> {
         answer(self.ensure_map(request.into_inner()).await)
+    }
+
+    async fn drop_map(&self, request: Request<v1::DropMapRequest>) -> Call<v1::DropMapReply> {
+        answer(self.drop_named(request.into_inner()).await)
     }
 
     async fn time(&self, _request: Request<v1::TimeRequest>) -> Call<v1::TimeReply> {

@@ -1,14 +1,13 @@
 //! The `Kv` service.
 
 use super::Edge;
-use super::exchange::{self, Lane};
+use super::exchange::{self, Lane, Replies};
 use super::wire::{self, Kind};
 use crate::config::Limits;
 use crate::error::Result;
 use crate::types::{Reply, Request};
 use grid_proto::keystead::v1;
 use prost::Message;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status, Streaming};
 use v1::kv_request::Op;
 
@@ -60,10 +59,10 @@ type Call<T> = Result<Response<T>, Status>;
 
 #[tonic::async_trait]
 impl v1::kv_server::Kv for Edge {
-    type ExchangeStream = ReceiverStream<Result<v1::KvBatchReply, Status>>;
+    type ExchangeStream = Replies<v1::KvBatchReply>;
 
     async fn exchange(&self, request: tonic::Request<Streaming<v1::KvBatch>>) -> Call<Self::ExchangeStream> {
-        Ok(Response::new(exchange::serve::<KvLane>(request.into_inner(), self.clone())))
+        exchange::serve::<KvLane>(request.into_inner(), self.clone()).map(Response::new)
     }
 
     async fn get(&self, request: tonic::Request<v1::GetRequest>) -> Call<v1::GetReply> {
@@ -78,6 +77,10 @@ impl v1::kv_server::Kv for Edge {
         self.unary(Op::Delete(request.into_inner()), wire::delete_reply).await
     }
 
+    async fn touch(&self, request: tonic::Request<v1::TouchRequest>) -> Call<v1::TouchReply> {
+        self.unary(Op::Touch(request.into_inner()), wire::touch_reply).await
+    }
+
     async fn increment(&self, request: tonic::Request<v1::IncrementRequest>) -> Call<v1::IncrementReply> {
         self.unary(Op::Increment(request.into_inner()), wire::increment_reply).await
     }
@@ -88,5 +91,21 @@ impl v1::kv_server::Kv for Edge {
 
     async fn put_many(&self, request: tonic::Request<v1::PutManyRequest>) -> Call<v1::PutManyReply> {
         self.unary(Op::PutMany(request.into_inner()), wire::put_many_reply).await
+    }
+
+    async fn transact(&self, request: tonic::Request<v1::TransactRequest>) -> Call<v1::TransactReply> {
+        self.unary(Op::Transact(request.into_inner()), wire::transact_reply).await
+    }
+
+    async fn scan(&self, request: tonic::Request<v1::ScanRequest>) -> Call<v1::ScanReply> {
+        self.unary(Op::Scan(request.into_inner()), wire::scan_reply).await
+    }
+
+    async fn size(&self, request: tonic::Request<v1::SizeRequest>) -> Call<v1::SizeReply> {
+        self.unary(Op::Size(request.into_inner()), wire::size_reply).await
+    }
+
+    async fn clear(&self, request: tonic::Request<v1::ClearRequest>) -> Call<v1::ClearReply> {
+        self.unary(Op::Clear(request.into_inner()), wire::clear_reply).await
     }
 }

@@ -8,6 +8,7 @@
 pub mod authorize;
 mod cluster;
 mod exchange;
+mod guard;
 mod health;
 pub mod http;
 mod kv;
@@ -15,6 +16,8 @@ mod tasks;
 mod watch;
 pub mod wire;
 
+#[cfg(test)]
+mod compute_tests;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -28,9 +31,12 @@ use crate::error::{Code, Error, Result};
 use crate::node::GridService;
 use crate::types::{Reply, Request};
 use authorize::{Action, Principal, authorize};
+use axum::middleware::from_fn_with_state;
 use grid_proto::keystead::v1;
+use guard::Guard;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tonic::service::Routes;
 use v1::cluster_server::ClusterServer;
 use v1::kv_server::KvServer;
@@ -46,6 +52,8 @@ const DEADLINE_GRACE: Duration = Duration::from_millis(200);
 struct Edge {
     service: Arc<dyn GridService>,
     limits: Arc<Limits>,
+    /// Places for streams, over all connections.
+    streams: Arc<Semaphore>,
 }
 
 impl Edge {
@@ -80,7 +88,8 @@ impl Edge {
 /// # Errors
 /// `Internal` when the embedded descriptors are not readable.
 pub fn routes(service: Arc<dyn GridService>, limits: &Limits) -> Result<Routes> {
-    let edge = Edge { service: service.clone(), limits: Arc::new(limits.clone()) };
+    let streams = Arc::new(Semaphore::new(limits.max_streams));
+    let edge = Edge { service: service.clone(), limits: Arc::new(limits.clone()), streams };
     let bytes = limits.max_message_bytes;
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(grid_proto::FILE_DESCRIPTOR_SET)
@@ -92,10 +101,12 @@ pub fn routes(service: Arc<dyn GridService>, limits: &Limits) -> Result<Routes> 
     let tasks = TasksServer::new(edge.clone()).max_decoding_message_size(bytes).max_encoding_message_size(usize::MAX);
     let watch = WatchServer::new(edge.clone()).max_decoding_message_size(bytes).max_encoding_message_size(usize::MAX);
     let cluster = ClusterServer::new(edge).max_decoding_message_size(bytes).max_encoding_message_size(usize::MAX);
-    Ok(Routes::new(kv)
+    let all = Routes::new(kv)
         .add_service(watch)
         .add_service(tasks)
         .add_service(cluster)
         .add_service(health::server(service))
-        .add_service(reflection))
+        .add_service(reflection);
+    let guarded = from_fn_with_state(Guard::new(limits), guard::admit);
+    Ok(all.into_axum_router().layer(guarded).into())
 }

@@ -1,12 +1,12 @@
 //! The `Tasks` service.
 
 use super::authorize::{Action, Principal, authorize};
-use super::exchange::{self, Lane};
+use super::exchange::{self, Lane, Replies};
 use super::{Edge, wire};
 use crate::clock;
 use crate::config::Limits;
 use crate::error::{Code, Error, Result};
-use crate::types::{Reply, Request};
+use crate::types::{JobId, JobInfo, Reply, Request};
 use grid_proto::keystead::v1;
 use prost::Message;
 use tokio::sync::mpsc;
@@ -64,14 +64,19 @@ fn stream<T: Send + 'static, M: Send + 'static>(
     ReceiverStream::new(receiver)
 }
 
+fn job_reply(outcome: Result<JobInfo>) -> Call<v1::JobReply> {
+    let reply = outcome.map(|job| Response::new(v1::JobReply { job: Some(wire::job_to_wire(job)) }));
+    reply.map_err(|error| wire::status(&error))
+}
+
 type Call<T> = Result<Response<T>, Status>;
 
 #[tonic::async_trait]
 impl v1::tasks_server::Tasks for Edge {
-    type ExchangeStream = ReceiverStream<Result<v1::TaskBatchReply, Status>>;
+    type ExchangeStream = Replies<v1::TaskBatchReply>;
 
     async fn exchange(&self, request: tonic::Request<Streaming<v1::TaskBatch>>) -> Call<Self::ExchangeStream> {
-        Ok(Response::new(exchange::serve::<TaskLane>(request.into_inner(), self.clone())))
+        exchange::serve::<TaskLane>(request.into_inner(), self.clone()).map(Response::new)
     }
 
     async fn submit(&self, request: tonic::Request<v1::SubmitRequest>) -> Call<v1::SubmitReply> {
@@ -90,6 +95,36 @@ impl v1::tasks_server::Tasks for Edge {
         let answers = async { self.service.broadcast(asked?).await };
         let answers = answers.await.map_err(|error| wire::status(&error))?;
         Ok(Response::new(stream(answers, |answer| Ok(wire::partition_answer_to_wire(answer)))))
+    }
+
+    type ScatterStream = ReceiverStream<Result<v1::ScatterReply, Status>>;
+
+    async fn scatter(&self, request: tonic::Request<v1::ScatterRequest>) -> Call<Self::ScatterStream> {
+        authorize(&Principal::Anonymous, Action::Write, "").map_err(|error| wire::status(&error))?;
+        let asked = wire::scatter_from_wire(request.into_inner(), &self.limits);
+        let events = async { self.service.scatter(asked?).await };
+        let events = events.await.map_err(|error| wire::status(&error))?;
+        Ok(Response::new(stream(events, |event| Ok(wire::scatter_event_to_wire(event)))))
+    }
+
+    async fn start_job(&self, request: tonic::Request<v1::StartJobRequest>) -> Call<v1::JobReply> {
+        authorize(&Principal::Anonymous, Action::Write, "").map_err(|error| wire::status(&error))?;
+        let asked = wire::start_job_from_wire(request.into_inner(), &self.limits);
+        job_reply(async { self.service.start_job(asked?).await }.await)
+    }
+
+    async fn get_job(&self, request: tonic::Request<v1::JobRequest>) -> Call<v1::JobReply> {
+        job_reply(self.service.job(JobId(request.into_inner().id)).await)
+    }
+
+    async fn cancel_job(&self, request: tonic::Request<v1::JobRequest>) -> Call<v1::JobReply> {
+        authorize(&Principal::Anonymous, Action::Write, "").map_err(|error| wire::status(&error))?;
+        job_reply(self.service.cancel_job(JobId(request.into_inner().id)).await)
+    }
+
+    async fn list_jobs(&self, _request: tonic::Request<v1::ListJobsRequest>) -> Call<v1::ListJobsReply> {
+        let jobs = self.service.jobs().await.map_err(|error| wire::status(&error))?;
+        Ok(Response::new(v1::ListJobsReply { jobs: jobs.into_iter().map(wire::job_to_wire).collect() }))
     }
 
     async fn cancel(&self, request: tonic::Request<v1::CancelRequest>) -> Call<v1::CancelReply> {

@@ -117,6 +117,16 @@ impl World {
     }
 }
 
+fn holds(condition: &Condition, present: Option<&StoredValue>) -> bool {
+    match condition {
+        Condition::Always => true,
+        Condition::Absent => present.is_none(),
+        Condition::Present => present.is_some(),
+        Condition::Value(value) => present.is_some_and(|present| present.value == *value),
+        Condition::Revision(at) => present.is_some_and(|present| present.revision == *at),
+    }
+}
+
 fn apply(state: &mut State, op: &Op) -> Result<ReplyBody> {
     if let Some(map) = op.map()
         && !state.maps.iter().any(|known| known.name == map)
@@ -125,37 +135,95 @@ fn apply(state: &mut State, op: &Op) -> Result<ReplyBody> {
     }
     let entry = |state: &State, map: &String, key: &Bytes| state.entries.get(&(map.clone(), key.clone())).cloned();
     Ok(match op {
-        Op::Transact { .. } => return Err(Error::new(Code::InvalidRequest, "clients send no such operation")),
+        Op::Forget { .. } => return Err(Error::new(Code::InvalidRequest, "clients send no such operation")),
+        Op::Transact { map, checks, writes } => {
+            for (key, expected) in checks {
+                let present = entry(state, map, key);
+                if present.as_ref().map(|present| present.revision) != *expected {
+                    return Ok(ReplyBody::CheckFailed { key: key.clone(), present });
+                }
+            }
+            state.revision += 1;
+            for (key, value) in writes {
+                match value {
+                    Some(value) => {
+                        let stored = StoredValue::new(state.revision, value.clone());
+                        drop(state.entries.insert((map.clone(), key.clone()), stored));
+                    }
+                    None => drop(state.entries.remove(&(map.clone(), key.clone()))),
+                }
+            }
+            ReplyBody::Written { revision: state.revision, previous: None }
+        }
+        Op::Scan { map, prefix, from, limit, .. } => {
+            let id = state.maps.iter().find(|known| known.name == *map).map_or(MapId(0), |known| known.id);
+            let after = from.as_ref().and_then(|from| from.after.clone());
+            // All in slot 0: the order of the keys.
+            let of_map = state.entries.iter().filter(|((of, key), _)| of == map && key.starts_with(prefix));
+            let mut rest = of_map.filter(|((_, key), _)| after.as_ref().is_none_or(|after| key > after));
+            let entries: Vec<_> =
+                rest.by_ref().take(*limit as usize).map(|((_, key), stored)| (key.clone(), stored.clone())).collect();
+            let more = rest.next().is_some();
+            let after = entries.last().map(|(key, _)| key.clone());
+            let next = more.then_some(Cursor { map: id, slot: Slot(0), after });
+            ReplyBody::Page { entries, next }
+        }
+        Op::Size { map, .. } => {
+            let of_map = || state.entries.iter().filter(|((of, _), _)| of == map);
+            let bytes = of_map().map(|((_, key), stored)| (key.len() + stored.value.data.len()) as u64).sum();
+            ReplyBody::Size { entries: of_map().count() as u64, bytes }
+        }
+        Op::Clear { map, limit, .. } => {
+            let of_map = state.entries.keys().filter(|(of, _)| of == map).take(*limit as usize);
+            let gone: Vec<_> = of_map.cloned().collect();
+            gone.iter().for_each(|key| drop(state.entries.remove(key)));
+            let more = state.entries.keys().any(|(of, _)| of == map);
+            let id = state.maps.iter().find(|known| known.name == *map).map_or(MapId(0), |known| known.id);
+            ReplyBody::Cleared { deleted: gone.len() as u64, next: if more { Cursor::at_slot(id, 0) } else { None } }
+        }
         Op::Get { map, key } => ReplyBody::Entry(entry(state, map, key)),
         Op::GetMany { map, keys } => ReplyBody::Entries(keys.iter().map(|key| entry(state, map, key)).collect()),
-        Op::Put { map, key, value, condition } => {
+        Op::Put { map, key, value, condition, previous, ttl_ms } => {
             let present = entry(state, map, key);
-            let holds = match condition {
-                Condition::Always => true,
-                Condition::Absent => present.is_none(),
-                Condition::Value(value) => present.as_ref().is_some_and(|present| present.value == *value),
-                Condition::Revision(at) => present.as_ref().is_some_and(|present| present.revision == *at),
-            };
-            if !holds {
+            if !holds(condition, present.as_ref()) {
                 return Ok(ReplyBody::ConditionFailed(present));
             }
             state.revision += 1;
-            let stored = StoredValue { revision: state.revision, value: value.clone() };
+            // Time stands still here.
+            let expires_ms = ttl_ms.unwrap_or(0);
+            let stored = StoredValue { expires_ms, ..StoredValue::new(state.revision, value.clone()) };
             state.entries.insert((map.clone(), key.clone()), stored);
-            ReplyBody::Written { revision: state.revision }
+            ReplyBody::Written { revision: state.revision, previous: present.filter(|_| *previous) }
+        }
+        Op::Touch { map, key, ttl_ms } => {
+            let revision = state.revision + 1;
+            match state.entries.get_mut(&(map.clone(), key.clone())) {
+                None => ReplyBody::Touched { existed: false, revision: 0 },
+                Some(present) => {
+                    (present.revision, present.expires_ms) = (revision, ttl_ms.unwrap_or(0));
+                    state.revision = revision;
+                    ReplyBody::Touched { existed: true, revision }
+                }
+            }
         }
         Op::PutMany { map, entries } => {
             state.revision += 1;
             for (key, value) in entries {
-                let stored = StoredValue { revision: state.revision, value: value.clone() };
+                let stored = StoredValue::new(state.revision, value.clone());
                 state.entries.insert((map.clone(), key.clone()), stored);
             }
-            ReplyBody::Written { revision: state.revision }
+            ReplyBody::Written { revision: state.revision, previous: None }
         }
-        Op::Delete { map, key } => {
-            let existed = state.entries.remove(&(map.clone(), key.clone())).is_some();
+        Op::Delete { map, key, condition, previous } => {
+            let present = entry(state, map, key);
+            if !holds(condition, present.as_ref()) {
+                return Ok(ReplyBody::ConditionFailed(present));
+            }
+            state.entries.remove(&(map.clone(), key.clone()));
+            let existed = present.is_some();
             state.revision += u64::from(existed);
-            ReplyBody::Deleted { existed, revision: if existed { state.revision } else { 0 } }
+            let revision = if existed { state.revision } else { 0 };
+            ReplyBody::Deleted { existed, revision, previous: present.filter(|_| *previous) }
         }
         Op::Increment { map, key, delta } => {
             let present = entry(state, map, key);
@@ -166,10 +234,12 @@ fn apply(state: &mut State, op: &Op) -> Result<ReplyBody> {
                 .ok_or_else(|| Error::new(Code::WrongCodec, "the entry holds no number"))?;
             state.revision += 1;
             let value = Value::utf8((number + delta).to_string());
-            state.entries.insert((map.clone(), key.clone()), StoredValue { revision: state.revision, value });
+            state.entries.insert((map.clone(), key.clone()), StoredValue::new(state.revision, value));
             ReplyBody::Number { value: number + delta, revision: state.revision }
         }
         Op::Task { name, payload, .. } if name == "echo" => ReplyBody::Task(payload.clone()),
+        Op::Job { .. } => return Err(Error::new(Code::InvalidRequest, "clients send no such operation")),
+        Op::Barrier { .. } => ReplyBody::Entries(Vec::new()),
         Op::Task { name, .. } | Op::PartitionTask { name, .. } => {
             return Err(Error::new(Code::NoSuchTask, format!("there is no task \"{name}\"")));
         }
@@ -198,6 +268,8 @@ pub(crate) struct FakePeer {
     pub(crate) broadcasts: Mutex<Vec<crate::node::Broadcast>>,
     /// Ids that were cancelled.
     pub(crate) cancelled: Mutex<Vec<u64>>,
+    /// Job tasks.
+    pub(crate) jobs: Mutex<BTreeMap<JobId, JobInfo>>,
 }
 
 impl FakePeer {
@@ -219,6 +291,7 @@ impl FakePeer {
             seen: Mutex::default(),
             broadcasts: Mutex::default(),
             cancelled: Mutex::default(),
+            jobs: Mutex::default(),
         }
     }
 
@@ -310,6 +383,14 @@ impl GridService for FakePeer {
         Ok(self.world.add_map_of(&wanted))
     }
 
+    async fn drop_map(&self, name: &str) -> Result<(MapDescriptor, u32)> {
+        let mut state = self.world.state.lock().expect("lock");
+        let at = state.maps.iter().position(|map| map.name == name);
+        let at = at.ok_or_else(|| Error::new(Code::NoSuchMap, format!("there is no map \"{name}\"")))?;
+        state.entries.retain(|(map, _), _| map != name);
+        Ok((state.maps.remove(at), 0))
+    }
+
     fn maps(&self) -> Vec<MapDescriptor> {
         self.world.state.lock().expect("lock").maps.clone()
     }
@@ -317,7 +398,7 @@ impl GridService for FakePeer {
     async fn members(&self) -> Result<Vec<MemberInfo>> {
         let (name, address) = ("n1".to_owned(), self.address());
         let state = MemberState::Alive;
-        Ok(vec![MemberInfo { name, id: NodeId(7), address, zone: None, state, leaders: 2, replicas: 3 }])
+        Ok(vec![MemberInfo { name, id: NodeId(7), address, zone: None, state, leaders: 2, replicas: 3, trouble: None }])
     }
 
     async fn partitions(&self) -> Result<Vec<PartitionInfo>> {

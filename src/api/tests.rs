@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::transport::Channel;
 
-async fn channel(address: &str) -> Channel {
+pub(super) async fn channel(address: &str) -> Channel {
     let network: Arc<dyn Network> = Arc::new(TcpNetwork);
     crate::net::grpc::channel(network, address, &Default::default()).await.expect("connects")
 }
@@ -31,6 +31,8 @@ fn put(key: &str, value: &str) -> v1::PutRequest {
         key: Bytes::copy_from_slice(key.as_bytes()),
         value: utf8(value),
         condition: None,
+        return_previous: false,
+        ttl_ms: None,
     }
 }
 
@@ -63,7 +65,7 @@ async fn unary_calls_do_what_they_say() {
     assert!(entries.len() == 2 && entries[0].entry.is_some() && entries[1].entry.is_none());
     let entries = vec![v1::KeyValue { key: Bytes::from_static(b"a"), value: utf8("x") }];
     kv.put_many(v1::PutManyRequest { options: None, map: "m".into(), entries }).await.expect("put many");
-    let delete = v1::DeleteRequest { options: None, map: "m".into(), key: Bytes::from_static(b"a") };
+    let delete = v1::DeleteRequest { map: "m".into(), key: Bytes::from_static(b"a"), ..Default::default() };
     assert!(kv.delete(delete.clone()).await.expect("delete").into_inner().existed);
     assert!(!kv.delete(delete).await.expect("delete").into_inner().existed);
 }
@@ -129,6 +131,38 @@ async fn requests_in_flight_are_bounded_per_stream() {
         answered += replies.message().await.expect("message").expect("more").replies.len();
     }
     assert_eq!(peer.inside_max.load(Ordering::SeqCst), 4);
+}
+
+#[tokio::test]
+async fn calls_under_way_are_bounded_over_all_connections() {
+    let peer = FakePeer::new(&World::new());
+    let (address, _stop) = peer.serve_with(&Limits { max_calls: 2, ..Limits::default() }).await;
+    peer.door.forget_permits(1 << 20);
+    let call = |key: &'static str| {
+        let address = address.clone();
+        clock::spawn(async move { v1::kv_client::KvClient::new(channel(&address).await).get(get(key)).await })
+    };
+    let under_way = [call("a"), call("b")];
+    while peer.inside.load(Ordering::SeqCst) < 2 {
+        tokio::task::yield_now().await;
+    }
+    let refused = call("c").await.expect("no panic").expect_err("over the limit");
+    let error = error_from_status(&refused);
+    assert_eq!((refused.code(), error.code), (tonic::Code::ResourceExhausted, Code::Overloaded));
+    assert!(error.what.contains("2 calls under way, its limit"), "{error}");
+    peer.door.add_permits(1 << 20);
+    for call in under_way {
+        call.await.expect("no panic").expect("is answered");
+    }
+    call("d").await.expect("no panic").expect("its place is free again");
+}
+
+#[tokio::test]
+async fn a_refusal_at_the_door_keeps_its_code_and_words() {
+    let mut status = tonic::Status::resource_exhausted("KS3006: this peer serves 2 connections, its limit; wait");
+    status.metadata_mut().insert(CODE_METADATA, "KS3006".parse().expect("text"));
+    let error = error_from_status(&status);
+    assert_eq!(error.to_string(), "KS3006: this peer serves 2 connections, its limit; wait");
 }
 
 #[tokio::test]
@@ -255,37 +289,4 @@ async fn http_tells_health_readiness_and_metrics() {
     assert!(http_get(&address, "/other").await.starts_with("HTTP/1.1 404"));
     stop.cancel();
     clock::timeout(Duration::from_secs(5), server).await.expect("stops").expect("no panic").expect("no error");
-}
-
-#[tokio::test]
-async fn a_broadcast_streams_each_partitions_answer() {
-    use v1::broadcast_reply::Result as Answer;
-    let peer = FakePeer::new(&World::new());
-    let (address, _stop) = peer.serve().await;
-    let mut tasks = v1::tasks_client::TasksClient::new(channel(&address).await);
-    let payload = v1::Payload { codec: v1::ValueCodec::Json.into(), data: Bytes::from_static(b"7") };
-    let stamp = v1::SessionStamp { session: 3, number: 1, lowest_unanswered: 1, previous: 0, first_sent: 9 };
-    let request = v1::BroadcastRequest {
-        options: Some(v1::RequestOptions { stamp: Some(stamp), deadline_ms: 250, ..Default::default() }),
-        name: "count".into(),
-        payload: Some(payload.clone()),
-        task_id: 77,
-    };
-    let mut answers = tasks.broadcast(request.clone()).await.expect("starts").into_inner();
-    let first = answers.message().await.expect("a message").expect("an answer");
-    assert_eq!((first.partition, first.done, first.of, first.result), (0, 1, 2, Some(Answer::Answer(payload))));
-    let second = answers.message().await.expect("a message").expect("an answer");
-    assert!(matches!(second.result, Some(Answer::Error(error)) if error.code == "KS4001"));
-    assert_eq!(answers.message().await.expect("the end"), None);
-    let seen = peer.broadcasts.lock().expect("lock").remove(0);
-    assert_eq!((seen.name.as_str(), seen.id, seen.deadline_ms), ("count", 77, 250));
-    assert_eq!(seen.stamp.map(|stamp| (stamp.session.0, stamp.number)), Some((3, 1)));
-
-    let status = tasks.broadcast(v1::BroadcastRequest { payload: None, ..request }).await.expect_err("no payload");
-    assert_eq!(error_from_status(&status).code, Code::InvalidRequest);
-    let told = tasks.cancel(v1::CancelRequest { task_id: 77 }).await.expect("cancels").into_inner();
-    assert_eq!((told.told, told.unreachable), (2, 1));
-    let status = tasks.cancel(v1::CancelRequest { task_id: 0 }).await.expect_err("names nothing");
-    assert_eq!(error_from_status(&status).code, Code::InvalidRequest);
-    assert_eq!(*peer.cancelled.lock().expect("lock"), [77]);
 }

@@ -1,7 +1,15 @@
 //! The commands and their options.
 
-use crate::types::{Eviction, KeyCodec, ValueCodec};
-use clap::{Args, Parser, Subcommand};
+use super::walk_args::{ClearArgs, Conditions, DropArgs, MapsArgs, ScanArgs, SizeArgs, TransactArgs};
+use crate::types::{AckLevel, Eviction, KeyCodec, ReadLevel, ValueCodec};
+mod compute;
+
+pub use compute::{
+    BroadcastArgs, CancelArgs, JobArgs, JobCommand, JobStartArgs, JobsArgs, ScatterArgs, ScatterOptions, TopKArgs,
+    WordCountArgs,
+};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -33,10 +41,24 @@ pub enum Command {
     Put(PutArgs),
     /// Print an entry's value
     Get(KeyArgs),
+    /// Give an entry a new time to live
+    Touch(TouchArgs),
     /// Delete an entry
     Delete(DeleteArgs),
     /// Add to a number and print the sum
     Incr(IncrArgs),
+    /// Check and write several entries of one slot, all or nothing
+    Transact(TransactArgs),
+    /// Print a map's entries
+    Scan(ScanArgs),
+    /// Count a map's entries
+    Size(SizeArgs),
+    /// Delete all entries of a map
+    Clear(ClearArgs),
+    /// List the maps and what they hold
+    Maps(MapsArgs),
+    /// Drop a map
+    Drop(DropArgs),
     /// Create a map, with limits and a time to live if it is to have them
     CreateMap(CreateMapArgs),
     /// Print a map's changes as they come
@@ -51,12 +73,25 @@ pub enum Command {
     Task(TaskArgs),
     /// Run a partition task on every partition and print the answers
     Broadcast(BroadcastArgs),
+    /// Run a scatter over all partitions and print its answer
+    Scatter(ScatterArgs),
+    /// Count the words of a map's values
+    WordCount(WordCountArgs),
+    /// Show a map's entries with the largest numbers
+    TopK(TopKArgs),
+    /// Start, show or cancel a job task
+    #[command(subcommand, after_help = "Example:\n  keystead job start rebuild --key customer-7 --wait")]
+    Job(JobCommand),
+    /// List the job tasks
+    Jobs(JobsArgs),
     /// Cancel what was submitted under an id
     Cancel(CancelArgs),
     /// Measure throughput and latency in a closed loop
     Bench(BenchArgs),
     /// Show a grid of three peers that survives the loss of one, on real input
     Demo(DemoArgs),
+    /// Run a grid of three peers here, with a live table; type `kill 2` or `add`
+    Dev(DevArgs),
 }
 
 /// Where the grid is, and how to print.
@@ -72,9 +107,50 @@ pub struct Connection {
         value_parser = clap::builder::NonEmptyStringValueParser::new()
     )]
     pub endpoint: Vec<String>,
+    /// Time for each request to the grid, in seconds, retries included
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub timeout: u64,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// When a write is acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Ack {
+    /// On disk at a majority of the partition's replicas
+    #[default]
+    MajorityFsync,
+    /// The leader has it; it may be lost
+    Accepted,
+}
+
+impl From<Ack> for AckLevel {
+    fn from(ack: Ack) -> Self {
+        match ack {
+            Ack::MajorityFsync => AckLevel::MajorityFsync,
+            Ack::Accepted => AckLevel::Accepted,
+        }
+    }
+}
+
+/// How fresh a read must be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Fresh {
+    /// Sees every write acknowledged before the read began
+    #[default]
+    Linearizable,
+    /// From the asked peer's own replica, without asking others; may be old
+    Local,
+}
+
+impl From<Fresh> for ReadLevel {
+    fn from(read: Fresh) -> Self {
+        match read {
+            Fresh::Linearizable => ReadLevel::Linearizable,
+            Fresh::Local => ReadLevel::Local,
+        }
+    }
 }
 
 /// `put`.
@@ -89,6 +165,36 @@ pub struct PutArgs {
     /// The value, as text; encoded as the map's codec wants it
     #[arg(allow_hyphen_values = true)]
     pub value: String,
+    /// How long the entry lives, such as 90s or 10m; 0s: for good [default: as the map says]
+    #[arg(long, value_name = "TIME", value_parser = crate::config::parse_duration)]
+    pub ttl: Option<Duration>,
+    /// What must hold.
+    #[command(flatten)]
+    pub conditions: Conditions,
+    /// When the write is acknowledged
+    #[arg(long, value_enum, default_value_t)]
+    pub ack: Ack,
+    /// Where and how.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// `touch`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The entry keeps its value and gets a new revision.
+
+Example:
+  keystead touch sessions 42 --ttl 30m")]
+pub struct TouchArgs {
+    /// The map
+    pub map: String,
+    /// The key
+    #[arg(allow_hyphen_values = true)]
+    pub key: String,
+    /// How long the entry lives from now on; 0s: for good [default: as the map says]
+    #[arg(long, value_name = "TIME", value_parser = crate::config::parse_duration)]
+    pub ttl: Option<Duration>,
     /// Where and how.
     #[command(flatten)]
     pub connection: Connection,
@@ -109,6 +215,9 @@ pub struct KeyArgs {
     /// With --local: wait until the copy is of this revision, that of a write of one's own, say
     #[arg(long, value_name = "REVISION", requires = "local", default_value_t = 0)]
     pub at_least: u64,
+    /// How fresh the value must be
+    #[arg(long, value_enum, default_value_t)]
+    pub read: Fresh,
     /// Where and how.
     #[command(flatten)]
     pub connection: Connection,
@@ -123,6 +232,12 @@ pub struct DeleteArgs {
     /// The key
     #[arg(allow_hyphen_values = true)]
     pub key: String,
+    /// What must hold.
+    #[command(flatten)]
+    pub conditions: Conditions,
+    /// When the deletion is acknowledged
+    #[arg(long, value_enum, default_value_t)]
+    pub ack: Ack,
     /// Where and how.
     #[command(flatten)]
     pub connection: Connection,
@@ -140,6 +255,9 @@ pub struct IncrArgs {
     /// What to add
     #[arg(default_value_t = 1, allow_hyphen_values = true)]
     pub delta: i64,
+    /// When the sum is acknowledged
+    #[arg(long, value_enum, default_value_t)]
+    pub ack: Ack,
     /// Where and how.
     #[command(flatten)]
     pub connection: Connection,
@@ -292,41 +410,6 @@ pub struct TaskArgs {
     pub connection: Connection,
 }
 
-/// `broadcast`.
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Progress goes to standard error. Exit status 1 when it failed on a partition.
-
-Example:
-  keystead broadcast count-entries --payload '{\"map\":\"orders\"}'")]
-pub struct BroadcastArgs {
-    /// The partition task's registered name
-    pub name: String,
-    /// What each partition's handler is given, as JSON
-    #[arg(long, default_value = "null", allow_hyphen_values = true)]
-    pub payload: String,
-    /// Time for all of it, in seconds
-    #[arg(long, default_value_t = 60, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=60))]
-    pub timeout: u32,
-    /// A number to cancel it by [default: drawn at random and printed]
-    #[arg(long)]
-    pub id: Option<u64>,
-    /// Where and how.
-    #[command(flatten)]
-    pub connection: Connection,
-}
-
-/// `cancel`.
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  keystead cancel 4711")]
-pub struct CancelArgs {
-    /// The id that it was submitted under
-    pub id: u64,
-    /// Where and how.
-    #[command(flatten)]
-    pub connection: Connection,
-}
-
 /// `bench`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Example:\n  keystead bench --ops 200000 --reads 50 --json")]
@@ -338,13 +421,13 @@ pub struct BenchArgs {
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub concurrency: u32,
     /// Bytes of a value
-    #[arg(long, default_value_t = 100, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(0..=900_000))]
+    #[arg(long, default_value_t = 100, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(0..=524_288))]
     pub value_size: u32,
     /// How many of a hundred operations are linearizable reads
     #[arg(long, default_value_t = 0, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(0..=100))]
     pub reads: u32,
     /// Different keys
-    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     pub keys: u64,
     /// Where and how.
     #[command(flatten)]
@@ -364,6 +447,9 @@ pub struct DemoArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+    /// Leave out rows that are broken, and count them
+    #[arg(long)]
+    pub skip_bad: bool,
     /// Events per second; 0 is as fast as it can
     #[arg(long, default_value_t = 2000)]
     pub rate: u64,
@@ -371,8 +457,24 @@ pub struct DemoArgs {
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
     /// How many events are made up
-    #[arg(long, default_value_t = 50_000)]
+    #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     pub events: u64,
+}
+
+/// `dev`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+While it runs, type: kill N, start N, add, load RATE, quit.
+
+Example:
+  keystead dev --load 500")]
+pub struct DevArgs {
+    /// Writes and reads a second to begin with
+    #[arg(long, value_name = "RATE", default_value_t = 0)]
+    pub load: u32,
+    /// Print a JSON object per look
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `start`. Every option can also come from a `KEYSTEAD_*` variable or from the file.

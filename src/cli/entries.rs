@@ -1,10 +1,13 @@
-//! `put`, `get`, `delete`, `incr`.
+//! `put`, `touch`, `get`, `delete`, `incr`.
 
-use super::args::{DeleteArgs, IncrArgs, KeyArgs, PutArgs};
+use super::args::{DeleteArgs, IncrArgs, KeyArgs, PutArgs, TouchArgs};
 use super::output;
+use super::walk_args::Conditions;
 use crate::client::{CallOptions, Client};
 use crate::error::{Code, Error, Result};
-use crate::types::{KeyCodec, MapDescriptor, Op, ReplyBody, Value, ValueCodec};
+use crate::types::{
+    Condition, KeyCodec, MapDescriptor, Op, ReplyBody, StoredValue, Value, ValueCodec, check_ttl, whole_ms,
+};
 use bytes::Bytes;
 use serde_json::json;
 use std::io::Write;
@@ -32,7 +35,7 @@ fn not_of_codec(what: &str, text: &str, wanted: &str) -> Error {
 }
 
 /// A value's text as the map wants it; without a map, as text.
-fn value_of(text: &str, map: Option<&MapDescriptor>) -> Result<Value> {
+pub(super) fn value_of(text: &str, map: Option<&MapDescriptor>) -> Result<Value> {
     let Some(map) = map else { return Ok(Value::utf8(text)) };
     let parsed = || serde_json::from_str::<serde_json::Value>(text).map_err(|_| not_of_codec("value", text, "JSON"));
     let mut value = match map.value_codec {
@@ -57,16 +60,74 @@ fn no_such_key(map: &str, key: &str) -> Error {
     Error::new(Code::NoSuchKey, format!("there is no key \"{key}\"")).at(format!("map {map}"))
 }
 
+/// What a command demands of the present entry.
+fn condition(asked: &Conditions, map: Option<&MapDescriptor>) -> Result<Condition> {
+    Ok(match asked {
+        Conditions { if_absent: true, .. } => Condition::Absent,
+        Conditions { if_present: true, .. } => Condition::Present,
+        Conditions { if_revision: Some(revision), .. } => Condition::Revision(*revision),
+        Conditions { if_value: Some(value), .. } => Condition::Value(value_of(value, map)?),
+        _ => Condition::Always,
+    })
+}
+
+fn refused(map: &str, key: &str, present: Option<&StoredValue>) -> Error {
+    let is = match present {
+        Some(entry) => format!("has revision {} and the value {}", entry.revision, output::value_json(&entry.value)),
+        None => "is absent".to_owned(),
+    };
+    Error::new(Code::ConditionFailed, format!("key \"{key}\" {is}")).at(format!("map {map}"))
+}
+
+/// Prints the entry that a write replaced or deleted; nothing in text if there was none.
+fn print_previous(out: &mut (dyn Write + Send), previous: Option<&StoredValue>) -> Result<()> {
+    previous.map_or(Ok(()), |entry| output::print(out, &output::raw(&entry.value)))
+}
+
 pub(super) async fn put(client: &Client, args: &PutArgs, out: &mut (dyn Write + Send)) -> Result<()> {
     let map = descriptor(client, &args.map).await?;
-    let key = key_bytes(&args.key, map.as_ref())?;
-    let written = client.put(&args.map, key, value_of(&args.value, map.as_ref())?).await?;
+    let op = Op::Put {
+        map: args.map.clone(),
+        key: key_bytes(&args.key, map.as_ref())?,
+        value: value_of(&args.value, map.as_ref())?,
+        condition: condition(&args.conditions, map.as_ref())?,
+        previous: args.conditions.previous,
+        ttl_ms: args.ttl.map(whole_ms),
+    };
+    check_ttl(args.ttl.map_or(0, whole_ms))?;
+    let codec = map.as_ref().map_or(ValueCodec::Utf8, |map| map.value_codec);
+    let reply = client.write(op, Some(codec)).await?;
+    let (revision, previous) = match &reply.body {
+        ReplyBody::Written { revision, previous } => (*revision, previous.as_ref()),
+        ReplyBody::ConditionFailed(present) => return Err(refused(&args.map, &args.key, present.as_ref())),
+        _ => return Err(Error::internal("a reply of another kind")),
+    };
     if args.connection.json {
-        let fields = json!({ "map": args.map, "key": args.key, "revision": written.revision });
-        return output::json(out, &output::with(fields, output::served(&written.served, true)));
+        let mut fields = json!({ "map": args.map, "key": args.key, "revision": revision });
+        if args.conditions.previous {
+            fields["previous"] = output::entry(previous);
+        }
+        return output::json(out, &output::with(fields, output::served(&reply.served, true)));
     }
-    let level = crate::api::wire::ack_level_name(written.served.ack);
-    output::line(out, &format!("revision {} ({level})", written.revision))
+    if args.conditions.previous {
+        return print_previous(out, previous);
+    }
+    let level = crate::api::wire::ack_level_name(reply.served.ack);
+    output::line(out, &format!("revision {revision} ({level})"))
+}
+
+pub(super) async fn touch(client: &Client, args: &TouchArgs, out: &mut (dyn Write + Send)) -> Result<()> {
+    let map = descriptor(client, &args.map).await?;
+    let touched = client.touch(&args.map, key_bytes(&args.key, map.as_ref())?, args.ttl).await?;
+    if !touched.existed {
+        return Err(no_such_key(&args.map, &args.key));
+    }
+    if args.connection.json {
+        let fields = json!({ "map": args.map, "key": args.key, "revision": touched.revision });
+        return output::json(out, &output::with(fields, output::served(&touched.served, true)));
+    }
+    let level = crate::api::wire::ack_level_name(touched.served.ack);
+    output::line(out, &format!("revision {} ({level})", touched.revision))
 }
 
 /// `get --local`: the asked peer's copy of a replicated map, and the revision that it is of.
@@ -93,7 +154,13 @@ pub(super) async fn get(client: &Client, args: &KeyArgs, out: &mut (dyn Write + 
     let ReplyBody::Entry(entry) = reply.body else { return Err(Error::internal("a reply of another kind")) };
     let found = entry.ok_or_else(|| no_such_key(&args.map, &args.key))?;
     if args.connection.json {
-        let fields = output::with(json!({ "map": args.map, "key": args.key }), output::served(&reply.served, false));
+        let mut fields =
+            output::with(json!({ "map": args.map, "key": args.key }), output::served(&reply.served, false));
+        if found.expires_ms != 0 {
+            // Both by the partition's time.
+            fields["expires_ms"] = found.expires_ms.into();
+            fields["ttl_ms"] = found.expires_ms.saturating_sub(reply.served.time.ms()).into();
+        }
         return match output::entry(Some(&found)) {
             serde_json::Value::Object(entry) => output::json(out, &output::with(fields, entry)),
             _ => output::json(out, &fields),
@@ -104,15 +171,30 @@ pub(super) async fn get(client: &Client, args: &KeyArgs, out: &mut (dyn Write + 
 
 pub(super) async fn delete(client: &Client, args: &DeleteArgs, out: &mut (dyn Write + Send)) -> Result<()> {
     let map = descriptor(client, &args.map).await?;
-    let deleted = client.delete(&args.map, key_bytes(&args.key, map.as_ref())?).await?;
-    if !deleted.existed {
-        return Err(no_such_key(&args.map, &args.key));
-    }
+    let op = Op::Delete {
+        map: args.map.clone(),
+        key: key_bytes(&args.key, map.as_ref())?,
+        condition: condition(&args.conditions, map.as_ref())?,
+        previous: args.conditions.previous,
+    };
+    let reply = client.write(op, None).await?;
+    let previous = match &reply.body {
+        ReplyBody::Deleted { existed: true, previous, .. } => previous.as_ref(),
+        ReplyBody::Deleted { .. } | ReplyBody::ConditionFailed(None) => return Err(no_such_key(&args.map, &args.key)),
+        ReplyBody::ConditionFailed(present) => return Err(refused(&args.map, &args.key, present.as_ref())),
+        _ => return Err(Error::internal("a reply of another kind")),
+    };
     if args.connection.json {
-        let fields = json!({ "map": args.map, "key": args.key, "existed": true });
-        return output::json(out, &output::with(fields, output::served(&deleted.served, true)));
+        let mut fields = json!({ "map": args.map, "key": args.key, "existed": true });
+        if args.conditions.previous {
+            fields["previous"] = output::entry(previous);
+        }
+        return output::json(out, &output::with(fields, output::served(&reply.served, true)));
     }
-    output::line(out, &format!("deleted ({})", crate::api::wire::ack_level_name(deleted.served.ack)))
+    if args.conditions.previous {
+        return print_previous(out, previous);
+    }
+    output::line(out, &format!("deleted ({})", crate::api::wire::ack_level_name(reply.served.ack)))
 }
 
 pub(super) async fn incr(client: &Client, args: &IncrArgs, out: &mut (dyn Write + Send)) -> Result<()> {

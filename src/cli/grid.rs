@@ -28,6 +28,7 @@ pub(super) async fn members(client: &Client, as_json: bool, out: &mut (dyn Write
                 "state": state_name(member.state),
                 "leaders": member.leaders,
                 "replicas": member.replicas,
+                "trouble": member.trouble,
             })
         };
         return output::json(out, &members.iter().map(one).collect());
@@ -43,10 +44,11 @@ pub(super) async fn members(client: &Client, as_json: bool, out: &mut (dyn Write
                 state_name(member.state).to_owned(),
                 member.leaders.to_string(),
                 member.replicas.to_string(),
+                member.trouble.unwrap_or_default(),
             ]
         })
         .collect();
-    let head = ["NAME", "ID", "ADDRESS", "ZONE", "STATE", "LEADERS", "REPLICAS"];
+    let head = ["NAME", "ID", "ADDRESS", "ZONE", "STATE", "LEADERS", "REPLICAS", "NOTE"];
     output::table(out, &head, &["LEADERS", "REPLICAS"], &rows)
 }
 

@@ -9,24 +9,31 @@ pub mod args;
 mod bench;
 mod compute;
 mod demo;
+mod dev;
 mod entries;
 mod grid;
+mod jobs;
+mod local;
 mod maps;
 mod output;
 mod signals;
 mod start;
 mod task;
+mod walk_args;
+mod walks;
 mod watch;
 
 #[cfg(test)]
 mod tests;
 
 use crate::client::{Client, ClientConfig};
-use crate::error::{Error, Result};
-use args::{Cli, Command, Connection};
+use crate::error::{Code, Error, Result};
+use crate::types::{AckLevel, ReadLevel};
+use args::{Ack, Cli, Command, Connection, Fresh};
 use clap::Parser;
 use std::ffi::OsString;
 use std::io::Write;
+use std::time::Duration;
 
 /// Exit status for wrong usage.
 const USAGE: u8 = 2;
@@ -37,9 +44,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are "errors" that go to standard output.
-            let status = if error.use_stderr() { USAGE } else { 0 };
-            drop(error.print());
-            return status;
+            if !error.use_stderr() {
+                drop(error.print());
+                return 0;
+            }
+            drop(write!(std::io::stderr(), "{}", usage(&error.render().to_string())));
+            return USAGE;
         }
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -52,6 +62,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     }
 }
 
+/// What clap says of wrong usage (the option that was meant is in it), with the code in front.
+fn usage(said: &str) -> String {
+    let said = said.strip_prefix("error: ").unwrap_or(said);
+    format!("keystead: {}: {said}", Code::InvalidConfig)
+}
+
 /// One line on standard error; the exit status of the error's code.
 fn failed(error: &Error) -> u8 {
     let line = error.to_string().replace(['\n', '\r'], " ");
@@ -60,10 +76,24 @@ fn failed(error: &Error) -> u8 {
 }
 
 async fn connect(connection: &Connection) -> Result<Client> {
+    connect_with(connection, ClientConfig::default()).await
+}
+
+/// A client whose calls are at these levels.
+async fn connect_at(connection: &Connection, read: impl Into<ReadLevel>, ack: impl Into<AckLevel>) -> Result<Client> {
+    connect_with(connection, ClientConfig { read: read.into(), ack: ack.into(), ..ClientConfig::default() }).await
+}
+
+async fn connect_with(connection: &Connection, config: ClientConfig) -> Result<Client> {
     for endpoint in &connection.endpoint {
-        crate::config::port_of("endpoint", endpoint)?;
+        if crate::config::port_of("endpoint", endpoint)? == 0 {
+            let what = format!("\"{endpoint}\" names port 0, which cannot be reached");
+            return Err(Error::new(Code::InvalidConfig, what).at("option endpoint"));
+        }
     }
-    let config = ClientConfig { create_maps: true, ..ClientConfig::default() };
+    let deadline = Duration::from_secs(connection.timeout);
+    let connect_deadline = config.connect_deadline.min(deadline);
+    let config = ClientConfig { create_maps: true, deadline, connect_deadline, ..config };
     Client::connect(connection.endpoint.clone(), config).await
 }
 
@@ -73,12 +103,27 @@ async fn connect(connection: &Connection) -> Result<Client> {
 /// What the grid answers; `NoSuchKey` for a key that is not there.
 pub async fn execute(command: Command, out: &mut (dyn Write + Send)) -> Result<()> {
     match command {
-        Command::Put(put) => entries::put(&connect(&put.connection).await?, &put, out).await,
-        Command::Get(get) => entries::get(&connect(&get.connection).await?, &get, out).await,
-        Command::Delete(delete) => entries::delete(&connect(&delete.connection).await?, &delete, out).await,
-        Command::Incr(incr) => entries::incr(&connect(&incr.connection).await?, &incr, out).await,
+        Command::Put(put) => {
+            entries::put(&connect_at(&put.connection, Fresh::default(), put.ack).await?, &put, out).await
+        }
+        Command::Touch(touch) => entries::touch(&connect(&touch.connection).await?, &touch, out).await,
+        Command::Get(get) => {
+            entries::get(&connect_at(&get.connection, get.read, Ack::default()).await?, &get, out).await
+        }
+        Command::Delete(delete) => {
+            entries::delete(&connect_at(&delete.connection, Fresh::default(), delete.ack).await?, &delete, out).await
+        }
+        Command::Incr(incr) => {
+            entries::incr(&connect_at(&incr.connection, Fresh::default(), incr.ack).await?, &incr, out).await
+        }
         Command::CreateMap(create) => maps::create(&connect(&create.connection).await?, &create, out).await,
         Command::Watch(args) => watch::watch(&connect(&args.connection).await?, &args, out).await,
+        Command::Transact(transact) => walks::transact(&connect(&transact.connection).await?, &transact, out).await,
+        Command::Scan(scan) => walks::scan(&connect(&scan.connection).await?, &scan, out).await,
+        Command::Size(size) => walks::size(&connect(&size.connection).await?, &size, out).await,
+        Command::Clear(clear) => walks::clear(&connect(&clear.connection).await?, &clear, out).await,
+        Command::Maps(maps) => walks::maps(&connect(&maps.connection).await?, &maps, out).await,
+        Command::Drop(drop) => walks::drop(&connect(&drop.connection).await?, &drop, out).await,
         Command::Members(only) => grid::members(&connect(&only.connection).await?, only.connection.json, out).await,
         Command::Partitions(only) => {
             grid::partitions(&connect(&only.connection).await?, only.connection.json, out).await
@@ -86,9 +131,15 @@ pub async fn execute(command: Command, out: &mut (dyn Write + Send)) -> Result<(
         Command::Explain(explain) => grid::explain(&connect(&explain.connection).await?, &explain, out).await,
         Command::Task(task) => task::task(&connect(&task.connection).await?, &task, out).await,
         Command::Broadcast(args) => compute::broadcast(&connect(&args.connection).await?, &args, out).await,
+        Command::Scatter(args) => compute::scatter(&connect(&args.options.connection).await?, &args, out).await,
+        Command::WordCount(args) => compute::word_count(&connect(&args.options.connection).await?, &args, out).await,
+        Command::TopK(args) => compute::top_k(&connect(&args.options.connection).await?, &args, out).await,
+        Command::Job(command) => jobs::job(&connect(jobs::connection(&command)).await?, &command, out).await,
+        Command::Jobs(only) => jobs::jobs(&connect(&only.connection).await?, only.connection.json, out).await,
         Command::Cancel(args) => compute::cancel(&connect(&args.connection).await?, &args, out).await,
         Command::Bench(bench) => bench::bench(&connect(&bench.connection).await?, &bench, out).await,
         Command::Start(start) => start::run(*start).await,
         Command::Demo(demo) => demo::demo(&demo, out).await,
+        Command::Dev(dev) => dev::dev(&dev, out).await,
     }
 }

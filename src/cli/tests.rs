@@ -29,10 +29,19 @@ fn the_commands_are_well_formed_and_each_help_has_an_example() {
     let mut command = Cli::command();
     command.build();
     command.clone().debug_assert();
-    for sub in command.get_subcommands_mut().filter(|sub| sub.get_name() != "help") {
+    let mut leaves = Vec::new();
+    for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
+        match sub.has_subcommands() {
+            true => leaves.extend(sub.get_subcommands().filter(|sub| sub.get_name() != "help").cloned()),
+            false => leaves.push(sub.clone()),
+        }
+    }
+    for sub in &mut leaves {
         let help = sub.render_long_help().to_string();
-        assert!(help.contains("Example") && help.contains(&format!("keystead {}", sub.get_name())), "{help}");
-        let client_command = !["start", "demo"].contains(&sub.get_name());
+        let named = help.contains(&format!("keystead {}", sub.get_name()))
+            || help.contains(&format!("keystead job {}", sub.get_name()));
+        assert!(help.contains("Example") && named, "{help}");
+        let client_command = !["start", "demo", "dev"].contains(&sub.get_name());
         assert_eq!(help.contains("--endpoint"), client_command, "{help}");
         assert_eq!(help.contains("--json"), sub.get_name() != "start", "{help}");
     }
@@ -122,9 +131,52 @@ async fn put_get_delete_and_incr() {
     assert_eq!(at(&["incr", "visits", "home"]).await.expect("incr"), "1\n");
     assert_eq!(at(&["incr", "visits", "home", "41"]).await.expect("incr"), "42\n");
     assert_eq!(at(&["delete", "orders", "42"]).await.expect("delete"), "deleted (majority-fsync)\n");
-    for missing in [&["get", "orders", "42"], &["delete", "orders", "42"], &["get", "nowhere", "42"]] {
+    let put = ["put", "orders", "43", "open", "--ttl", "90s"];
+    run_at(&address, &put).await.expect("puts");
+    let shown = json(&at(&["get", "orders", "43", "--json"]).await.expect("there"));
+    assert_eq!((&shown["expires_ms"], &shown["value"]), (&90_000.into(), &"open".into()));
+    assert!(at(&["touch", "orders", "43", "--ttl", "0s"]).await.expect("touch").starts_with("revision "));
+    let shown = json(&at(&["get", "orders", "43", "--json"]).await.expect("there"));
+    assert_eq!(shown.get("expires_ms"), None);
+    for missing in
+        [&["touch", "orders", "42"], &["get", "orders", "42"], &["delete", "orders", "42"], &["get", "nowhere", "42"]]
+    {
         let error = run_at(&address, missing).await.expect_err("not there");
         assert_eq!(error.code.exit_status(), 3, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn conditions_transactions_and_whole_maps() {
+    let (address, _stop) = FakePeer::new(&World::new()).serve().await;
+    let at = |arguments: &'static [&'static str]| run_at(&address, arguments);
+    at(&["put", "m", "{t}a", "1", "--if-absent"]).await.expect("absent");
+    let refused = at(&["put", "m", "{t}a", "2", "--if-absent"]).await.expect_err("present");
+    assert_eq!((refused.code, refused.code.exit_status()), (Code::ConditionFailed, 1));
+    assert!(refused.what.contains("revision 1") && refused.what.contains("\"1\""), "{refused}");
+    assert_eq!(at(&["put", "m", "{t}a", "2", "--if-revision", "1", "--previous"]).await.expect("matches"), "1\n");
+    assert_eq!(at(&["delete", "m", "{t}a", "--if-value", "9"]).await.expect_err("other").code, Code::ConditionFailed);
+    assert_eq!(at(&["delete", "m", "{t}a", "--if-value", "2", "--previous"]).await.expect("matches"), "2\n");
+
+    at(&["transact", "m", "--check", "{t}a=absent", "--put", "{t}a=x", "--put", "{t}b=y=z"]).await.expect("commits");
+    let refused = at(&["transact", "m", "--check", "{t}a=1", "--delete", "{t}b"]).await.expect_err("another revision");
+    assert!(refused.code == Code::ConditionFailed && refused.what.contains("{t}a"), "{refused}");
+    let apart = at(&["transact", "m", "--put", "a=1", "--put", "b=1"]).await.expect_err("two slots");
+    assert_eq!((apart.code, apart.code.exit_status()), (Code::CrossSlot, 2));
+
+    assert_eq!(at(&["scan", "m", "--prefix", "{t}"]).await.expect("scans"), "{t}a\tx\n{t}b\ty=z\n");
+    let page = at(&["scan", "m", "--limit", "1"]).await.expect("a page");
+    let token = page.trim().rsplit(' ').next().expect("a token").to_owned();
+    assert_eq!(run_at(&address, &["scan", "m", "--token", &token]).await.expect("the rest"), "{t}b\ty=z\n");
+    assert!(Cli::try_parse_from(["keystead", "scan", "m", "--token", "zz"]).is_err());
+    assert!(at(&["size", "m"]).await.expect("sizes").starts_with("2 entries"));
+    let maps = json(&at(&["maps", "--json"]).await.expect("lists"));
+    assert_eq!((&maps[0]["name"], &maps[0]["entries"], &maps[0]["bytes"]), (&"m".into(), &2.into(), &12.into()));
+    assert_eq!(at(&["clear", "m"]).await.expect("clears"), "2 entries deleted\n");
+    assert_eq!(at(&["drop", "m"]).await.expect("drops"), "dropped\n");
+    assert_eq!(at(&["drop", "m"]).await.expect_err("gone").code.exit_status(), 3);
+    for usage in [&["put", "m", "", "v"][..], &["get", "a b", "k"]] {
+        assert_eq!(run_at(&address, usage).await.expect_err("wrong usage").code.exit_status(), 2, "{usage:?}");
     }
 }
 

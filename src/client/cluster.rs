@@ -14,7 +14,7 @@ use v1::cluster_client::ClusterClient;
 
 impl Client {
     /// Asks the known peers by turns, as the codes advise, until one answers or the time is over.
-    async fn ask<T, F>(&self, call: impl Fn(ClusterClient<Channel>) -> F) -> Result<T>
+    pub(super) async fn ask<T, F>(&self, call: impl Fn(ClusterClient<Channel>) -> F) -> Result<T>
     where
         F: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
     {
@@ -26,6 +26,8 @@ impl Client {
                 match self.shared.peers.cluster(peer, &call).await {
                     Ok(answer) => return Ok(answer),
                     Err(error) if error.code.retry() == Retry::Never => return Err(error),
+                    // What a peer knows of the grid says more than that another is not there.
+                    Err(_) if last.code == Code::NoMajority => {}
                     Err(error) => last = error,
                 }
             }

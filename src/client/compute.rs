@@ -9,7 +9,7 @@ use super::{Client, TaskAnswer};
 use crate::api::wire;
 use crate::clock::{self, Instant};
 use crate::error::{Code, Error, Result, Retry};
-use crate::node::{Broadcast, CancelReport, PartitionAnswer};
+use crate::node::{Broadcast, CancelReport, PartitionAnswer, Scatter, ScatterAnswer, ScatterEvent};
 use crate::types::{Op, PartitionId, ReplyBody, TaskPayload, ValueCodec};
 use bytes::Bytes;
 use grid_proto::keystead::v1;
@@ -124,6 +124,111 @@ impl Client {
             Some(of) if answers.len() >= of as usize => Ok(()),
             _ => Err(Error::new(Code::PeerUnreachable, "the peer ended before all partitions had answered").at(&*peer)),
         }
+    }
+
+    /// Runs a scatter: a step on every partition, reduced to one answer. With `partial` the answer
+    /// may lack partitions, which it then names.
+    ///
+    /// # Errors
+    /// What the scatter answers; `PartitionsFailed` when partitions gave nothing.
+    pub async fn scatter(
+        &self,
+        name: &str,
+        payload: TaskPayload,
+        partial: bool,
+        options: SubmitOptions<'_>,
+    ) -> Result<ScatterAnswer> {
+        let request = Scatter { name: name.to_owned(), payload, id: options.id, partial, parts: false, deadline_ms: 0 };
+        self.scatter_parts(request, options, &mut |_| ()).await
+    }
+
+    /// Runs a scatter with typed payload and answer; all partitions must give something.
+    ///
+    /// # Errors
+    /// As [`Client::scatter`]; `TaskCodec` when payload or answer cannot be encoded or decoded.
+    pub async fn scatter_typed<In: Serialize, Out: DeserializeOwned>(&self, name: &str, input: &In) -> Result<Out> {
+        let options = SubmitOptions { deadline: Some(self.shared.config.scatter_deadline), ..SubmitOptions::default() };
+        let answer = self.scatter(name, encode(input)?, false, options).await?.answer;
+        decode(&answer.ok_or_else(|| Error::internal("a scatter ended without an answer"))?)
+    }
+
+    /// Runs a scatter whose parts this process reduces: each peer's combined parts, decoded, in
+    /// any order. Partitions that gave nothing are named.
+    ///
+    /// # Errors
+    /// As [`Client::scatter`]; `TaskCodec` when a part cannot be decoded.
+    pub async fn scatter_to_parts<In: Serialize, Part: DeserializeOwned>(
+        &self,
+        name: &str,
+        input: &In,
+        partial: bool,
+        options: SubmitOptions<'_>,
+    ) -> Result<(Vec<Part>, Vec<(PartitionId, Error)>)> {
+        let payload = encode(input)?;
+        let request = Scatter { name: name.to_owned(), payload, id: options.id, partial, parts: true, deadline_ms: 0 };
+        let mut parts = Vec::new();
+        let mut take = |part: Option<Bytes>| match part {
+            Some(part) => parts.push(TaskPayload { codec: ValueCodec::Msgpack, data: part }),
+            None => parts.clear(),
+        };
+        let answer = self.scatter_parts(request, options, &mut take).await?;
+        let parts = parts.iter().map(decode).collect::<Result<Vec<Part>>>()?;
+        Ok((parts, answer.failed))
+    }
+
+    /// Asks peers by turns; `take` is given each part, and `None` when it all begins again: a
+    /// scatter only reads, so that running it again does no harm.
+    async fn scatter_parts(
+        &self,
+        mut request: Scatter,
+        options: SubmitOptions<'_>,
+        take: &mut (dyn FnMut(Option<Bytes>) + Send),
+    ) -> Result<ScatterAnswer> {
+        let expires = Instant::now() + options.deadline.unwrap_or(self.shared.config.deadline);
+        let mut turn = 0;
+        loop {
+            let peer = self.peer(turn)?;
+            let left = expires.saturating_duration_since(Instant::now());
+            request.deadline_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX).max(1);
+            take(None);
+            let asked = self.scatter_once(&peer, request.clone(), options.progress, take);
+            let error = match clock::timeout_at(expires, asked).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(error)) => self.lost(&peer, error),
+                Err(clock::Elapsed) => Error::new(Code::DeadlineExceeded, "not all partitions answered in time"),
+            };
+            if error.code.retry() == Retry::Never || Instant::now() >= expires {
+                return Err(error);
+            }
+            turn += 1;
+            clock::sleep(self.shared.config.backoff_max).await;
+        }
+    }
+
+    async fn scatter_once(
+        &self,
+        peer: &Peer,
+        request: Scatter,
+        progress: Option<OnProgress<'_>>,
+        take: &mut (dyn FnMut(Option<Bytes>) + Send),
+    ) -> Result<ScatterAnswer> {
+        let failed = |status: tonic::Status| wire::error_from_status(&status);
+        let opened = self.shared.peers.tasks(peer).await?.scatter(wire::scatter_to_wire(request)).await;
+        let mut stream = opened.map_err(failed)?.into_inner();
+        while let Some(message) = stream.message().await.map_err(failed)? {
+            match wire::scatter_event_from_wire(message)? {
+                ScatterEvent::End(end) => return end,
+                ScatterEvent::Progress { done, of, part } => {
+                    if let Some(progress) = progress {
+                        progress(Progress { done, of });
+                    }
+                    if part.is_some() {
+                        take(part);
+                    }
+                }
+            }
+        }
+        Err(Error::new(Code::PeerUnreachable, "the peer ended before the scatter did").at(&**peer))
     }
 
     /// The peer of a turn.

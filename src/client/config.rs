@@ -1,5 +1,6 @@
 //! The client's settings.
 
+use crate::types::{AckLevel, ReadLevel};
 use std::time::Duration;
 
 /// The client's settings and bounds.
@@ -7,6 +8,12 @@ use std::time::Duration;
 pub struct ClientConfig {
     /// Time for a request, retries included, when the call names none. Default 10 s.
     pub deadline: Duration,
+    /// Time for a scatter with typed answer, retries included. Default 60 s.
+    pub scatter_deadline: Duration,
+    /// How fresh a read must be when the call does not say. Default linearizable.
+    pub read: ReadLevel,
+    /// When a write is acknowledged when the call does not say. Default majority-fsync.
+    pub ack: AckLevel,
     /// Time to find a first peer. Default 5 s.
     pub connect_deadline: Duration,
     /// How long one attempt may take before its stream is taken for broken. Default 3 s.
@@ -41,6 +48,9 @@ impl Default for ClientConfig {
     fn default() -> Self {
         ClientConfig {
             deadline: Duration::from_secs(10),
+            scatter_deadline: Duration::from_secs(60),
+            read: ReadLevel::Linearizable,
+            ack: AckLevel::MajorityFsync,
             connect_deadline: Duration::from_secs(5),
             attempt_timeout: Duration::from_secs(3),
             backoff_min: Duration::from_millis(10),

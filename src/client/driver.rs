@@ -220,15 +220,21 @@ async fn until(wakeup: Option<Instant>) {
 /// About what an operation takes on the wire.
 pub(super) fn size_of_op(op: &Op) -> usize {
     let of_op = match op {
-        Op::Get { key, .. } | Op::Delete { key, .. } | Op::Increment { key, .. } => key.len(),
+        Op::Get { key, .. } | Op::Delete { key, .. } | Op::Increment { key, .. } | Op::Touch { key, .. } => key.len(),
         Op::Put { key, value, .. } => key.len() + value.data.len(),
         Op::Task { key, payload, .. } => key.len() + payload.data.len(),
         Op::PartitionTask { payload, .. } => payload.data.len(),
+        Op::Barrier { .. } | Op::Job { .. } => 0,
         Op::GetMany { keys, .. } => keys.iter().map(bytes::Bytes::len).sum(),
         Op::PutMany { entries, .. } => entries.iter().map(|(key, value)| key.len() + value.data.len()).sum(),
         Op::Transact { writes, .. } => {
             writes.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, |value| value.data.len())).sum()
         }
+        Op::Scan { prefix, from, .. } => {
+            prefix.len() + from.as_ref().and_then(|from| from.after.as_ref()).map_or(0, bytes::Bytes::len)
+        }
+        Op::Clear { from, .. } => from.as_ref().and_then(|from| from.after.as_ref()).map_or(0, bytes::Bytes::len),
+        Op::Size { .. } | Op::Forget { .. } => 0,
     };
     // Map name, stamp, options.
     of_op + 64

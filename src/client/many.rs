@@ -103,7 +103,7 @@ impl Client {
         let mut merged: Vec<Option<Written>> = vec![None; entries.len()];
         for (group, reply) in groups.iter().zip(replies) {
             let reply = reply?;
-            let ReplyBody::Written { revision } = reply.body else { return Err(unexpected(&reply)) };
+            let ReplyBody::Written { revision, .. } = reply.body else { return Err(unexpected(&reply)) };
             for at in group {
                 merged[*at] = Some(Written { revision, served: reply.served.clone() });
             }

@@ -8,32 +8,44 @@
 //! outstanding.
 
 mod cluster;
+mod codec;
 mod compute;
 mod config;
 mod core;
 mod driver;
+mod expiry;
+mod jobs;
+mod keys;
 mod lane;
 mod many;
 mod ops;
 mod peers;
 mod results;
+mod transaction;
+mod tree;
 mod typed;
+mod walks;
 mod watch;
 
 #[cfg(test)]
 mod tests;
 
+pub use codec::{Codec, Json, Msgpack, Plain};
 pub use compute::{OnProgress, Progress, SubmitOptions};
 pub use config::ClientConfig;
-pub use results::{CallOptions, Conditional, Deleted, Number, TaskAnswer, Written};
-pub use typed::{MapKey, TypedMap};
+pub use keys::{MapKey, shown_key};
+pub use results::{
+    CallOptions, Conditional, Deleted, Number, Page, Removed, Replaced, Size, TaskAnswer, Touched, Transacted, Written,
+};
+pub use transaction::Transaction;
+pub use typed::{Entry, TypedMap, TypedOptions};
 pub use watch::{FromKey, TypedChange, TypedEvent, TypedWatch, Watch, WatchBuilder};
 
 use crate::clock::{self, Instant, Random, SystemRandom};
 use crate::error::{Code, Error, Result};
 use crate::net::{Network, TcpNetwork};
 use crate::node::Stamper;
-use crate::types::{Op, Reply, Request, Slot, affinity_of, slot_of};
+use crate::types::{AckLevel, Op, ReadLevel, Reply, Request, Slot, Target, affinity_of, slot_of};
 use core::{Call, Core, GridTime, Peer, Routes, Timing};
 use driver::{Driver, Input, Sight};
 use peers::Peers;
@@ -47,6 +59,7 @@ struct Shared {
     sight: Arc<RwLock<Sight>>,
     inputs: mpsc::UnboundedSender<Input>,
     outstanding: Arc<Semaphore>,
+    random: Arc<dyn Random>,
     /// The session of what runs on many partitions.
     submissions: Stamper,
     /// Stops the driver when the last clone of the client is dropped.
@@ -105,15 +118,23 @@ impl ClientBuilder {
             backoff_max: self.config.backoff_max,
         };
         let submissions = Stamper::new(&*self.random);
-        let core = Core::new(timing, self.random, routes, time);
+        let core = Core::new(timing, self.random.clone(), routes, time);
         let (inputs, receiver) = mpsc::unbounded_channel();
         let sight = Arc::new(RwLock::new(Sight::default()));
         let stop = CancellationToken::new();
         let driver = Driver::new(self.config.clone(), core, peers.clone(), sight.clone(), inputs.clone());
         clock::spawn(driver.run(receiver, stop.clone()));
         let outstanding = Arc::new(Semaphore::new(self.config.max_outstanding));
-        let shared =
-            Shared { config: self.config, peers, sight, inputs, outstanding, submissions, _stop: stop.drop_guard() };
+        let shared = Shared {
+            config: self.config,
+            peers,
+            sight,
+            inputs,
+            outstanding,
+            random: self.random,
+            submissions,
+            _stop: stop.drop_guard(),
+        };
         Ok(Client { shared: Arc::new(shared) })
     }
 }
@@ -188,8 +209,8 @@ impl Client {
         let request = Request {
             affinity: options.affinity,
             op,
-            read: options.read,
-            ack: options.ack,
+            read: if options.read == ReadLevel::default() { self.shared.config.read } else { options.read },
+            ack: if options.ack == AckLevel::default() { self.shared.config.ack } else { options.ack },
             stamp: None,
             deadline_ms: 0,
         };
@@ -205,6 +226,12 @@ impl Client {
 fn slots_of(op: &Op, options: &CallOptions) -> Result<(Slot, Vec<Slot>)> {
     let missing = || Error::new(Code::InvalidRequest, "the request names no key");
     let slot = |key: &bytes::Bytes| slot_of(affinity_of(key));
+    match op.target() {
+        Target::Key(_) => {}
+        Target::Slot(slot) => return Ok((slot, Vec::new())),
+        Target::Grid => return Ok((Slot(0), Vec::new())),
+        Target::Nowhere => return Err(missing()),
+    }
     if let Some(affinity) = &options.affinity {
         op.routing_key().ok_or_else(missing)?;
         return Ok((slot_of(affinity), Vec::new()));

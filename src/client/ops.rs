@@ -1,7 +1,7 @@
 //! Operations on single entries, and tasks, with the default options.
 
 use super::compute;
-use super::{CallOptions, Client, Conditional, Deleted, Number, TaskAnswer, Written};
+use super::{CallOptions, Client, Conditional, Deleted, Number, Removed, Replaced, TaskAnswer, Written};
 use crate::clock::{self, Instant};
 use crate::error::{Code, Error, Result};
 use crate::types::{Condition, KeyCodec, Op, Reply, ReplyBody, StoredValue, TaskPayload, Value, ValueCodec};
@@ -24,7 +24,7 @@ pub(super) fn unexpected(reply: &Reply) -> Error {
 
 impl Client {
     /// Executes a write; creates its map first if there is none and the settings say so.
-    pub(super) async fn write(&self, op: Op, codec: Option<ValueCodec>) -> Result<Reply> {
+    pub(crate) async fn write(&self, op: Op, codec: Option<ValueCodec>) -> Result<Reply> {
         let give_up = Instant::now() + self.shared.config.deadline;
         let mut outcome = self.execute(op.clone(), CallOptions::default()).await;
         let Some(codec) = codec.filter(|_| self.shared.config.create_maps) else { return outcome };
@@ -58,6 +58,32 @@ impl Client {
         self.conditional(map, copied(key), value, Condition::Absent).await
     }
 
+    /// Writes an entry if there is one already.
+    ///
+    /// # Errors
+    /// As [`Client::execute`].
+    pub async fn replace(&self, map: &str, key: impl AsRef<[u8]>, value: Value) -> Result<Conditional> {
+        self.conditional(map, copied(key), value, Condition::Present).await
+    }
+
+    /// Writes an entry and gives the one that was there before.
+    ///
+    /// # Errors
+    /// As [`Client::execute`].
+    pub async fn get_and_put(&self, map: &str, key: impl AsRef<[u8]>, value: Value) -> Result<Replaced> {
+        let codec = value.codec;
+        let (key, condition) = (copied(key), Condition::Always);
+        let reply = self
+            .write(Op::Put { map: map.to_owned(), key, value, condition, previous: true, ttl_ms: None }, Some(codec))
+            .await?;
+        match reply.body {
+            ReplyBody::Written { revision, previous } => {
+                Ok(Replaced { previous, written: Written { revision, served: reply.served } })
+            }
+            _ => Err(unexpected(&reply)),
+        }
+    }
+
     /// Writes an entry if the present one's value is `expected`, codec and bytes.
     ///
     /// # Errors
@@ -88,10 +114,10 @@ impl Client {
 
     async fn conditional(&self, map: &str, key: Bytes, value: Value, condition: Condition) -> Result<Conditional> {
         let codec = value.codec;
-        let op = Op::Put { map: map.to_owned(), key, value, condition };
+        let op = Op::Put { map: map.to_owned(), key, value, condition, previous: false, ttl_ms: None };
         let reply = self.write(op, Some(codec)).await?;
         match reply.body {
-            ReplyBody::Written { revision } => Ok(Conditional::Written(Written { revision, served: reply.served })),
+            ReplyBody::Written { revision, .. } => Ok(Conditional::Written(Written { revision, served: reply.served })),
             ReplyBody::ConditionFailed(present) => Ok(Conditional::Refused { present, served: reply.served }),
             _ => Err(unexpected(&reply)),
         }
@@ -115,9 +141,41 @@ impl Client {
     /// # Errors
     /// As [`Client::execute`].
     pub async fn delete(&self, map: &str, key: impl AsRef<[u8]>) -> Result<Deleted> {
-        let reply = self.write(Op::Delete { map: map.to_owned(), key: copied(key) }, None).await?;
+        match self.remove(map, copied(key), Condition::Always, false).await?.0 {
+            Removed::Deleted(deleted) => Ok(deleted),
+            Removed::Refused { .. } => Err(Error::internal("a deletion without a condition was refused")),
+        }
+    }
+
+    /// Deletes an entry and gives it.
+    ///
+    /// # Errors
+    /// As [`Client::execute`].
+    pub async fn get_and_delete(&self, map: &str, key: impl AsRef<[u8]>) -> Result<Option<StoredValue>> {
+        Ok(self.remove(map, copied(key), Condition::Always, true).await?.1)
+    }
+
+    /// Deletes an entry if the condition holds of it.
+    ///
+    /// # Errors
+    /// As [`Client::execute`].
+    pub async fn remove_if(&self, map: &str, key: impl AsRef<[u8]>, condition: Condition) -> Result<Removed> {
+        Ok(self.remove(map, copied(key), condition, false).await?.0)
+    }
+
+    async fn remove(
+        &self,
+        map: &str,
+        key: Bytes,
+        condition: Condition,
+        previous: bool,
+    ) -> Result<(Removed, Option<StoredValue>)> {
+        let reply = self.write(Op::Delete { map: map.to_owned(), key, condition, previous }, None).await?;
         match reply.body {
-            ReplyBody::Deleted { existed, revision } => Ok(Deleted { existed, revision, served: reply.served }),
+            ReplyBody::Deleted { existed, revision, previous } => {
+                Ok((Removed::Deleted(Deleted { existed, revision, served: reply.served }), previous))
+            }
+            ReplyBody::ConditionFailed(present) => Ok((Removed::Refused { present, served: reply.served }, None)),
             _ => Err(unexpected(&reply)),
         }
     }

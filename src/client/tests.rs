@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::api::testing::{FakePeer, Trouble, World};
-use crate::types::{AckLevel, KeyCodec, TaskPayload, Value, ValueCodec};
+use crate::types::{AckLevel, Condition, KeyCodec, ReadLevel, TaskPayload, Value, ValueCodec};
 use bytes::Bytes;
+use futures::TryStreamExt;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -61,6 +62,59 @@ async fn the_operations_do_what_they_say() {
     assert_eq!(client.explain("a{b}", None).await.expect("explain").affinity, "b");
     assert_eq!(client.placement().await.expect("placement").partitions.len(), 2);
     assert!(client.time().await.expect("time").ms() >= 1_000_000);
+}
+
+#[tokio::test]
+async fn conditions_previous_entries_and_transactions() {
+    let (address, _stop) = FakePeer::new(&World::new()).serve().await;
+    let client = client(&[&address]).await;
+    assert!(!client.replace("m", "k", Value::utf8("0")).await.expect("replace").is_written(), "there is none");
+    let first = client.get_and_put("m", "k", Value::utf8("1")).await.expect("put");
+    assert_eq!(first.previous, None);
+    assert!(client.replace("m", "k", Value::utf8("2")).await.expect("replace").is_written());
+    let second = client.get_and_put("m", "k", Value::utf8("3")).await.expect("put");
+    assert_eq!(second.previous.map(|entry| entry.value), Some(Value::utf8("2")));
+    let at = second.written.revision;
+    let refused = client.remove_if("m", "k", Condition::Revision(at + 1)).await.expect("remove");
+    assert!(matches!(refused, Removed::Refused { present: Some(entry), .. } if entry.revision == at));
+    let deleted = client.remove_if("m", "k", Condition::Value(Value::utf8("3"))).await.expect("remove");
+    assert!(matches!(deleted, Removed::Deleted(deleted) if deleted.existed));
+    client.put("m", "k", Value::utf8("4")).await.expect("put");
+    assert_eq!(client.get_and_delete("m", "k").await.expect("gets").map(|entry| entry.value), Some(Value::utf8("4")));
+    assert_eq!(client.get_and_delete("m", "k").await.expect("gets"), None);
+
+    let begun =
+        client.transaction("m").check_absent("{t}a").put("{t}a", Value::utf8("1")).put("{t}b", Value::utf8("2"));
+    let Transacted::Written(written) = begun.commit().await.expect("commits") else { panic!("nothing was there") };
+    let again = client.transaction("m").check("{t}a", written.revision).check_absent("{t}b").delete("{t}a");
+    let Transacted::Refused { key, present, .. } = again.commit().await.expect("answers") else { panic!("b is there") };
+    assert_eq!((&key[..], present.map(|entry| entry.revision)), (&b"{t}b"[..], Some(written.revision)));
+    let gone = client.transaction("m").check("{t}a", written.revision).delete("{t}a").commit().await.expect("commits");
+    assert!(matches!(gone, Transacted::Written(_)));
+    assert_eq!(client.get("m", "{t}a").await.expect("gets"), None);
+    let error = client.transaction("m").put("a", Value::utf8("1")).delete("b").commit().await.expect_err("two slots");
+    assert_eq!(error.code, Code::CrossSlot);
+    assert!(error.what.contains("\"a\"") && error.remedy.contains("{tag}"), "{error}");
+}
+
+#[tokio::test]
+async fn a_scan_reads_every_page() {
+    let (address, _stop) = FakePeer::new(&World::new()).serve().await;
+    let client = client(&[&address]).await;
+    let entries: Vec<(String, Value)> =
+        (0..2500).map(|at| (format!("k{at:04}"), Value::utf8(at.to_string()))).collect();
+    client.put_many("m", entries).await.expect("put many");
+    client.put("m", "other", Value::utf8("x")).await.expect("put");
+    let found: Vec<_> = client.scan("m", "k").try_collect().await.expect("scans");
+    assert_eq!(found.len(), 2500);
+    assert!(found.iter().enumerate().all(|(at, (key, _))| key[..] == *format!("k{at:04}").as_bytes()));
+    let page = client.scan_page("m", "", None, 7, ReadLevel::Local).await.expect("a page");
+    assert!(page.entries.len() == 7 && page.next.is_some());
+    assert_eq!(client.size("m").await.expect("sizes").entries, 2501);
+    assert_eq!(client.clear("m").await.expect("clears"), 2501);
+    assert_eq!(client.size("m").await.expect("sizes"), Size::default());
+    client.drop_map("m").await.expect("drops");
+    assert_eq!(client.size("m").await.expect_err("dropped").code, Code::NoSuchMap);
 }
 
 #[tokio::test]

@@ -16,4 +16,4 @@ mod ports;
 pub use gate::{Gate, JoinHandle, spawn};
 pub use instant::Interval;
 pub use instant::{Elapsed, Instant, Sleep, Timeout, interval, sleep, sleep_until, timeout, timeout_at};
-pub use ports::{Random, SystemClock, SystemRandom, SystemThreads, ThreadKind, Threads, WallClock, run_on};
+pub use ports::{Random, SystemClock, SystemRandom, SystemThreads, ThreadKind, Threads, WallClock, run_future, run_on};

@@ -79,6 +79,26 @@ impl Threads for SystemThreads {
     }
 }
 
+/// Runs a future on a thread for user code and waits for its result: its own work then keeps no
+/// other task waiting. Where threads run inline it is a task like any other.
+///
+/// # Errors
+/// `Internal` when no thread could be had, or the future panicked.
+pub async fn run_future<T: Send + 'static>(
+    threads: &Arc<dyn Threads>,
+    future: impl Future<Output = T> + Send + 'static,
+) -> Result<T> {
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    let work = async move { drop(sender.send(future.await)) };
+    if threads.inline() {
+        drop(super::spawn(work));
+    } else {
+        let runtime = tokio::runtime::Handle::current();
+        threads.run(ThreadKind::Task, Box::new(move || runtime.block_on(work)));
+    }
+    receiver.await.map_err(|_| Error::internal("a background task ended without a result"))
+}
+
 /// Runs a job on a thread and waits for its result.
 ///
 /// # Errors

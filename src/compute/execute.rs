@@ -51,14 +51,16 @@ pub(super) fn execute(
         Ok(Err(error)) => failed(error.into_error(&call.name)),
         Err(panic) => {
             counters.panics.fetch_add(1, Ordering::Relaxed);
-            let message = panic_message(panic.as_ref());
-            tracing::error!(task = call.name, message, "a task panicked; its writes are undone");
-            failed(
-                Error::new(Code::TaskPanicked, format!("the handler panicked: {message}"))
-                    .at(format!("task {}", call.name)),
-            )
+            failed(panicked(&call.name, panic.as_ref()))
         }
     }
+}
+
+/// What a panic of user code is to the caller.
+pub(super) fn panicked(task: &str, panic: &(dyn Any + Send)) -> Error {
+    let message = panic_message(panic);
+    tracing::error!(task, message, "a task panicked; nothing that it wrote takes effect");
+    Error::new(Code::TaskPanicked, format!("the handler panicked: {message}")).at(format!("task {task}"))
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> &str {

@@ -24,7 +24,7 @@ impl FakeView {
         let slot = slot_of(affinity_of(key.as_bytes()));
         let mut maps = self.maps.write().expect("not poisoned");
         let entries = maps.get_mut(map).expect("a map");
-        entries.insert((slot, Bytes::from(key.to_owned())), StoredValue { revision: 1, value });
+        entries.insert((slot, Bytes::from(key.to_owned())), StoredValue::new(1, value));
     }
 
     /// Does what an executor does with an outcome.
@@ -34,7 +34,7 @@ impl FakeView {
             let entries = maps.get_mut(&write.map).expect("a map");
             match &write.value {
                 Some(value) => {
-                    entries.insert((write.slot, write.key.clone()), StoredValue { revision: 1, value: value.clone() });
+                    entries.insert((write.slot, write.key.clone()), StoredValue::new(1, value.clone()));
                 }
                 None => drop(entries.remove(&(write.slot, write.key.clone()))),
             }

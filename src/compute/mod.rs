@@ -12,6 +12,7 @@ pub mod count_entries;
 mod error;
 mod execute;
 mod inside;
+mod job;
 mod overlay;
 mod partition_context;
 mod payload;
@@ -20,14 +21,19 @@ mod registry;
 mod replicated;
 pub mod rolling_total;
 mod runner;
+mod scatter;
+pub mod top_k;
+pub mod word_count;
 
 pub use context::{Entries, TaskContext};
 pub use error::TaskError;
 pub use inside::{inside_task, refuse_inside_task};
+pub use job::{JobContext, JobGrid, JobIdentity, JobProgress, MAX_TEXT};
 pub use partition_context::{Cursor, PartitionContext};
-pub use registry::Registry;
+pub use registry::{Registry, RunningJob};
 pub use replicated::Replicated;
 pub use runner::{RunnerConfig, RunnerStats, ThreadPoolRunner};
+pub use scatter::{GoOn, PartitionScan, Reduced, ResultMap, Scatter};
 
 #[cfg(test)]
 mod fake_view;

@@ -1,12 +1,21 @@
 //! The registered tasks: names and handlers, with the codecs between them and their callers.
 
 use super::context::Handled;
-use super::{PartitionContext, TaskContext, TaskError, count_entries, payload, rolling_total};
+use super::execute::panicked;
+use super::inside::Marked;
+use super::scatter::{AnyScatter, PartitionScan, Reduced, Scatter};
+use super::{
+    JobContext, PartitionContext, TaskContext, TaskError, count_entries, payload, rolling_total, top_k, word_count,
+};
 use crate::error::{Code, Error, Result};
 use crate::types::TaskPayload;
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 const MAX_NAME: usize = 128;
@@ -26,6 +35,9 @@ impl Given<'_> {
 
 type Run = Arc<dyn Fn(&mut TaskContext<'_>, &Given<'_>) -> Handled<TaskPayload> + Send + Sync>;
 
+type RunJob =
+    Arc<dyn Fn(JobContext, String, String, TaskPayload) -> BoxFuture<'static, Handled<TaskPayload>> + Send + Sync>;
+
 /// What kind of user code a name stands for.
 #[derive(Clone)]
 pub(super) enum Work {
@@ -33,6 +45,10 @@ pub(super) enum Work {
     Key(Run),
     /// Runs on a whole partition.
     Partition(Run),
+    /// Runs beside all partitions.
+    Scatter(Arc<dyn AnyScatter>),
+    /// Runs beside one partition.
+    Job(RunJob),
 }
 
 impl Work {
@@ -41,6 +57,8 @@ impl Work {
         match self {
             Work::Key(_) => ("a task beside a key", "submit it by a key: `keystead task`"),
             Work::Partition(_) => ("a partition task", "run it on all partitions: `keystead broadcast`"),
+            Work::Job(_) => ("a job task", "start it: `keystead job start`"),
+            Work::Scatter(_) => ("a scatter", "run it on all partitions: `keystead scatter`"),
         }
     }
 }
@@ -65,7 +83,7 @@ impl Registry {
         Registry::default()
     }
 
-    /// The tasks that every peer carries: `rolling-total`, `count-entries`.
+    /// The tasks that every peer carries: `rolling-total`, `count-entries`, `word-count`, `top-k`.
     ///
     /// # Errors
     /// None that can happen; see [`Registry::register`].
@@ -75,6 +93,10 @@ impl Registry {
         registry.example(rolling_total::NAME, rolling_total::EXAMPLE);
         registry.register_partition(count_entries::NAME, count_entries::handle)?;
         registry.example(count_entries::NAME, count_entries::EXAMPLE);
+        registry.register_scatter(word_count::NAME, word_count::WordCount)?;
+        registry.example(word_count::NAME, word_count::EXAMPLE);
+        registry.register_scatter(top_k::NAME, top_k::TopK)?;
+        registry.example(top_k::NAME, top_k::EXAMPLE);
         Ok(registry)
     }
 
@@ -127,6 +149,40 @@ impl Registry {
         self.insert(name, Work::Partition(Arc::new(typed)))
     }
 
+    /// Registers a scatter: a step on every partition, combined and reduced.
+    ///
+    /// # Errors
+    /// `InvalidName` when the name is not allowed or already taken.
+    pub fn register_scatter(&mut self, name: &str, scatter: impl Scatter) -> Result<()> {
+        self.insert(name, Work::Scatter(Arc::new(scatter)))
+    }
+
+    /// Registers a job task: it runs beside a partition's leader, may take long, and is begun
+    /// again where its peer is lost.
+    ///
+    /// # Errors
+    /// `InvalidName` when the name is not allowed or already taken.
+    pub fn register_job<In, Out, F, R>(&mut self, name: &str, handler: F) -> Result<()>
+    where
+        In: DeserializeOwned + Send + 'static,
+        Out: Serialize + 'static,
+        F: Fn(JobContext, In) -> R + Send + Sync + 'static,
+        R: Future<Output = std::result::Result<Out, TaskError>> + Send + 'static,
+    {
+        let handler = Arc::new(handler);
+        let typed = move |context: JobContext, name: String, example: String, payload: TaskPayload| {
+            let handler = handler.clone();
+            async move {
+                let input = Given { name: &name, example: &example, payload: &payload }.decode()?;
+                let codec = payload.codec;
+                let output = handler(context, input).await?;
+                Ok(payload::encode(codec, &output)?)
+            }
+            .boxed()
+        };
+        self.insert(name, Work::Job(Arc::new(typed)))
+    }
+
     /// Gives a task an example of its payload, in JSON: callers whose payload is wrong are shown it.
     pub fn example(&mut self, name: &str, json: &str) {
         if let Some(entry) = self.entries.get_mut(name) {
@@ -150,6 +206,105 @@ impl Registry {
             (Work::Key(run), false) | (Work::Partition(run), true) => Ok((run, &entry.example)),
             (work, _) => Err(wrong_kind(name, work)),
         }
+    }
+}
+
+/// A job's handler under way; gives its answer or its coded error.
+pub type RunningJob = BoxFuture<'static, Result<TaskPayload>>;
+
+impl Registry {
+    /// Whether a name is a job task's.
+    ///
+    /// # Errors
+    /// `NoSuchTask`, `InvalidRequest`.
+    pub fn check_job(&self, name: &str) -> Result<()> {
+        match &self.entry(name)?.work {
+            Work::Job(_) => Ok(()),
+            work => Err(wrong_kind(name, work)),
+        }
+    }
+
+    /// A job's handler, to be run where user code may.
+    ///
+    /// # Errors
+    /// `NoSuchTask`, `InvalidRequest`.
+    pub fn job(&self, name: &str, context: JobContext, payload: TaskPayload) -> Result<RunningJob> {
+        let entry = self.entry(name)?;
+        let Work::Job(run) = &entry.work else { return Err(wrong_kind(name, &entry.work)) };
+        let (run, name, example) = (run.clone(), name.to_owned(), entry.example.clone());
+        let guarded = async move {
+            let task = name.clone();
+            // Called inside, so that a panic before the first await is caught too.
+            let handler = async move { run(context, name, example, payload).await };
+            match AssertUnwindSafe(handler).catch_unwind().await {
+                Ok(outcome) => outcome.map_err(|error| error.into_error(&task)),
+                Err(panic) => Err(panicked(&task, panic.as_ref())),
+            }
+        };
+        Ok(guarded.boxed())
+    }
+}
+
+/// Steps of scatters: called on threads for user code.
+impl Registry {
+    fn scatter(&self, name: &str) -> Result<(&dyn AnyScatter, &str)> {
+        let entry = self.entry(name)?;
+        match &entry.work {
+            Work::Scatter(scatter) => Ok((scatter.as_ref(), &entry.example)),
+            work => Err(wrong_kind(name, work)),
+        }
+    }
+
+    /// Whether a name is a scatter's.
+    ///
+    /// # Errors
+    /// `NoSuchTask`, `InvalidRequest`.
+    pub fn check_scatter(&self, name: &str) -> Result<()> {
+        self.scatter(name).map(drop)
+    }
+
+    fn step<T>(
+        &self,
+        name: &str,
+        payload: &TaskPayload,
+        step: impl FnOnce(&dyn AnyScatter, &Given<'_>) -> Handled<T>,
+    ) -> Result<T> {
+        let (scatter, example) = self.scatter(name)?;
+        let given = Given { name, example, payload };
+        guarded(name, || step(scatter, &given))
+    }
+
+    /// A scatter's step on one partition; gives an encoded part.
+    ///
+    /// # Errors
+    /// The handler's, coded; `TaskPanicked`.
+    pub fn scatter_map(&self, name: &str, payload: &TaskPayload, scan: &mut PartitionScan<'_>) -> Result<Bytes> {
+        self.step(name, payload, |scatter, given| scatter.map(scan, given))
+    }
+
+    /// Puts encoded parts together.
+    ///
+    /// # Errors
+    /// `TaskCodec`, `TaskPanicked`.
+    pub fn scatter_combine(&self, name: &str, payload: &TaskPayload, parts: Vec<Bytes>) -> Result<Bytes> {
+        self.step(name, payload, |scatter, given| scatter.combine(given, parts))
+    }
+
+    /// Makes the answer of all parts together.
+    ///
+    /// # Errors
+    /// The handler's, coded; `TaskPanicked`.
+    pub fn scatter_reduce(&self, name: &str, payload: &TaskPayload, all: Option<Bytes>) -> Result<Reduced> {
+        self.step(name, payload, |scatter, given| scatter.reduce(given, all))
+    }
+}
+
+/// Runs user code on the current thread; a panic ends here.
+fn guarded<T>(name: &str, run: impl FnOnce() -> Handled<T>) -> Result<T> {
+    let _marked = Marked::new();
+    match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(outcome) => outcome.map_err(|error| error.into_error(name)),
+        Err(panic) => Err(panicked(name, panic.as_ref())),
     }
 }
 

@@ -130,7 +130,7 @@ async fn calls_of_a_turn_see_each_others_writes_pooled_and_inline() {
         assert_eq!(runner.stats(), RunnerStats { calls: 4, state_reads: 3, ..RunnerStats::default() });
         assert_eq!(
             runner.names(),
-            ["add", "block", "count-entries", "fail", "inside", "panic", "put", "rolling-total"]
+            ["add", "block", "count-entries", "fail", "inside", "panic", "put", "rolling-total", "top-k", "word-count"]
         );
         assert!(runner.run(view(), vec![]).await.is_empty());
     }

@@ -147,6 +147,7 @@ impl NodeConfig {
     /// As [`NodeConfig::from_options`].
     pub fn check(&self) -> Result<()> {
         self.check_addresses()?;
+        self.limits.check()?;
         let name_is_good = |text: &str| {
             (1..=128).contains(&text.len()) && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.:".contains(c))
         };

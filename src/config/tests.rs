@@ -128,6 +128,45 @@ fn a_public_address_needs_insecure() {
 }
 
 #[test]
+fn an_address_says_what_is_wrong_with_it() {
+    for (address, says) in [
+        ("7401", "names no port"),
+        ("127.0.0.1:", "not a number from 0 to 65535"),
+        ("127.0.0.1:+1", "not a number from 0 to 65535"),
+        ("127.0.0.1:65536", "not a number from 0 to 65535"),
+        (":7401", "names no host"),
+        ("::1:7401", "in brackets"),
+        ("http://127.0.0.1:7401", "a scheme"),
+        ("a b:1", "no host name"),
+    ] {
+        let error = port_of("listen", address).expect_err(address);
+        assert_eq!(error.code, Code::InvalidConfig);
+        let text = error.to_string();
+        assert!(text.contains(says) && text.contains("option listen") && text.contains("write HOST:PORT"), "{text}");
+    }
+    assert_eq!(port_of("listen", "[::1]:7401").expect("good"), 7401);
+    assert_eq!(port_of("listen", "fe80::1%eth0:1").err().map(|error| error.code), Some(Code::InvalidConfig));
+}
+
+#[test]
+fn limits_that_cannot_work_are_refused_by_name() {
+    Limits::default().check().expect("the defaults");
+    for (text, name) in [
+        ("max_key_bytes = 70000", "max_key_bytes"),
+        ("max_connections = 0", "max_connections"),
+        ("default_deadline_ms = 70000", "default_deadline_ms"),
+        ("max_message_bytes = 3", "max_message_bytes"),
+    ] {
+        let options = Options::from_toml(&format!("[limits]\n{text}"), "k.toml").expect("reads");
+        let error = NodeConfig::from_options(options).expect_err("refused");
+        assert_eq!(error.code, Code::InvalidConfig);
+        assert!(error.to_string().contains(&format!("limits.{name}")), "{error}");
+    }
+    let error = Options::from_toml("[limits]\nmax_key_bytes = -1", "k.toml").expect_err("negative");
+    assert!(error.to_string().contains("k.toml line 2"), "{error}");
+}
+
+#[test]
 fn values_that_make_no_sense_are_refused() {
     let bad = [
         Options { listen: Some("7401".into()), ..Options::default() },

@@ -3,9 +3,12 @@
 use super::Grid;
 use crate::api;
 use crate::clock;
-use crate::compute::{PartitionContext, Registry, RunnerConfig, TaskContext, TaskError, ThreadPoolRunner};
+use crate::compute::{
+    JobContext, PartitionContext, Registry, RunnerConfig, Scatter, TaskContext, TaskError, ThreadPoolRunner,
+};
 use crate::config::{Backend, NodeConfig};
 use crate::error::{Code, Error, Result};
+use crate::net::open_files_limit;
 use crate::node::{Node, NodeSettings, Ports};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -120,6 +123,34 @@ impl GridBuilder {
         self.register(|registry| registry.register_partition(name, handler))
     }
 
+    /// Registers a job task: it runs beside a partition's leader, may take long, and is begun
+    /// again where its peer is lost.
+    #[must_use]
+    pub fn job<In, Out, F, R>(self, name: &str, handler: F) -> Self
+    where
+        In: DeserializeOwned + Send + 'static,
+        Out: Serialize + 'static,
+        F: Fn(JobContext, In) -> R + Send + Sync + 'static,
+        R: Future<Output = std::result::Result<Out, TaskError>> + Send + 'static,
+    {
+        self.register(|registry| registry.register_job(name, handler))
+    }
+
+    /// Registers a scatter: a step on every partition, combined on each peer, and reduced.
+    #[must_use]
+    pub fn scatter(self, name: &str, scatter: impl Scatter) -> Self {
+        self.register(|registry| registry.register_scatter(name, scatter))
+    }
+
+    /// Gives a task an example of its payload, in JSON: callers whose payload is wrong are shown it.
+    #[must_use]
+    pub fn example(self, name: &str, json: &str) -> Self {
+        self.register(|registry| {
+            registry.example(name, json);
+            Ok(())
+        })
+    }
+
     fn register(mut self, register: impl FnOnce(&mut Registry) -> Result<()>) -> Self {
         if let Ok(registry) = &mut self.registry
             && let Err(error) = register(registry)
@@ -168,12 +199,17 @@ impl GridBuilder {
         self.config.check()?;
         let ports = self.ports.unwrap_or_else(|| Ports::with_backend(self.config.backend, self.config.memory_limit));
         let mut settings = NodeSettings::from(&self.config);
+        // Log and database need files too: clients must not take them all.
+        if let Some(files) = open_files_limit() {
+            let connections = &mut settings.peer.grpc.max_connections;
+            *connections = (*connections).min(files / 2);
+        }
         if let Some(adjust) = self.adjust {
             adjust(&mut settings);
         }
-        let tasks = Arc::new(ThreadPoolRunner::new(registry, ports.threads.clone(), RunnerConfig::default()));
+        let tasks = Arc::new(ThreadPoolRunner::new(registry.clone(), ports.threads.clone(), RunnerConfig::default()));
         let limits = self.config.limits.clone();
-        let node = Node::start(settings, ports.clone(), tasks, |node| api::routes(node, &limits)).await?;
+        let node = Node::start(settings, ports.clone(), tasks, registry, |node| api::routes(node, &limits)).await?;
         let stop_http = CancellationToken::new();
         let http = match &self.config.http {
             Some(address) => match serve_http(&ports, address, node.clone(), stop_http.clone()).await {
@@ -190,11 +226,11 @@ impl GridBuilder {
 }
 
 async fn serve_http(ports: &Ports, address: &str, node: Arc<Node>, stop: CancellationToken) -> Result<String> {
-    let listener = ports.network.listen(address).await.map_err(|error| {
-        Error::new(Code::InvalidConfig, format!("cannot listen for HTTP: {error}"))
-            .at(address)
-            .remedy("choose another --http address, or stop the process that uses it")
-    })?;
+    let listener = ports
+        .network
+        .listen(address)
+        .await
+        .map_err(|error| Error::cannot_listen("TCP", &error).at(format!("option http, {address}")))?;
     let bound = listener.local_addr();
     clock::spawn(async move {
         if let Err(error) = api::http::serve(listener, node, stop.cancelled_owned()).await {

@@ -5,7 +5,7 @@ mod builder;
 
 pub use builder::GridBuilder;
 
-use crate::client::{Client, ClientConfig, MapKey, TypedMap, WatchBuilder};
+use crate::client::{Client, ClientConfig, Codec, MapKey, TypedMap, TypedOptions, WatchBuilder};
 use crate::compute;
 use crate::error::Result;
 use crate::node::{Ended, GridService, LocalEntry, Node, Ports};
@@ -90,6 +90,18 @@ impl Grid {
         TypedMap::open(self.own_client().await?.clone(), name).await
     }
 
+    /// A map of typed keys and values with another codec, a schema version, or options.
+    ///
+    /// # Errors
+    /// As [`TypedMap::open_with`] and [`Grid::client`].
+    pub async fn map_with<K, V, C>(&self, name: &str, options: TypedOptions) -> Result<TypedMap<K, V, C>>
+    where
+        K: MapKey + ?Sized,
+        C: Codec<V>,
+    {
+        TypedMap::open_with(self.own_client().await?.clone(), name, options).await
+    }
+
     /// An entry of a replicated map from this peer's own copy, once that is of `at_least` this
     /// revision; 0 does not wait for any. The answer names the revision that the copy is of.
     ///
@@ -135,6 +147,26 @@ impl Grid {
         Out: DeserializeOwned,
     {
         self.own_client().await?.broadcast_typed(name, input).await
+    }
+
+    /// Runs a scatter: a step on every partition, reduced to one answer.
+    ///
+    /// # Errors
+    /// As [`Client::scatter_typed`] and [`Grid::client`].
+    pub async fn scatter<In: Serialize, Out: DeserializeOwned>(&self, name: &str, input: &In) -> Result<Out> {
+        self.own_client().await?.scatter_typed(name, input).await
+    }
+
+    /// Runs a job task beside the leader of its key's partition, and waits for its end.
+    ///
+    /// # Errors
+    /// As [`Client::run_job`] and [`Grid::client`].
+    pub async fn run_job<In, Out>(&self, name: &str, key: impl AsRef<[u8]>, input: &In, time: Duration) -> Result<Out>
+    where
+        In: Serialize,
+        Out: DeserializeOwned,
+    {
+        self.own_client().await?.run_job(name, key, input, time).await
     }
 
     /// Waits for the end of the peer's life, by failure or [`Grid::shutdown`].

@@ -73,11 +73,15 @@ impl ChitchatMembership {
     /// advertised port is 0.
     ///
     /// # Errors
-    /// `InvalidConfig` when an address cannot be resolved or listened on.
+    /// `AddressInUse`; `InvalidConfig` when an address cannot be resolved or listened on.
     pub async fn launch(&self, config: GossipConfig) -> Result<Arc<ChitchatGossip>> {
         let refused = |what: String| Error::new(Code::InvalidConfig, what).at("gossip");
         let listen = resolve(&config.listen, None).await.map_err(refused)?;
-        let socket = self.transport.open(listen).await.map_err(|error| refused(format!("{error:#}")))?;
+        let socket = self.transport.open(listen).await.map_err(|error| {
+            let cause = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());
+            let place = format!("gossip, {listen}");
+            cause.map_or_else(|| refused(format!("{error:#}")), |cause| Error::cannot_listen("UDP", cause).at(place))
+        })?;
         let listen = socket.local_addr().map_err(|error| refused(format!("{error:#}")))?;
         let mut advertise = resolve(&config.advertise, Some(listen)).await.map_err(refused)?;
         if advertise.port() == 0 {

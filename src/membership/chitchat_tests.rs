@@ -110,7 +110,7 @@ async fn an_address_in_use_is_refused() {
     let taken = only.advertised().to_string();
     let config = GossipConfig { me: peer(2, 1), listen: taken.clone(), advertise: taken.clone(), seeds: Vec::new() };
     let error = quick().start(config).await.err().expect("refused");
-    assert!(error.code == Code::InvalidConfig && error.what.contains(&taken), "{error}");
+    assert!(error.code == Code::AddressInUse && error.place.contains(&taken), "{error}");
 }
 
 #[test]

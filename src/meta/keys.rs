@@ -1,6 +1,6 @@
 //! Keys of meta rows. Text, so that the built-in map can be read by people.
 
-use crate::types::{GroupId, NodeId, PartitionId};
+use crate::types::{GroupId, MapId, NodeId, PartitionId};
 use std::fmt;
 
 /// Which row.
@@ -14,6 +14,8 @@ pub enum MetaKey {
     Placement(GroupId),
     /// `map/<name>`: a map.
     Map(String),
+    /// `dropped/<id>`: a map that was dropped, whose entries are still being deleted.
+    Dropped(MapId),
     /// `replica-ids`: the issuer of replica ids.
     ReplicaIds,
     /// `map-ids`: the issuer of map ids.
@@ -30,6 +32,7 @@ impl fmt::Display for MetaKey {
                 Some(partition) => write!(f, "placement/{:05}", partition.0),
             },
             MetaKey::Map(name) => write!(f, "map/{name}"),
+            MetaKey::Dropped(map) => write!(f, "dropped/{:010}", map.0),
             MetaKey::ReplicaIds => f.write_str("replica-ids"),
             MetaKey::MapIds => f.write_str("map-ids"),
         }
@@ -51,6 +54,7 @@ impl MetaKey {
             Some(("placement", partition)) => {
                 MetaKey::Placement(PartitionId(partition.parse().ok().filter(|id| *id < u32::MAX)?).group())
             }
+            Some(("dropped", map)) => MetaKey::Dropped(MapId(map.parse().ok()?)),
             Some(("map", name)) => MetaKey::Map(name.to_owned()),
             Some(_) => return None,
         };
@@ -72,6 +76,7 @@ mod tests {
             (MetaKey::Placement(GroupId::META), "placement/meta"),
             (MetaKey::Placement(GroupId(8)), "placement/00007"),
             (MetaKey::Map("a/b".to_owned()), "map/a/b"),
+            (MetaKey::Dropped(MapId(7)), "dropped/0000000007"),
             (MetaKey::ReplicaIds, "replica-ids"),
             (MetaKey::MapIds, "map-ids"),
         ];

@@ -10,6 +10,7 @@
 //! peer, and reads no clock.
 
 mod codec;
+mod drops;
 mod founding;
 mod keys;
 mod planner;
@@ -17,11 +18,12 @@ mod rows;
 mod view;
 
 pub use codec::Row;
+pub use drops::{DroppedMap, drop_map, forgotten};
 pub use founding::{FOUNDERS_MAX, Founder, FoundingRecord, founder_list};
 pub use keys::MetaKey;
 pub use planner::{
     Learners, NewMap, Replacement, RowChange, formed, founding_rows, member_change, missing_learners, new_map,
     replacement,
 };
-pub use rows::{GridFounder, GridRow, MapIdsRow, MapRow, MemberRow, PlacementRow, ReplicaIdsRow};
+pub use rows::{DroppedRow, GridFounder, GridRow, MapIdsRow, MapRow, MemberRow, PlacementRow, ReplicaIdsRow};
 pub use view::{MetaView, Versioned};

@@ -27,14 +27,19 @@ pub struct RowChange {
     pub key: String,
     /// `Absent`, or the revision at which it was read.
     pub condition: Condition,
-    /// The new bytes.
-    pub value: Bytes,
+    /// The new bytes; `None` deletes the row.
+    pub value: Option<Bytes>,
 }
 
 impl RowChange {
-    fn of<R: Row>(key: &MetaKey, revision: Option<u64>, row: &R) -> Result<Self> {
+    pub(super) fn of<R: Row>(key: &MetaKey, revision: Option<u64>, row: &R) -> Result<Self> {
         let condition = revision.map_or(Condition::Absent, Condition::Revision);
-        Ok(RowChange { key: key.to_string(), condition, value: row.encode()? })
+        Ok(RowChange { key: key.to_string(), condition, value: Some(row.encode()?) })
+    }
+
+    /// Deletes a row that was read at a revision.
+    pub(super) fn delete(key: &MetaKey, revision: u64) -> Self {
+        RowChange { key: key.to_string(), condition: Condition::Revision(revision), value: None }
     }
 }
 

@@ -14,7 +14,7 @@ impl Rows {
     fn founded(founders: u64) -> Self {
         let mut rows = Rows::default();
         for (key, value) in founding_rows(&record(founders)).expect("rows") {
-            rows.write(&RowChange { key, condition: Condition::Absent, value }).expect("absent");
+            rows.write(&RowChange { key, condition: Condition::Absent, value: Some(value) }).expect("absent");
         }
         rows
     }
@@ -30,7 +30,10 @@ impl Rows {
             return Err(change.key.clone());
         }
         self.revision += 1;
-        self.rows.insert(change.key.clone(), (self.revision, change.value.clone()));
+        match &change.value {
+            Some(value) => drop(self.rows.insert(change.key.clone(), (self.revision, value.clone()))),
+            None => drop(self.rows.remove(&change.key)),
+        }
         Ok(())
     }
 

@@ -90,6 +90,16 @@ pub struct MapRow {
     pub extra: Extra,
 }
 
+/// A map that was dropped: its entries are still being deleted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DroppedRow {
+    /// The name that it had.
+    pub name: String,
+    /// Fields of later versions.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
 /// The issuer of replica ids. An id is issued by raising `next`, and never again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplicaIdsRow {
@@ -114,6 +124,7 @@ impl Row for GridRow {}
 impl Row for MemberRow {}
 impl Row for PlacementRow {}
 impl Row for MapRow {}
+impl Row for DroppedRow {}
 impl Row for ReplicaIdsRow {}
 impl Row for MapIdsRow {}
 
@@ -200,6 +211,7 @@ mod tests {
                 r#""options":{"ttl_ms":5,"max_entries":6,"max_bytes":7,"eviction":"lfu","replicated":true}}"#
             ),
         );
+        golden(&DroppedRow { name: "orders".to_owned(), extra: extra.clone() }, r#"{"name":"orders"}"#);
         golden(&ReplicaIdsRow { next: 5, extra: extra.clone() }, r#"{"next":5}"#);
         golden(&MapIdsRow { next: 6, extra }, r#"{"next":6}"#);
     }

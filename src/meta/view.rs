@@ -2,7 +2,7 @@
 
 use super::codec::Row;
 use super::keys::MetaKey;
-use super::rows::{GridRow, MapIdsRow, MapRow, MemberRow, PlacementRow, ReplicaIdsRow};
+use super::rows::{DroppedRow, GridRow, MapIdsRow, MapRow, MemberRow, PlacementRow, ReplicaIdsRow};
 use crate::error::Result;
 use crate::ring::{self, RingNode};
 use crate::types::{GroupId, MapDescriptor, MapId, NodeId, PartitionId, ReplicaId, Slot};
@@ -30,6 +30,8 @@ pub struct MetaView {
     pub placement: BTreeMap<GroupId, Versioned<PlacementRow>>,
     /// The maps, by name.
     pub maps: BTreeMap<String, Versioned<MapRow>>,
+    /// Maps that were dropped and are not gone everywhere.
+    pub dropped: BTreeMap<MapId, Versioned<DroppedRow>>,
     /// The issuer of replica ids.
     pub replica_ids: Option<Versioned<ReplicaIdsRow>>,
     /// The issuer of map ids.
@@ -61,6 +63,7 @@ impl MetaView {
             Some(MetaKey::MapIds) => self.map_ids = read(key, revision, bytes)?,
             Some(MetaKey::Member(node)) => put(&mut self.members, node, read(key, revision, bytes)?),
             Some(MetaKey::Placement(group)) => put(&mut self.placement, group, read(key, revision, bytes)?),
+            Some(MetaKey::Dropped(map)) => put(&mut self.dropped, map, read(key, revision, bytes)?),
             Some(MetaKey::Map(name)) => put(&mut self.maps, name, read(key, revision, bytes)?),
         }
         self.version = self.version.max(revision);

@@ -4,6 +4,13 @@ use super::{BoxIo, Listener, Network};
 use std::io;
 use tokio::net::{TcpListener, TcpStream};
 
+/// How many files and connections this process may have open, where the system says so.
+pub fn open_files_limit() -> Option<usize> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
 /// The machine's network.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TcpNetwork;

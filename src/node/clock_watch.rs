@@ -3,7 +3,7 @@
 
 use super::status::Status;
 use crate::clock;
-use crate::types::MAX_AHEAD_MS;
+use crate::types::{MAX_AHEAD_MS, NodeId};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -33,6 +33,11 @@ impl ClockWatch {
     /// Whether the clock is too far off to lead.
     pub fn is_unfit(&self) -> bool {
         self.offset_ms().unsigned_abs() >= MAX_AHEAD_MS
+    }
+
+    /// Whether another node says that it is fit to lead; one that says nothing is not.
+    pub async fn says_fit(&self, node: NodeId) -> bool {
+        self.status.report_of(node).await.is_some_and(|report| report.trouble.is_none())
     }
 
     /// Works until it is dropped.

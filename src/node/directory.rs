@@ -32,6 +32,10 @@ pub struct Directory {
     gossip: OnceLock<Arc<dyn Gossip>>,
     view: watch::Sender<Arc<MetaView>>,
     copies: MapCopies,
+    /// The index up to which `view` reflects the meta group's log.
+    reflected: watch::Sender<u64>,
+    /// Why this node gives up its leaderships, while it does.
+    trouble: RwLock<Option<String>>,
 }
 
 impl Directory {
@@ -44,6 +48,8 @@ impl Directory {
             gossip: OnceLock::new(),
             view,
             copies: MapCopies::default(),
+            reflected: watch::Sender::new(0),
+            trouble: RwLock::default(),
         })
     }
 
@@ -77,6 +83,20 @@ impl Directory {
     pub fn record(&self) -> Option<FoundingRecord> {
         let identity = self.identity.read().unwrap_or_else(PoisonError::into_inner);
         identity.record.clone().filter(|_| identity.founded)
+    }
+
+    /// Why this node gives up its leaderships; `None` while it is fit to lead.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes whether this node is fit to lead; says whether that is news.
+    pub fn set_trouble(&self, trouble: Option<String>) -> bool {
+        let mut known = self.trouble.write().unwrap_or_else(PoisonError::into_inner);
+        // An offset that changes a little is no news.
+        let news = known.is_some() != trouble.is_some();
+        *known = trouble;
+        news
     }
 
     /// Gossip, once it runs.
@@ -120,6 +140,16 @@ impl Directory {
         &self.copies
     }
 
+    /// The log index up to which the facts here reflect the meta group, and every change of it.
+    pub fn reflected(&self) -> watch::Receiver<u64> {
+        self.reflected.subscribe()
+    }
+
+    /// Notes that the facts here reflect the meta group's log up to an index.
+    pub fn set_reflected(&self, index: u64) {
+        self.reflected.send_if_modified(|at| std::mem::replace(at, index.max(*at)) < index);
+    }
+
     /// A node's name, for people; its id if it is unknown.
     pub fn name_of(&self, node: NodeId) -> String {
         let live = self.live();
@@ -149,5 +179,9 @@ impl MapDirectory for Directory {
 
     fn copy(&self, name: &str) -> Option<Arc<MapCopy>> {
         self.copies.get(name)
+    }
+
+    fn partitions(&self) -> u32 {
+        self.view.borrow().grid.as_ref().map_or(1, |grid| grid.row.partitions)
     }
 }

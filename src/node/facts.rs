@@ -7,7 +7,7 @@ use super::router::Router;
 use crate::clock::{self, Instant};
 use crate::error::{Code, Error, Result};
 use crate::meta::{MetaView, RowChange};
-use crate::partition::rows;
+use crate::partition::rows::{self, PartitionRow};
 use crate::types::{
     AckLevel, Condition, GroupId, MapId, Op, ReadLevel, Reply, ReplyBody, Request, StoredValue, Value, slot_of,
 };
@@ -50,14 +50,16 @@ impl Facts {
             let state = Arc::downgrade(&meta.state);
             drop(meta);
             while let Some(state) = state.upgrade() {
-                applied.borrow_and_update();
+                let at = *applied.borrow_and_update();
                 match read_view(&state) {
                     // The rows are of different moments until the scan's end is passed.
                     _ if !state.may_serve() => {}
                     // A replica that starts anew has less than was known: that is no news.
                     Ok(view) if view.version >= self.directory.view().version && view != *self.directory.view() => {
                         self.directory.set_view(view);
+                        self.directory.set_reflected(at);
                     }
+                    Ok(view) if view.version == self.directory.view().version => self.directory.set_reflected(at),
                     Ok(_) => {}
                     Err(error) => tracing::error!(%error, "the local copy of the grid's facts cannot be read"),
                 }
@@ -107,11 +109,11 @@ impl Facts {
                 _ => return Err(Error::internal("a change of a meta row is conditional on its revision")),
             };
             checks.push((key.clone(), expected));
-            writes.push((key, Some(Value::bytes(change.value))));
+            writes.push((key, change.value.map(Value::bytes)));
         }
         let reply = self.execute(Op::Transact { map: META_MAP.to_owned(), checks, writes }).await?;
         match reply.body {
-            ReplyBody::Written { revision } => self.wait_for(revision).await,
+            ReplyBody::Written { revision, .. } => self.wait_for(revision).await,
             _ => Err(Error::new(Code::RowChanged, "a row of the meta group has changed meanwhile")),
         }
     }
@@ -145,33 +147,24 @@ impl Facts {
                 }
                 Err(error) => return Err(error),
             }
-            self.catch_up().await;
+            self.refresh().await;
             clock::sleep(Duration::from_millis(5 << attempt.min(5))).await;
         }
         Err(last)
     }
 
-    /// Brings the local copy up to what the meta group's leader has: by a linearizable read, whose
-    /// answer names an applied index.
-    async fn catch_up(&self) {
-        let key = Bytes::from_static(b"grid");
-        let Ok(reply) = self.execute(Op::Get { map: META_MAP.to_owned(), key }).await else { return };
-        let Some(meta) = self.hosting.get(GroupId::META) else { return };
-        let mut applied = meta.state.applied_index();
-        let _ = clock::timeout(Duration::from_secs(1), applied.wait_for(|at| *at >= reply.served.applied)).await;
-        // The view follows the applied index a moment later.
-        clock::sleep(Duration::from_millis(1)).await;
-    }
-
     /// Makes sure that what was created before this call, anywhere, is known here.
     pub async fn refresh(&self) {
-        self.catch_up().await;
+        // Without an answer the copy stays as it is, and the change is refused if it is too old.
+        let _ = self.router.catch_up().await;
     }
 }
 
 fn read_view(state: &crate::partition::ReplicaState) -> Result<MetaView> {
+    // Read before the rows: what they show is at least so new. A deletion leaves no row to tell.
+    let newest = state.get(&rows::partition_row(PartitionRow::Revision))?.and_then(|row| rows::decode_number(&row));
     let prefix = rows::map_prefix(slot_of(&AFFINITY), MapId(0), b"");
-    let mut view = MetaView::default();
+    let mut view = MetaView { version: newest.unwrap_or(0), ..MetaView::default() };
     for (row, value) in state.scan(&prefix, None, usize::MAX)? {
         let stored = StoredValue::decode(&value)?;
         let key = rows::map_key(&row).ok_or_else(|| Error::new(Code::CorruptRow, "a meta row has no key"))?;

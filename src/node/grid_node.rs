@@ -8,6 +8,8 @@ use super::facts::Facts;
 use super::founding::{Founding, FoundingSettings};
 use super::hosting::{Hosting, HostingParts};
 use super::housekeeping::{Housekeeper, HousekeepingConfig};
+use super::jobs::Jobs;
+use super::mapping::Mapper;
 use super::memory_keeper::MemoryKeeper;
 use super::opening::{listen, open_backend, open_identity, open_log, open_spool, prepare_dir};
 use super::peer_calls::PeerCalls;
@@ -17,6 +19,7 @@ use super::settings::NodeSettings;
 use super::status::Status;
 use super::watching::Watching;
 use crate::clock::{self, ThreadKind, run_on};
+use crate::compute::Registry;
 use crate::error::{Error, Result};
 use crate::net::Listener;
 use crate::net::grpc::{self, Routes};
@@ -26,7 +29,7 @@ use crate::raft::network::Receptions;
 use crate::storage::disk::DirLock;
 use crate::storage::log::{Recovery, SharedLog};
 use crate::types::{GroupId, NodeId, ReplicaId};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -57,6 +60,11 @@ pub struct Node {
     pub(super) housekeeper: Arc<Housekeeper>,
     pub(super) clock_watch: Arc<ClockWatch>,
     pub(super) canceller: Arc<Canceller>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) mapper: Arc<Mapper>,
+    pub(super) jobs: Arc<Jobs>,
+    /// Itself, for what goes on after the call that began it.
+    pub(super) myself: Weak<Node>,
     transport: Arc<PeerTransport>,
     pub(super) log: SharedLog,
     address: String,
@@ -77,6 +85,7 @@ impl Node {
         settings: NodeSettings,
         ports: Ports,
         tasks: Arc<dyn TaskRunner>,
+        registry: Arc<Registry>,
         routes: impl FnOnce(Arc<Node>) -> Result<Routes>,
     ) -> Result<Arc<Self>> {
         let lock = prepare_dir(&ports, &settings.data).await?;
@@ -103,6 +112,7 @@ impl Node {
             memory: memory.clone(),
             ports: ports.clone(),
             directory: directory.clone(),
+            data: settings.data.clone(),
             log: log.clone(),
             backend,
             transport: transport.clone(),
@@ -155,7 +165,9 @@ impl Node {
             clock: clock_watch.clone(),
             config: settings.housekeeping.clone(),
         });
-        let node = Arc::new(Node {
+        let mapper = Arc::new(Mapper::new(hosting.clone(), router.clone(), registry.clone()));
+        let jobs = Jobs::new(hosting.clone(), router.clone(), registry.clone());
+        let node = Arc::new_cyclic(|myself| Node {
             directory,
             hosting,
             router,
@@ -168,6 +180,10 @@ impl Node {
             housekeeper,
             clock_watch,
             canceller,
+            mapper,
+            jobs,
+            registry,
+            myself: myself.clone(),
             transport,
             log,
             address,
@@ -178,6 +194,8 @@ impl Node {
             lock: Mutex::new(Some(lock)),
         });
         node.serve(listener, routes(node.clone())?);
+        let jobs = node.jobs.clone();
+        node.keep(clock::spawn(async move { jobs.work().await }));
         if memory.limit().is_some() {
             node.keep(clock::spawn(MemoryKeeper::new(memory).work()));
         }
@@ -198,6 +216,7 @@ impl Node {
             watching: self.watching.clone(),
             facts: self.facts.clone(),
             status: self.status.clone(),
+            mapper: self.mapper.clone(),
         };
         let routes = routes.add_service(self.transport.service(Arc::new(calls)));
         let (config, stop) = (self.settings.peer.grpc.clone(), self.stop.clone());
@@ -251,6 +270,7 @@ impl Node {
         let mut tasks = tasks.into_iter();
         let server = tasks.next();
         tasks.for_each(|task| task.abort());
+        self.jobs.stop();
         self.stop.cancel();
         self.transport.shutdown();
         self.hosting.stop_all().await;
@@ -270,6 +290,11 @@ impl Node {
     /// The index up to which the log of a group's replica here has been purged; 0 without one.
     pub fn purged_to(&self, group: GroupId) -> u64 {
         self.hosting.get(group).map_or(0, |hosted| hosted.group.status().purged)
+    }
+
+    /// The grid's facts as this node knows them, and every change, for tests.
+    pub fn watch_facts(&self) -> tokio::sync::watch::Receiver<Arc<crate::meta::MetaView>> {
+        self.directory.watch_view()
     }
 
     /// Timing of housekeeping, for tests.

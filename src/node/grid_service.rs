@@ -2,17 +2,24 @@
 
 use super::broadcast;
 use super::cancelling::CancelOnDrop;
-use super::compute_service::{Broadcast, CancelReport, ComputeService, PartitionAnswer};
+use super::compute_service::{
+    Broadcast, CancelReport, ComputeService, PartitionAnswer, Scatter, ScatterEvent, StartJob,
+};
 use super::copying::LocalEntry;
 use super::directory::META_MAP;
 use super::grid_node::Node;
 use super::metrics;
+use super::scatter;
 use super::service::{Explanation, GridService, MemberInfo, PartitionInfo, PlacementTable};
 use super::watching::WatchStream;
 use crate::clock::{self, Instant};
+use crate::compute::ResultMap;
 use crate::error::{Code, Error, Result};
 use crate::meta;
-use crate::types::{GroupId, HybridTime, MapDescriptor, MapSpec, Op, Reply, Request, WatchRequest};
+use crate::types::{
+    GroupId, HybridTime, JobId, JobInfo, JobStep, MapDescriptor, MapSpec, Op, Reply, ReplyBody, Request, WatchRequest,
+    affinity_of, slot_of,
+};
 use bytes::Bytes;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -30,12 +37,63 @@ impl Node {
         }
         Some(CancelOnDrop::new(self.canceller.clone(), *id))
     }
+
+    /// The map that a result goes to; created if there is none.
+    pub(super) async fn map_for_result(&self, result: &ResultMap) -> Result<MapDescriptor> {
+        let known = self.directory.view().map(&result.map).cloned();
+        if let Some(map) = known {
+            return Ok(map);
+        }
+        self.ensure_map(MapSpec::new(&result.map, result.key_codec, result.value_codec)).await
+    }
 }
 
 #[async_trait::async_trait]
 impl ComputeService for Node {
     async fn broadcast(&self, request: Broadcast) -> Result<mpsc::Receiver<PartitionAnswer>> {
         broadcast::start(self, request)
+    }
+
+    async fn scatter(&self, request: Scatter) -> Result<mpsc::Receiver<ScatterEvent>> {
+        let node = self.myself.upgrade();
+        scatter::start(node.ok_or_else(|| Error::new(Code::ShuttingDown, "the peer is shutting down"))?, request)
+    }
+
+    async fn start_job(&self, job: StartJob) -> Result<JobInfo> {
+        if let Err(error) = self.registry.check_job(&job.name)
+            && error.code == Code::InvalidRequest
+        {
+            return Err(error);
+        }
+        let random = match job.random {
+            0 => self.hosting.parts.ports.random.next_u64(),
+            drawn => drawn,
+        };
+        let id = JobId::new(slot_of(affinity_of(&job.key)), random);
+        let StartJob { name, key, payload, time_ms, .. } = job;
+        self.jobs.step_of(id, JobStep::Start { name, key, payload, time_ms }).await
+    }
+
+    async fn job(&self, id: JobId) -> Result<JobInfo> {
+        self.jobs.step_of(id, JobStep::Get).await
+    }
+
+    async fn jobs(&self) -> Result<Vec<JobInfo>> {
+        let partitions = broadcast::partitions(self)?;
+        let list =
+            |(partition, _): broadcast::Ranged| self.jobs.step(partition.group(), JobId::default(), JobStep::List);
+        let lists = futures::future::try_join_all(partitions.into_iter().map(list)).await?;
+        let jobs = |list| match list {
+            ReplyBody::Jobs(jobs) => jobs,
+            _ => Vec::new(),
+        };
+        let mut all: Vec<JobInfo> = lists.into_iter().flat_map(jobs).collect();
+        all.sort_by_key(|job| (job.submitted_ms, job.id));
+        Ok(all)
+    }
+
+    async fn cancel_job(&self, id: JobId) -> Result<JobInfo> {
+        self.jobs.step_of(id, JobStep::Cancel).await
     }
 
     async fn cancel(&self, id: u64) -> CancelReport {
@@ -71,6 +129,9 @@ impl GridService for Node {
         }
         if self.directory.view().map(name).is_none() {
             // It may have been created a moment ago, through another peer.
+            if let Some(error) = self.router.trouble(GroupId::META) {
+                return Err(error);
+            }
             self.facts.refresh().await;
         }
         let plan = |view: &meta::MetaView| {
@@ -78,6 +139,13 @@ impl GridService for Node {
             Ok((map.descriptor, map.changes))
         };
         self.facts.change(plan).await
+    }
+
+    async fn drop_map(&self, name: &str) -> Result<(MapDescriptor, u32)> {
+        if name == META_MAP {
+            return Err(Error::new(Code::InvalidName, "the grid's own map cannot be dropped"));
+        }
+        self.drops().drop_map(name).await
     }
 
     fn maps(&self) -> Vec<MapDescriptor> {
@@ -112,6 +180,9 @@ impl GridService for Node {
         let view = self.directory.view();
         if view.grid.is_none() {
             return Err("no grid has been founded or joined yet".to_owned());
+        }
+        if let Some(trouble) = self.directory.trouble() {
+            return Err(trouble);
         }
         for (group, replica) in view.held_by(self.id()) {
             let Some(hosted) = self.hosting.get(group) else {

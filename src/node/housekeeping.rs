@@ -5,8 +5,9 @@ use super::clock_watch::ClockWatch;
 use super::directory::Directory;
 use super::hosting::{Hosted, Hosting};
 use crate::clock::{self, Instant};
+use crate::error::Code;
 use crate::storage::log::LogHealth;
-use crate::types::{GroupId, ReplicaId};
+use crate::types::{GroupId, NodeId, ReplicaId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,14 +61,31 @@ impl Housekeeper {
             let now = health.borrow_and_update().clone();
             let unfit = match now {
                 LogHealth::Failed(error) => return error.to_string(),
-                LogHealth::DiskFull => Some("the disk is full"),
-                LogHealth::Ok if self.clock.is_unfit() => Some("the clock is too far off"),
+                LogHealth::DiskFull => {
+                    let dir = self.hosting.parts.data.display();
+                    Some(format!(
+                        "{}: the disk of {dir} is full; make room: the peer goes on by itself",
+                        Code::DiskFull
+                    ))
+                }
+                LogHealth::Ok if self.clock.is_unfit() => {
+                    let seconds = self.clock.offset_ms() as f64 / 1e3;
+                    let code = Code::ClockAhead;
+                    Some(format!("{code}: the clock is {seconds:+.1} s off the members' median; set it"))
+                }
                 LogHealth::Ok if self.hosting.parts.tasks.stuck_threads() >= MAX_STUCK => {
-                    Some("too many threads are stuck in user code")
+                    Some("too many threads are stuck in user code; restart the peer".to_owned())
                 }
                 LogHealth::Ok => None,
             };
+            if self.directory.set_trouble(unfit.clone()) {
+                match &unfit {
+                    Some(why) => tracing::warn!("this peer gives up its leaderships: {why}"),
+                    None => tracing::info!("this peer may lead again"),
+                }
+            }
             let pinning = self.hosting.parts.log.pinning();
+            let mut fit: BTreeMap<NodeId, bool> = BTreeMap::new();
             for (group, hosted) in self.hosting.all() {
                 if unfit.is_none() && hosted.group.has_stopped() {
                     tracing::warn!(%group, "a replica had stopped; it is started again");
@@ -83,11 +101,11 @@ impl Housekeeper {
                     continue;
                 }
                 let since = *led_since.entry(group).or_insert_with(Instant::now);
-                if let Some(why) = unfit {
-                    tracing::warn!(%group, why, "giving up a leadership");
+                if let Some(why) = &unfit {
+                    tracing::debug!(%group, why, "giving up a leadership");
                     self.hand_over(&hosted, None).await;
                 } else if since.elapsed() >= self.config.settle {
-                    self.prefer(group, &hosted).await;
+                    self.prefer(group, &hosted, &mut fit).await;
                 }
             }
             tokio::select! {
@@ -122,10 +140,20 @@ impl Housekeeper {
     }
 
     /// Hands leadership to the preferred replica if that is another, alive and up to date.
-    async fn prefer(&self, group: GroupId, hosted: &Hosted) {
+    /// `fit` holds what other nodes have said of themselves in this round.
+    async fn prefer(&self, group: GroupId, hosted: &Hosted, fit: &mut BTreeMap<NodeId, bool>) {
         let view = self.directory.view();
         let Some((preferred, node)) = view.replicas(group).first().copied() else { return };
         if preferred != hosted.group.replica() && self.directory.is_alive(node) && self.is_fit(hosted, preferred) {
+            // One with a full disk or a wrong clock would give it back at once.
+            let says = match fit.get(&node) {
+                Some(known) => *known,
+                None => self.clock.says_fit(node).await,
+            };
+            fit.insert(node, says);
+            if !says {
+                return;
+            }
             tracing::debug!(%group, %preferred, "handing over to the preferred leader");
             let _ = hosted.group.transfer_leadership(preferred).await;
         }

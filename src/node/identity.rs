@@ -4,7 +4,7 @@
 use crate::clock::Random;
 use crate::error::{Code, Error, Result};
 use crate::meta::FoundingRecord;
-use crate::storage::disk::Disk;
+use crate::storage::disk::{Disk, is_full};
 use crate::types::{Incarnation, NodeId, ReplicaId};
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -32,8 +32,15 @@ pub struct Identity {
 }
 
 fn disk_error(error: &io::Error, path: &Path) -> Error {
-    Error::new(Code::DiskFailed, format!("the node's identity cannot be read or written: {error}"))
-        .at(path.display().to_string())
+    let what = format!("the node's identity cannot be read or written: {error}");
+    let error = match error.kind() {
+        _ if is_full(error) => Error::new(Code::DiskFull, what).remedy("make room, and start the peer again"),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            Error::new(Code::DataDirUnwritable, what)
+        }
+        _ => Error::new(Code::DiskFailed, what),
+    };
+    error.at(path.display().to_string())
 }
 
 /// The identity file of a data directory.
@@ -67,7 +74,7 @@ impl IdentityFile {
     /// Replaces the file, durably. Blocks.
     ///
     /// # Errors
-    /// `DiskFailed`.
+    /// `DiskFull`, `DataDirUnwritable`, `DiskFailed`.
     pub fn save(&self, identity: &Identity) -> Result<()> {
         let json = serde_json::to_vec(identity)
             .map_err(|error| Error::internal(format!("the node's identity cannot be encoded: {error}")))?;

@@ -1,6 +1,7 @@
 //! A node's life: it gets a grid, starts the replicas that the placement gives it, replaces what is
 //! damaged, and keeps its own member row true.
 
+use super::drops::Drops;
 use super::grid_node::Node;
 use super::reconcile::Reconciler;
 use crate::clock;
@@ -34,6 +35,8 @@ impl Node {
         }));
         let watch = self.clock_watch.clone();
         self.keep(clock::spawn(async move { watch.work().await }));
+        let drops = self.drops();
+        self.keep(clock::spawn(async move { drops.work().await }));
         let status = self.status.clone();
         self.keep(clock::spawn(async move { status.follow_leaders().await }));
         let checked = self.clone();
@@ -42,6 +45,16 @@ impl Node {
                 checked.fail(error);
             }
         }));
+    }
+
+    /// Drops maps, and deletes what is left of them.
+    pub(super) fn drops(&self) -> Drops {
+        Drops {
+            directory: self.directory.clone(),
+            hosting: self.hosting.clone(),
+            router: self.router.clone(),
+            facts: self.facts.clone(),
+        }
     }
 
     fn reconciler(&self) -> Reconciler {
@@ -68,6 +81,9 @@ impl Node {
             false => self.hosting.ensure(GroupId::META, replica).await,
         };
         let meta = match started {
+            Err(error) if record.founders.len() == 1 && self.settings.seeds.is_empty() => {
+                return Err(self.only_copy("the meta group", replica, &error));
+            }
             Err(error) if matches!(error.code, Code::CorruptLog | Code::CorruptRow) => {
                 tracing::warn!(replica, %error, "this peer's replica of the meta group is replaced under a new id");
                 self.hosting.give_up(GroupId::META, replica).await?;
@@ -113,7 +129,7 @@ impl Node {
                     }
                     Err(error) if matches!(error.code, Code::CorruptLog | Code::CorruptRow) => {
                         tracing::warn!(%group, replica, %error, "a replica is damaged; it is replaced under a new id");
-                        self.replace(group, replica).await;
+                        self.replace(group, replica, &error).await;
                     }
                     Err(error) => tracing::error!(%group, replica, %error, "a replica could not be started"),
                 }
@@ -164,12 +180,27 @@ impl Node {
         let lost: BTreeSet<_> = self.recovery.damaged.iter().copied().chain(waiting).collect();
         for (group, replica) in lost.into_iter().filter(|(group, _)| *group != GroupId::META) {
             tracing::warn!(%group, replica, "a replica's log is damaged; it is replaced under a new id");
-            self.replace(group, replica).await;
+            let error = Error::new(Code::CorruptLog, "the replica's log is damaged");
+            self.replace(group, replica, &error).await;
         }
     }
 
+    /// Damage to what nobody else has is not repaired by giving it up: the peer stops, and every
+    /// file stays as it is.
+    fn only_copy(&self, of: &str, replica: ReplicaId, error: &Error) -> Error {
+        let place = if error.place.is_empty() { String::new() } else { format!(" ({})", error.place) };
+        let what = format!("{}{place}, and this peer has the only copy of {of} (replica {replica})", error.what);
+        let remedy = "restore the data directory from a backup, or start with an empty one: what it held is then lost";
+        Error::new(Code::CorruptLog, what).at(self.settings.data.display().to_string()).remedy(remedy)
+    }
+
     /// Gives a lost replica's id up, and has another issued in its place; tries until it is so.
-    async fn replace(&self, group: GroupId, replica: ReplicaId) {
+    async fn replace(&self, group: GroupId, replica: ReplicaId, why: &Error) {
+        if self.directory.view().replicas(group).iter().all(|(held, _)| *held == replica) {
+            let of =
+                group.partition().map_or("the meta group".to_owned(), |partition| format!("partition {partition}"));
+            return self.fail(self.only_copy(&of, replica, why));
+        }
         loop {
             let given_up = self.hosting.give_up(group, replica).await;
             let replaced = self.facts.change(|view| {

@@ -7,6 +7,7 @@ mod clock_watch;
 mod compute_service;
 mod copying;
 mod directory;
+mod drops;
 mod facts;
 mod founding;
 mod grid_node;
@@ -14,7 +15,10 @@ mod grid_service;
 mod hosting;
 mod housekeeping;
 mod identity;
+mod job_run;
+mod jobs;
 mod life;
+mod mapping;
 mod memory_keeper;
 mod metrics;
 mod opening;
@@ -22,14 +26,20 @@ mod peer_calls;
 mod ports;
 mod reconcile;
 mod router;
+mod scatter;
 mod service;
 mod settings;
 mod stamper;
 mod status;
+mod trouble;
+mod walks;
 mod watching;
 mod wire;
 
-pub use compute_service::{Broadcast, CancelReport, ComputeService, PartitionAnswer};
+pub use compute_service::{
+    Broadcast, CancelReport, ComputeService, MapCall, MapReply, PartitionAnswer, Scatter, ScatterAnswer, ScatterEvent,
+    StartJob,
+};
 pub use copying::LocalEntry;
 pub use grid_node::{Ended, Node};
 pub use housekeeping::HousekeepingConfig;

@@ -3,6 +3,7 @@
 use super::facts::Facts;
 use super::founding::Founding;
 use super::hosting::Hosting;
+use super::mapping::Mapper;
 use super::router::Router;
 use super::status::Status;
 use super::watching::Watching;
@@ -11,7 +12,7 @@ use crate::clock;
 use crate::error::{Code, Error, Result};
 use crate::meta::{self, FoundingRecord, MemberRow};
 use crate::net::peer::{IncomingFrame, PeerHandler, PeerIdentity};
-use crate::raft::network;
+use crate::raft::{answer_questions, network};
 use crate::types::{GroupId, Incarnation};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -34,6 +35,8 @@ pub struct PeerCalls {
     pub watching: Arc<Watching>,
     /// How the node stands.
     pub status: Arc<Status>,
+    /// Steps of scatters.
+    pub mapper: Arc<Mapper>,
 }
 
 #[async_trait::async_trait]
@@ -52,6 +55,10 @@ impl PeerHandler for PeerCalls {
             return Err(Error::new(Code::ForeignGrid, "a peer without a grid may only found or join one"));
         }
         match frame.kind {
+            network::kind::CONFIRM => answer_questions(frame.payload, |group, replica| {
+                let hosted = self.hosting.get(group).filter(|hosted| hosted.group.replica() == replica)?;
+                hosted.group.saved_vote()
+            }),
             raft if raft <= network::kind::LAST => {
                 let hosted = self.hosting.get(frame.group).ok_or_else(|| {
                     Error::new(Code::NotReady, "this peer holds no replica of the group").at(frame.group.to_string())
@@ -65,6 +72,7 @@ impl PeerHandler for PeerCalls {
             }
             kind::WATCH => wire::encode(&self.watching.pulls().pull(wire::decode(&frame.payload)?).await?),
             kind::STATUS => wire::encode(&self.status.own_report()),
+            kind::MAP => wire::encode(&self.mapper.map(wire::decode(&frame.payload)?).await),
             kind::CANCEL => {
                 self.hosting.cancelled.insert(wire::decode(&frame.payload)?);
                 Ok(Bytes::new())

@@ -6,7 +6,7 @@ use crate::config::Backend;
 use crate::error::Result;
 use crate::membership::{ChitchatMembership, Membership};
 use crate::net::{Network, TcpNetwork};
-use crate::storage::backend::{MemoryBackend, SledBackend, SledConfig, StateBackend};
+use crate::storage::backend::{MemoryBackend, ReopeningBackend, SledBackend, SledConfig, StateBackend};
 use crate::storage::disk::{Disk, StdDisk};
 use std::path::Path;
 use std::sync::Arc;
@@ -51,7 +51,12 @@ impl Ports {
             // Without the feature fjall the configuration's check has refused it.
             _ => {
                 let config = SledConfig::within(memory_limit);
-                Ports::system(Arc::new(StdDisk), Arc::new(move |dir| Ok(Arc::new(SledBackend::open(dir, config)?))))
+                let open = move |dir: &Path| -> Result<Arc<dyn StateBackend>> {
+                    let dir = dir.to_owned();
+                    let open = move || Ok(Box::new(SledBackend::open(&dir, config)?) as Box<dyn StateBackend>);
+                    Ok(Arc::new(ReopeningBackend::open(open)?))
+                };
+                Ports::system(Arc::new(StdDisk), Arc::new(open))
             }
         }
     }

@@ -91,7 +91,7 @@ impl Reconciler {
     async fn write_founding_rows(&self) -> Result<()> {
         let Some(record) = self.directory.record() else { return Ok(()) };
         let rows = meta::founding_rows(&record)?.into_iter();
-        let absent = |(key, value)| RowChange { key, condition: Condition::Absent, value };
+        let absent = |(key, value)| RowChange { key, condition: Condition::Absent, value: Some(value) };
         self.facts.write(rows.map(absent).collect()).await
     }
 

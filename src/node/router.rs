@@ -4,12 +4,13 @@
 use super::directory::{Directory, META_MAP, meta_map};
 use super::hosting::{Hosted, Hosting};
 use super::stamper::{Stamped, Stamper};
+use super::trouble::{self, place};
 use super::wire::{self, Forward, kind};
 use crate::clock::{self, Instant};
 use crate::error::{Code, Error, Result, Retry};
 use crate::net::peer::{AddressBook, Lane};
 use crate::partition::executor::Job;
-use crate::partition::{View, check_key, rows, slot_in};
+use crate::partition::{View, check_key, read, rows_read, slot_in};
 use crate::types::{
     AckLevel, GroupId, HybridTime, MapDescriptor, NodeId, Op, ReadLevel, Reply, ReplyBody, Request, Served,
 };
@@ -23,8 +24,9 @@ use tokio::sync::oneshot;
 /// One attempt at one peer takes no longer than this, so that a stuck connection costs a retry
 /// and not the whole deadline.
 const ATTEMPT: Duration = Duration::from_secs(1);
-/// How long a map that is not known here is waited for: the local copy may lag.
-const MAP_WAIT: Duration = Duration::from_millis(500);
+/// How long the local copy of the grid's facts may take to come up to the meta group's leader when
+/// a map is not known here.
+const CATCH_UP: Duration = Duration::from_millis(1_000);
 /// Requests of several partitions are split into at most so many at once.
 const MAX_SPLIT: usize = 4096;
 
@@ -71,9 +73,22 @@ impl Router {
         self.leaders().insert(group, leader);
     }
 
+    /// Forgets who leads a group that is not held here: a peer has said that it is another.
+    pub(super) fn forget_leader(&self, group: GroupId) {
+        self.leaders().remove(&group);
+    }
+
+    /// The node that leads a group, or, if that is not known, a live one that will know.
+    pub(super) fn leader_or_replica(&self, group: GroupId) -> Option<NodeId> {
+        self.leader_of(group).or_else(|| {
+            let view = self.directory.view();
+            view.replicas(group).iter().map(|(_, node)| *node).find(|node| self.directory.is_alive(*node))
+        })
+    }
+
     /// The node that leads a group, as far as known.
     pub fn leader_of(&self, group: GroupId) -> Option<NodeId> {
-        match self.hosting.get(group) {
+        match self.hosting.get(group).filter(|hosted| !hosted.group.has_stopped()) {
             Some(hosted) => hosted.leadership().leader.map(|(_, node)| node),
             None => self.leaders().get(&group).copied(),
         }
@@ -89,7 +104,36 @@ impl Router {
         }
         let expires = Instant::now() + Duration::from_millis(u64::from(request.deadline_ms));
         let map = self.map_of(&request).await?;
+        let known = map.as_ref().map(|map| map.id);
         let request = by_map(request, map.as_ref());
+        let answer = self.execute_with(request.clone(), map, hops, expires).await;
+        // The map may have been dropped, and another created under its name, unheard of here.
+        let Some(known) = known.filter(|_| answer.as_ref().is_err_and(|error| error.code == Code::NoSuchMap)) else {
+            return answer;
+        };
+        self.catch_up().await?;
+        match self.map_of(&request).await? {
+            Some(map) if map.id != known => {
+                let request = by_map(request, Some(&map));
+                self.execute_with(request, Some(map), hops, expires).await
+            }
+            _ => answer,
+        }
+    }
+
+    async fn execute_with(
+        &self,
+        request: Request,
+        map: Option<MapDescriptor>,
+        hops: u32,
+        expires: Instant,
+    ) -> Result<Reply> {
+        match (&request.op, &map) {
+            (Op::Scan { .. }, Some(map)) => return self.scan(request, map.clone(), hops, expires).await,
+            (Op::Clear { .. }, Some(map)) => return self.clear(request, map.clone(), hops, expires).await,
+            (Op::Size { slot: None, .. }, Some(map)) => return self.size(request, map.clone(), hops, expires).await,
+            _ => {}
+        }
         let mut groups = self.groups_of(&request)?;
         match (groups.len(), groups.pop_first()) {
             (0, _) | (_, None) => Err(Error::new(Code::InvalidRequest, "the request names no key")),
@@ -103,19 +147,51 @@ impl Router {
 
     async fn map_of(&self, request: &Request) -> Result<Option<MapDescriptor>> {
         let Some(name) = request.op.map() else { return Ok(None) };
-        let mut view = self.directory.watch_view();
-        let known = clock::timeout(MAP_WAIT, view.wait_for(|view| view.map(name).is_some())).await;
-        let map = match known {
-            Ok(Ok(view)) => view.map(name).cloned(),
-            _ => None,
+        let known = || self.directory.view().map(name).cloned();
+        let map = match known() {
+            Some(map) => map,
+            None => {
+                self.catch_up().await.map_err(|error| {
+                    let what = format!("this peer cannot tell at the moment whether there is a map {name:?}: {error}");
+                    Error::new(Code::NotReady, what).remedy("try again in a moment")
+                })?;
+                known().ok_or_else(|| Error::new(Code::NoSuchMap, format!("there is no map {name:?}")))?
+            }
         };
-        let map = map.ok_or_else(|| Error::new(Code::NoSuchMap, format!("there is no map {name:?}")))?;
-        let keys: Vec<&Bytes> = match &request.op {
-            Op::GetMany { keys, .. } => keys.iter().collect(),
-            op => op.routing_key().into_iter().collect(),
-        };
-        keys.into_iter().try_for_each(|key| check_key(&map, key))?;
+        match &request.op {
+            Op::GetMany { keys, .. } => keys.iter().try_for_each(|key| check_key(&map, key))?,
+            op => op.routing_key().into_iter().try_for_each(|key| check_key(&map, key))?,
+        }
         Ok(Some(map))
+    }
+
+    /// Brings the local copy of the grid's facts up to what the meta group's leader has now: what
+    /// was created or dropped before this call, anywhere, is known here afterwards.
+    ///
+    /// # Errors
+    /// What the meta group answers; `NotReady` when the copy lags.
+    pub async fn catch_up(&self) -> Result<()> {
+        let expires = Instant::now() + CATCH_UP;
+        let request = Request {
+            affinity: Some(Bytes::new()),
+            op: Op::Get { map: META_MAP.to_owned(), key: Bytes::from_static(b"grid") },
+            read: ReadLevel::Linearizable,
+            ack: AckLevel::MajorityFsync,
+            stamp: None,
+            deadline_ms: CATCH_UP.as_millis() as u32,
+        };
+        // Boxed: a request may ask for this, and this is a request.
+        let reply = Box::pin(self.execute_in(GroupId::META, request, Some(meta_map()), 0, expires)).await?;
+        let mut reflected = self.directory.reflected();
+        match clock::timeout_at(expires, reflected.wait_for(|at| *at >= reply.served.applied)).await {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(Error::new(Code::NotReady, "the local copy of the grid's facts lags behind")),
+        }
+    }
+
+    /// What this node knows of the grid.
+    pub(super) fn directory(&self) -> &Directory {
+        &self.directory
     }
 
     /// The groups of a request's keys, each with the keys' places in the request.
@@ -203,22 +279,30 @@ impl Router {
         }
         let repeatable = request.op.is_read() || request.stamp.is_some();
         let mut pause = Duration::from_millis(5);
-        let mut asked = 0;
-        let maps_known_by = Instant::now() + MAP_WAIT;
+        let (mut asked, mut caught_up, mut unsure) = (0, false, false);
         loop {
             let left = expires.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(Error::new(Code::DeadlineExceeded, "the request's time is over").at(place(group)));
+                return Err(self.time_is_over(group, unsure && !request.op.is_read()));
             }
             let error = match self.attempt(group, &request, map.as_ref(), hops, left, asked).await {
                 Ok(reply) => return Ok(reply),
                 Err(error) => error,
             };
+            // What may have reached a log may take effect yet.
+            unsure |= matches!(error.code, Code::OutcomeUnknown | Code::DeadlineExceeded | Code::PeerUnreachable);
             // What only the session's owner can mend goes back to it at once.
             let owners = matches!(error.code, Code::ResendFrom | Code::SessionFull | Code::ClockAhead);
-            // A leader that has just started may not have heard of a task's map yet.
+            // The leader may not have heard of a task's map yet.
             let unheard = error.code == Code::NoSuchMap && request.op.is_task();
-            let final_here = error.code.retry() == Retry::Never && !(unheard && Instant::now() < maps_known_by);
+            if unheard && !caught_up && matches!(self.route(group, asked), Route::Here(_)) {
+                caught_up = true;
+                self.catch_up().await?;
+                continue;
+            }
+            // Nobody else has the partition: there is nobody to wait for.
+            let alone_and_full = error.code == Code::DiskFull && !unsure;
+            let final_here = error.code.retry() == Retry::Never || alone_and_full;
             if hops > 0 || final_here || (owners && !simple) {
                 return Err(error);
             }
@@ -238,6 +322,20 @@ impl Router {
         }
     }
 
+    /// Why a request found no answer in its time, as far as this peer can tell.
+    fn time_is_over(&self, group: GroupId, unsure: bool) -> Error {
+        match self.trouble(group) {
+            Some(error) if unsure => Error { code: Code::OutcomeUnknown, ..error },
+            Some(error) => error,
+            None => Error::new(Code::DeadlineExceeded, "the request's time is over").at(place(group)),
+        }
+    }
+
+    /// What keeps a group from answering, if this peer can see it.
+    pub fn trouble(&self, group: GroupId) -> Option<Error> {
+        trouble::of_group(&self.hosting, &self.directory, group)
+    }
+
     /// Waits a while, or until the leadership of a group that is held here changes.
     async fn pause(&self, group: GroupId, pause: Duration) {
         let Some(hosted) = self.hosting.get(group) else { return clock::sleep(pause).await };
@@ -250,7 +348,8 @@ impl Router {
     }
 
     fn route(&self, group: GroupId, asked: usize) -> Route {
-        if let Some(hosted) = self.hosting.get(group) {
+        // A replica that has stopped, its disk being full, say, knows of no leader: others do.
+        if let Some(hosted) = self.hosting.get(group).filter(|hosted| !hosted.group.has_stopped()) {
             let leadership = hosted.leadership();
             return match leadership.leader {
                 _ if leadership.is_me => Route::Here(hosted),
@@ -258,13 +357,14 @@ impl Router {
                 None => Route::Nowhere,
             };
         }
-        if let Some(node) = self.leaders().get(&group) {
+        let me = self.directory.me();
+        if let Some(node) = self.leaders().get(&group).filter(|node| **node != me) {
             return Route::There(*node);
         }
         let view = self.directory.view();
         let replicas = view.replicas(group);
-        let alive: Vec<NodeId> =
-            replicas.iter().map(|(_, node)| *node).filter(|node| self.directory.is_alive(*node)).collect();
+        let others = replicas.iter().map(|(_, node)| *node).filter(|node| *node != me);
+        let alive: Vec<NodeId> = others.filter(|node| self.directory.is_alive(*node)).collect();
         match alive.len() {
             0 => Route::Nowhere,
             some => Route::There(alive[asked % some]),
@@ -296,13 +396,19 @@ impl Router {
                 let error = Error::new(Code::NotLeader, "this peer does not lead the partition").at(place(group));
                 Err(error.leader(node.to_string()))
             }
-            Route::Nowhere => Err(Error::new(Code::NoLeader, "no leader is known at the moment").at(place(group))),
+            Route::Nowhere => {
+                let full = self.trouble(group).filter(|error| error.code == Code::DiskFull);
+                Err(full
+                    .unwrap_or_else(|| Error::new(Code::NoLeader, "no leader is known at the moment").at(place(group))))
+            }
         }
     }
 
     /// Waits until the replica here knows that another node than this leads; for ever without one.
     async fn leads_no_more(&self, group: GroupId, node: NodeId) {
-        let Some(hosted) = self.hosting.get(group) else { return std::future::pending().await };
+        // One that has stopped knows nothing any more.
+        let hosted = self.hosting.get(group).filter(|hosted| !hosted.group.has_stopped());
+        let Some(hosted) = hosted else { return std::future::pending().await };
         let mut leadership = hosted.group.leadership();
         drop(hosted);
         let other = leadership.wait_for(|now| now.leader.map(|(_, leader)| leader) != Some(node)).await.is_ok();
@@ -354,26 +460,15 @@ impl Router {
         if !hosted.state.may_serve() {
             return None;
         }
-        let rows: Vec<Bytes> = match &request.op {
-            Op::Get { key, .. } => vec![rows::map_row(slot_in(request, key), map.id, key)],
-            Op::GetMany { keys, .. } => {
-                keys.iter().map(|key| rows::map_row(slot_in(request, key), map.id, key)).collect()
-            }
-            _ => return None,
-        };
+        let view = View::new(hosted.state.clone(), self.directory.clone());
+        let rows = rows_read(&view, map, request);
         // Values that are not in RAM are loaded where waiting is allowed, and stay until they are read.
         let _pinned = match hosted.state.any_cold(rows.iter().map(|row| &row[..])) {
             true => hosted.state.warm(rows).await,
             false => Ok(None),
         };
         let applied = *hosted.state.applied_index().borrow();
-        let view = View::new(hosted.state.clone(), self.directory.clone());
-        let entry = |key: &Bytes| view.entry(slot_in(request, key), map.id, key);
-        let body = match &request.op {
-            Op::Get { key, .. } => entry(key).map(ReplyBody::Entry),
-            Op::GetMany { keys, .. } => keys.iter().map(entry).collect::<Result<Vec<_>>>().map(ReplyBody::Entries),
-            _ => return None,
-        };
+        let body = read(&view, map, request);
         let served =
             Served { node: self.directory.me(), term: 0, hops, time: self.time(), applied, ack: AckLevel::default() };
         // A snapshot may have been installed while the rows were read.
@@ -408,12 +503,8 @@ fn by_map(mut request: Request, map: Option<&MapDescriptor>) -> Request {
     request
 }
 
-fn not_ready() -> Error {
+pub(super) fn not_ready() -> Error {
     Error::new(Code::NotReady, "this peer does not know its grid's partitions yet")
-}
-
-fn place(group: GroupId) -> String {
-    group.partition().map_or_else(|| "meta group".to_owned(), |partition| format!("partition {partition}"))
 }
 
 /// Puts the answers of a split request together again, in the order of the keys.
@@ -424,14 +515,14 @@ fn merge(answers: Vec<(Vec<usize>, Reply)>) -> Result<Reply> {
     for (places, reply) in answers {
         match reply.body {
             ReplyBody::Entries(some) => entries.extend(places.into_iter().zip(some)),
-            ReplyBody::Written { revision } => newest = newest.max(revision),
+            ReplyBody::Written { revision, .. } => newest = newest.max(revision),
             _ => return Err(Error::internal("a split request got an answer of another kind")),
         }
         served = Some(reply.served);
     }
     let served = served.ok_or_else(|| Error::internal("a split request got no answer"))?;
     let body = match entries.is_empty() {
-        true => ReplyBody::Written { revision: newest },
+        true => ReplyBody::Written { revision: newest, previous: None },
         false => ReplyBody::Entries(entries.into_values().collect()),
     };
     Ok(Reply { body, served })

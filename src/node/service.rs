@@ -40,6 +40,8 @@ pub struct MemberInfo {
     pub leaders: u32,
     /// Partition replicas that it holds.
     pub replicas: u32,
+    /// Why it gives up its leaderships (a full disk, a wrong clock), while it does.
+    pub trouble: Option<String>,
 }
 
 /// One replica of a partition.
@@ -123,6 +125,10 @@ pub trait GridService: ComputeService {
 
     /// The descriptor of a map; created as asked for if there is none.
     async fn ensure_map(&self, wanted: MapSpec) -> Result<MapDescriptor>;
+
+    /// Drops a map: what it was, and the number of partitions that have not confirmed yet that they
+    /// write to it no more.
+    async fn drop_map(&self, name: &str) -> Result<(MapDescriptor, u32)>;
 
     /// All maps, by name, from the local copy of the meta group.
     fn maps(&self) -> Vec<MapDescriptor>;

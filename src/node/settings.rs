@@ -54,6 +54,9 @@ pub struct NodeSettings {
 
 impl From<&NodeConfig> for NodeSettings {
     fn from(config: &NodeConfig) -> Self {
+        let mut peer = PeerConfig::default();
+        peer.grpc.max_streams = config.limits.max_streams_per_connection;
+        peer.grpc.max_connections = config.limits.max_connections;
         NodeSettings {
             name: config.name.clone(),
             listen: config.listen.clone(),
@@ -65,7 +68,7 @@ impl From<&NodeConfig> for NodeSettings {
             zone: config.zone.clone(),
             weight: config.weight,
             memory: config.memory_limit.into(),
-            peer: PeerConfig::default(),
+            peer,
             group: GroupConfig::default(),
             receptions: ReceptionConfig::default(),
             raft_network: RaftNetworkConfig::default(),

@@ -47,7 +47,17 @@ impl Status {
                 rows: hosted.state.size().0 as u64,
             }
         };
-        StatusReport { groups: self.hosting.all().into_iter().map(report).collect(), time: self.router.time() }
+        StatusReport {
+            groups: self.hosting.all().into_iter().map(report).collect(),
+            time: self.router.time(),
+            trouble: self.directory.trouble(),
+        }
+    }
+
+    /// How another node stands, if it answers.
+    pub async fn report_of(&self, node: NodeId) -> Option<StatusReport> {
+        let call = self.transport.call(node, Lane::Request, GroupId::META, kind::STATUS, Bytes::new(), ASK);
+        wire::decode(&call.await.ok()?).ok()
     }
 
     /// How all living members stand; a member that does not answer is left out.
@@ -55,11 +65,7 @@ impl Status {
         let me = self.directory.me();
         let view = self.directory.view();
         let others = view.members.keys().copied().filter(|node| *node != me && self.directory.is_alive(*node));
-        let asked = others.map(|node| async move {
-            let call = self.transport.call(node, Lane::Request, GroupId::META, kind::STATUS, Bytes::new(), ASK);
-            let report: StatusReport = wire::decode(&call.await.ok()?).ok()?;
-            Some((node, report))
-        });
+        let asked = others.map(|node| async move { Some((node, self.report_of(node).await?)) });
         let answers = futures::future::join_all(asked.collect::<Vec<_>>()).await;
         let mut reports: BTreeMap<NodeId, StatusReport> = answers.into_iter().flatten().collect();
         reports.insert(me, self.own_report());
@@ -103,7 +109,8 @@ impl Status {
     pub async fn members(&self) -> Vec<MemberInfo> {
         let view = self.directory.view();
         let live = self.directory.live();
-        let leaders = leaders(&self.gather().await);
+        let reports = self.gather().await;
+        let leaders = leaders(&reports);
         let mut members: Vec<MemberInfo> = Vec::new();
         for (node, row) in &view.members {
             let row = &row.row;
@@ -119,6 +126,7 @@ impl Status {
                 state: if alive { MemberState::Alive } else { MemberState::Unreachable },
                 leaders: led.count() as u32,
                 replicas: held.count() as u32,
+                trouble: reports.get(node).and_then(|report| report.trouble.clone()),
             });
         }
         let own_grid = self.directory.record().map(|record| record.grid);
@@ -132,6 +140,7 @@ impl Status {
                     state: MemberState::Joining,
                     leaders: 0,
                     replicas: 0,
+                    trouble: None,
                 });
             }
         }

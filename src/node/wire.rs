@@ -26,6 +26,8 @@ pub mod kind {
     pub const WATCH: u8 = 44;
     /// A task's id that somebody has cancelled.
     pub const CANCEL: u8 = 48;
+    /// A scatter's step, for partitions that the asked peer leads.
+    pub const MAP: u8 = 49;
 }
 
 /// A request on its one hop.
@@ -98,6 +100,9 @@ pub struct StatusReport {
     pub groups: Vec<GroupReport>,
     /// The grid's time there.
     pub time: HybridTime,
+    /// Why it gives up its leaderships, while it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
 }
 
 const VERSION: u8 = 1;
@@ -163,7 +168,7 @@ mod tests {
         assert_eq!(decode::<Join>(&encode(&join).expect("encodes")).expect("decodes"), join);
         let group =
             GroupReport { group: GroupId(1), replica: 2, leader: Some(NodeId(3)), term: 4, applied: 5, rows: 6 };
-        let report = StatusReport { groups: vec![group], time: HybridTime(7) };
+        let report = StatusReport { groups: vec![group], time: HybridTime(7), trouble: None };
         assert_eq!(hex(&encode(&report).expect("encodes")), GOLDEN_STATUS);
         assert_eq!(decode::<StatusReport>(&encode(&report).expect("encodes")).expect("decodes"), report);
         let record = FoundingRecord {

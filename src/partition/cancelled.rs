@@ -47,6 +47,11 @@ impl Cancelled {
         id != 0 && self.ids().known.contains(&id)
     }
 
+    /// Cancellations so far.
+    pub fn count(&self) -> u64 {
+        *self.changes.borrow()
+    }
+
     /// Waits until a task is cancelled.
     pub async fn cancelled(&self, id: u64) {
         let mut changes = self.changes.subscribe();
@@ -73,5 +78,6 @@ mod tests {
         cancelled.insert(u64::MAX);
         assert!(!cancelled.contains(1) && cancelled.contains(2) && cancelled.contains(u64::MAX));
         cancelled.cancelled(2).await;
+        assert_eq!(cancelled.count(), REMEMBERED as u64 + 1);
     }
 }

@@ -179,7 +179,7 @@ fn a_value_is_cold_only_when_a_checkpoint_has_it_and_comes_back_as_it_was() {
     bench.checkpoint().expect("written");
     bench.evict();
     assert_eq!(bench.state.cold_rows(), 1);
-    assert!(bench.state.contains(&row(b"a")));
+    assert!(bench.state.expiry(&row(b"a")).is_some());
     assert_eq!(bench.get(b"a").as_deref(), Some(&b"first"[..]));
     assert_eq!(bench.state.cold_rows(), 0, "what was read stays in RAM for a while");
     bench.evict();
@@ -257,6 +257,23 @@ fn a_value_that_the_backend_lost_is_an_error_and_never_passes_for_absent() {
     }
     assert_eq!(bench.state.get(&row(b"a")).expect_err("lost").code, Code::CorruptRow);
     assert_eq!(bench.state.scan(b"", None, 10).expect_err("lost").code, Code::CorruptRow);
+}
+
+#[test]
+fn a_scan_goes_on_past_rows_that_were_deleted_while_it_loaded() {
+    let mut bench = Bench::new(Shelf::default());
+    for name in [b"a", b"b", b"c"] {
+        bench.write(name, Some(b"value"));
+    }
+    bench.checkpoint().expect("written");
+    bench.evict();
+    let (state, index, number) = (bench.state.clone(), bench.index + 1, bench.number + 1);
+    *bench.shelf.while_reading.lock().expect("lock") = Some(Box::new(move || {
+        let writes = vec![RowWrite::drop(row(b"a"))];
+        apply(&state, index, PartitionEntry::Batch(Batch { term: 1, run: RunId(7), number, writes }));
+    }));
+    let found = bench.state.scan(b"", None, 2).expect("readable");
+    assert_eq!(found.into_iter().map(|(row, _)| row).collect::<Vec<_>>(), [row(b"b"), row(b"c")]);
 }
 
 #[tokio::test]

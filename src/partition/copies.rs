@@ -43,7 +43,7 @@ fn change((entries, bytes): (&mut Entries, &mut usize), event: WatchEvent) {
             // Copied: what came with a message would keep the whole of it in RAM.
             let (key, mut value) = (Bytes::copy_from_slice(&key), value);
             value.data = Bytes::copy_from_slice(&value.data);
-            let stored = StoredValue { revision, value };
+            let stored = StoredValue::new(revision, value);
             *bytes += cost(&key, &stored);
             entries.insert(key, stored)
         }

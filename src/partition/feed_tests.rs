@@ -17,7 +17,7 @@ pub(super) fn batch(number: u64, changes: &[(u64, &str, Option<&str>)]) -> Batch
         .iter()
         .map(|(revision, key, value)| match value {
             Some(value) => {
-                let stored = StoredValue { revision: *revision, value: Value::utf8(*value) };
+                let stored = StoredValue::new(*revision, Value::utf8(*value));
                 RowWrite::put(row(key), stored.encode())
             }
             None => RowWrite::remove(row(key), *revision, RemovalCause::Deleted),

@@ -4,8 +4,9 @@
 //! They are RAM only, rebuilt from rows, never written.
 
 use super::cells::Before;
+use super::expiry::ExpiryIndex;
 use super::rows;
-use crate::types::{MapId, SessionId, Slot};
+use crate::types::{HybridTime, MapId, SessionId, Slot, StoredValue};
 use std::collections::BTreeMap;
 
 /// What a replica holds of a map.
@@ -17,6 +18,21 @@ pub struct MapSize {
     pub bytes: u64,
 }
 
+impl MapSize {
+    /// The size when a row changes: value lengths before and after, `None` where there is no row.
+    #[must_use]
+    pub fn with(mut self, row: usize, before: Option<usize>, after: Option<usize>) -> Self {
+        if let Some(len) = before {
+            self.entries = self.entries.saturating_sub(1);
+            self.bytes = self.bytes.saturating_sub((row + len) as u64);
+        }
+        if let Some(len) = after {
+            self.entries += 1;
+            self.bytes += (row + len) as u64;
+        }
+        self
+    }
+}
 /// What a kept answer costs in its index.
 const ANSWER_OVERHEAD: usize = 64;
 
@@ -26,16 +42,21 @@ pub(super) struct Indexes {
     /// Kept answers: (session, number) -> (slot, bytes).
     answers: BTreeMap<(SessionId, u64), (Slot, usize)>,
     maps: BTreeMap<MapId, MapSize>,
+    /// Rows that expire, by their time.
+    pub(super) expiry: ExpiryIndex,
+    /// The partition's time, in Unix milliseconds.
+    pub(super) time_ms: u64,
 }
 
 impl Indexes {
     /// When a row with this value expires, by the partition's time; 0: never.
-    pub(super) fn expiry_of(_row: &[u8], _value: &[u8]) -> u64 {
-        0
+    pub(super) fn expiry_of(row: &[u8], value: &[u8]) -> u64 {
+        if rows::is_map_row(row) { StoredValue::expiry_of(value) } else { 0 }
     }
 
     /// A row was put; `before` is what was there.
-    pub(super) fn on_put(&mut self, row: &[u8], value: &[u8], _expires_ms: u64, before: Option<Before>) {
+    pub(super) fn on_put(&mut self, row: &[u8], value: &[u8], expires_ms: u64, before: Option<Before>) {
+        self.expiry.moved(row, before.map_or(0, |before| before.expires_ms), expires_ms);
         if let Some((slot, session, number)) = rows::parse_answer_row(row) {
             self.answers.insert((session, number), (slot, value.len()));
         } else if let Some(map) = rows::map_of(row) {
@@ -47,11 +68,14 @@ impl Indexes {
                     size.bytes += (row.len() + value.len()) as u64;
                 }
             }
+        } else if rows::is_time_row(row) {
+            self.time_ms = rows::decode_number(value).map_or(0, |time| HybridTime(time).ms());
         }
     }
 
     /// A row was deleted; `before` is what was there.
     pub(super) fn on_delete(&mut self, row: &[u8], before: Before) {
+        self.expiry.moved(row, before.expires_ms, 0);
         if let Some((_, session, number)) = rows::parse_answer_row(row) {
             self.answers.remove(&(session, number));
         } else if let Some(map) = rows::map_of(row)
@@ -72,7 +96,7 @@ impl Indexes {
 
     /// Bytes of RAM that the indexes take.
     pub(super) fn held(&self) -> usize {
-        self.answers.len() * ANSWER_OVERHEAD
+        self.answers.len() * ANSWER_OVERHEAD + self.expiry.held()
     }
 
     /// What there is of a map.

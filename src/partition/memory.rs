@@ -20,9 +20,9 @@ use tokio::sync::{Notify, watch};
 pub(super) const STALL_AT_MOST: Duration = Duration::from_secs(2);
 
 /// Values leave RAM above this share of the limit.
-const EVICT_ABOVE: (u64, u64) = (7, 8);
+const EVICT_ABOVE: (u64, u64) = (13, 16);
 /// ... until no more than this share is used.
-const EVICT_TO: (u64, u64) = (13, 16);
+const EVICT_TO: (u64, u64) = (12, 16);
 /// Checkpoints are made early when rows that changed take more than this share.
 const CHECKPOINT_ABOVE: (u64, u64) = (1, 8);
 /// Applying waits for checkpoints when rows that changed take more than this share.
@@ -50,7 +50,7 @@ pub struct MemoryStats {
 pub struct MemoryLimit {
     /// Bytes that the state may take; `None`: as many as there are.
     pub bytes: Option<u64>,
-    /// Bytes above which values leave RAM; `None`: seven eighths of the limit. Less only makes
+    /// Bytes above which values leave RAM; `None`: thirteen sixteenths of the limit. Less only makes
     /// them leave sooner, down to none that stay: for tests.
     pub evict_above: Option<u64>,
 }
@@ -241,10 +241,10 @@ mod tests {
     #[test]
     fn each_bound_is_a_share_of_the_limit() {
         let memory = Memory::new(Some(1600));
-        memory.account(0, 1400);
+        memory.account(0, 1300);
         assert_eq!(memory.excess(), 0);
         memory.account(0, 1);
-        assert_eq!(memory.excess(), 101, "down to 1300");
+        assert_eq!(memory.excess(), 101, "down to 1200");
         memory.account_dirty(0, 200);
         assert!(!memory.wants_checkpoints());
         memory.account_dirty(200, 201);
@@ -252,7 +252,7 @@ mod tests {
         memory.account_dirty(201, 401);
         assert!(memory.is_stalled());
         memory.account_dirty(401, 0);
-        memory.account(1401, 1601);
+        memory.account(1301, 1601);
         assert!(memory.is_stalled(), "over the limit");
         memory.set_exhausted(true);
         assert!(!memory.is_stalled() && memory.is_exhausted(), "waiting would not help");
@@ -267,6 +267,8 @@ mod tests {
         let begun = crate::clock::Instant::now();
         memory.wait_for_room().await;
         assert_eq!(begun.elapsed(), STALL_AT_MOST);
+        // That wait has asked already: what follows is the next one's.
+        memory.wanted().await;
         let (waits, begun) = (memory.clone(), crate::clock::Instant::now());
         let waiting = crate::clock::spawn(async move { waits.wait_for_room().await });
         memory.wanted().await;

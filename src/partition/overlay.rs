@@ -1,17 +1,19 @@
 //! What an executor has computed and not yet seen applied: row values with the number of the
-//! batch that carries them. Cheap to share with user code: a shared overlay is copied only when
-//! it changes meanwhile.
+//! batch that carries them. A view shows entries as they are at the executor's time. Cheap to
+//! share with user code: a shared overlay is copied only when it changes meanwhile.
 
 use super::copies::MapCopy;
+use super::expiry::is_expired;
+use super::indexes::Indexes;
 use super::replica::ReplicaState;
 use super::rows;
 use super::user_code::{PAGE_BYTES, Page, Place, SlotView};
 use crate::error::{Code, Error, Result};
 use crate::types::{MapDescriptor, MapId, Slot, StoredValue};
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Finds maps by name: the local copy of the meta group.
 pub trait MapDirectory: Send + Sync + 'static {
@@ -22,6 +24,9 @@ pub trait MapDirectory: Send + Sync + 'static {
     fn copy(&self, _name: &str) -> Option<Arc<MapCopy>> {
         None
     }
+
+    /// How many partitions share a map's limits.
+    fn partitions(&self) -> u32;
 }
 
 /// Rows that a page is gathered by, so that it ends soon after it is full.
@@ -29,18 +34,79 @@ const PAGE_STEP: usize = 16;
 
 type Pending = BTreeMap<Bytes, (u64, Option<Bytes>)>;
 
-/// The rows of a replica as its executor sees them: the overlay above the applied state.
+/// Expired rows that a view remembers having hidden, at most; the rest is found by the clock.
+const HIDDEN_ROWS: usize = 1_024;
+
+/// The rows of a replica as its executor sees them: the overlay above the applied state, without
+/// the entries that have expired at the view's time.
 #[derive(Clone)]
 pub struct View {
-    replica: Arc<ReplicaState>,
-    pending: Arc<Pending>,
+    pub(super) replica: Arc<ReplicaState>,
+    pub(super) pending: Arc<Pending>,
     maps: Arc<dyn MapDirectory>,
+    now_ms: u64,
+    /// Expired rows that somebody looked for. Who hides them must commit that they are gone.
+    hidden: Arc<Mutex<BTreeSet<Bytes>>>,
 }
 
 impl View {
-    /// The applied state, with an empty overlay.
+    /// The applied state at its own time, with an empty overlay.
     pub fn new(replica: Arc<ReplicaState>, maps: Arc<dyn MapDirectory>) -> Self {
-        View { replica, pending: Arc::default(), maps }
+        let now_ms = replica.time_ms();
+        View { replica, pending: Arc::default(), maps, now_ms, hidden: Arc::default() }
+    }
+
+    /// The time at which it shows entries, in Unix milliseconds of the partition's time.
+    pub fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
+    /// Shows entries as at this time from now on.
+    pub fn set_now(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
+        self.hidden().clear();
+    }
+
+    fn hidden(&self) -> MutexGuard<'_, BTreeSet<Bytes>> {
+        self.hidden.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The expired rows that were looked for since this was last asked.
+    pub fn take_hidden(&self) -> BTreeSet<Bytes> {
+        std::mem::take(&mut *self.hidden())
+    }
+
+    /// Whether a row that expires then is to be hidden; takes note of it.
+    pub(super) fn hides(&self, row: &[u8], expires_ms: u64) -> bool {
+        let expired = is_expired(expires_ms, self.now_ms);
+        if expired {
+            let mut hidden = self.hidden();
+            if hidden.len() < HIDDEN_ROWS {
+                hidden.insert(Bytes::copy_from_slice(row));
+            }
+        }
+        expired
+    }
+
+    /// When a row that is there expires (0: never), whether it is shown or not.
+    pub fn expiry(&self, row: &[u8]) -> Option<u64> {
+        match self.pending.get(row) {
+            Some((_, value)) => value.as_ref().map(|value| Indexes::expiry_of(row, value)),
+            None => self.replica.expiry(row),
+        }
+    }
+
+    /// Whether anything may have to be hidden: else nobody need look.
+    pub(super) fn may_hide(&self) -> bool {
+        !self.pending.is_empty() || self.replica.next_expiry().is_some_and(|at| is_expired(at, self.now_ms))
+    }
+
+    /// The length of a row's value, whether it is shown or not.
+    pub fn row_len(&self, row: &[u8]) -> Option<usize> {
+        match self.pending.get(row) {
+            Some((_, value)) => value.as_ref().map(Bytes::len),
+            None => self.replica.row_len(row),
+        }
     }
 
     /// A row's value.
@@ -48,18 +114,16 @@ impl View {
     /// # Errors
     /// When the value is not in RAM and cannot be read from the backend.
     pub fn get(&self, row: &[u8]) -> Result<Option<Bytes>> {
-        match self.pending.get(row) {
-            Some((_, value)) => Ok(value.clone()),
-            None => self.replica.get(row),
-        }
+        let value = match self.pending.get(row) {
+            Some((_, value)) => value.clone(),
+            None => self.replica.get(row)?,
+        };
+        Ok(value.filter(|value| !self.hides(row, Indexes::expiry_of(row, value))))
     }
 
     /// Whether a row is there; never reads the backend.
     pub fn contains(&self, row: &[u8]) -> bool {
-        match self.pending.get(row) {
-            Some((_, value)) => value.is_some(),
-            None => self.replica.contains(row),
-        }
+        self.expiry(row).is_some_and(|expires_ms| !self.hides(row, expires_ms))
     }
 
     /// The number of the batch that a row's value waits for; `None` if it is applied.
@@ -87,7 +151,15 @@ impl View {
     /// # Errors
     /// `CorruptRow`.
     pub fn entry(&self, slot: Slot, map: MapId, key: &[u8]) -> Result<Option<StoredValue>> {
-        self.get(&rows::map_row(slot, map, key))?.map(|row| StoredValue::decode(&row)).transpose()
+        self.stored(&rows::map_row(slot, map, key))
+    }
+
+    /// The entry of a map's row.
+    ///
+    /// # Errors
+    /// `CorruptRow`.
+    pub(super) fn stored(&self, row: &[u8]) -> Result<Option<StoredValue>> {
+        self.get(row)?.map(|row| StoredValue::decode(&row)).transpose()
     }
 
     fn named(&self, name: &str) -> Result<MapDescriptor> {
@@ -101,8 +173,24 @@ impl View {
         Ok(map)
     }
 
-    /// Rows that start with `prefix`, after `after`, in order, at most `limit`: both layers merged.
-    fn scan_rows(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<(Bytes, Bytes)>> {
+    /// Entries' rows that start with `prefix`, in order, from `after` (exclusive) on, at most
+    /// `limit`: both layers merged, without what has expired.
+    pub(super) fn scan_rows(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<(Bytes, Bytes)>> {
+        let mut shown = Vec::new();
+        let mut after = after.map(Bytes::copy_from_slice);
+        loop {
+            let wanted = limit - shown.len();
+            let chunk = self.scan_layers(prefix, after.as_deref(), wanted)?;
+            let is_last = chunk.len() < wanted;
+            after = chunk.last().map(|(row, _)| row.clone());
+            shown.extend(chunk.into_iter().filter(|(row, value)| !self.hides(row, Indexes::expiry_of(row, value))));
+            if is_last || shown.len() >= limit {
+                return Ok(shown);
+            }
+        }
+    }
+
+    fn scan_layers(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<(Bytes, Bytes)>> {
         let from = after.map_or(Bound::Included(prefix), Bound::Excluded);
         let overlaid = || {
             let range = self.pending.range::<[u8], _>((from, Bound::Unbounded));

@@ -8,13 +8,14 @@ use super::entry::PartitionEntry;
 use super::feed::Feed;
 use super::indexes::MapSize;
 use super::memory::Memory;
+use super::rows;
 use super::snapshot::Holds;
 use super::state::{Filling, State};
 use crate::clock::Threads;
 use crate::error::Result;
 use crate::raft::{Committed, LogId, Outcome, StoredMembership};
 use crate::storage::backend::{ReplicaKey, StateBackend};
-use crate::types::{GroupId, MapId, SessionId, Slot};
+use crate::types::{GroupId, MapId, SLOTS, SessionId, Slot};
 use bytes::Bytes;
 use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -149,12 +150,6 @@ impl ReplicaState {
         self.evictable
     }
 
-    /// The first row at or behind `from`.
-    pub fn first_from(&self, from: &[u8]) -> Option<Bytes> {
-        let state = self.read();
-        state.rows.range(Bound::Included(from)).next().map(|(row, _)| Bytes::copy_from_slice(row.as_slice()))
-    }
-
     /// A row's value. Blocks when it is cold: see [`ReplicaState::warm`].
     ///
     /// # Errors
@@ -168,9 +163,68 @@ impl ReplicaState {
         self.get_cold(row)
     }
 
-    /// Whether a row is there; never reads the backend.
-    pub fn contains(&self, row: &[u8]) -> bool {
-        self.read().rows.get(row).is_some()
+    /// When a row that is there expires (0: never); never reads the backend.
+    pub fn expiry(&self, row: &[u8]) -> Option<u64> {
+        self.read().rows.get(row).map(|cell| cell.expires_ms)
+    }
+
+    /// The length of a row's value; never reads the backend.
+    pub(super) fn row_len(&self, row: &[u8]) -> Option<usize> {
+        self.read().rows.get(row).map(Cell::len)
+    }
+
+    /// What there is of a map with these rows laid over it, at one moment.
+    pub(super) fn map_size_with<'a>(
+        &self,
+        map: MapId,
+        over: impl Iterator<Item = (&'a Bytes, Option<&'a Bytes>)>,
+    ) -> MapSize {
+        let state = self.read();
+        let mut size = state.indexes.map_size(map);
+        for (row, value) in over.filter(|(row, _)| rows::map_of(row) == Some(map)) {
+            let before = state.rows.get(row).map(Cell::len);
+            size = size.with(row.len(), before, value.map(Bytes::len));
+        }
+        size
+    }
+
+    /// Some rows of a map, at most `limit`: from a slot on that `chance` decides, then the others.
+    pub(super) fn some_rows(&self, map: MapId, chance: u64, limit: usize) -> Vec<Bytes> {
+        let state = self.read();
+        let slot_from = |slot: u16| {
+            let from = slot.to_be_bytes();
+            state.rows.range(Bound::Included(&from[..])).next().and_then(|(row, _)| rows::slot_of_row(row.as_slice()))
+        };
+        let Some(first) = slot_from(0) else { return Vec::new() };
+        let begin = first.0 + (chance % u64::from(SLOTS - first.0)) as u16;
+        let begin = slot_from(begin).unwrap_or(first);
+        let mut found = Vec::new();
+        for from in [begin, first] {
+            let mut slot = Some(from);
+            while let Some(at) = slot {
+                let prefix = rows::map_prefix(at, map, b"");
+                let of_slot = state.rows.range(Bound::Included(&prefix)).map(|(row, _)| row.as_slice());
+                let of_slot = of_slot.take_while(|row| row.starts_with(&prefix)).take(limit - found.len());
+                found.extend(of_slot.map(Bytes::copy_from_slice));
+                slot = slot_from(at.0 + 1).filter(|_| found.len() < limit);
+            }
+        }
+        found
+    }
+
+    /// When the next row expires, by the partition's time.
+    pub fn next_expiry(&self) -> Option<u64> {
+        self.read().indexes.expiry.next()
+    }
+
+    /// Rows that have expired at a time, the oldest first, at most `limit`.
+    pub(super) fn expired(&self, now_ms: u64, limit: usize) -> Vec<Bytes> {
+        self.read().indexes.expiry.due(now_ms, limit)
+    }
+
+    /// The partition's time, as far as it is applied here; Unix milliseconds.
+    pub fn time_ms(&self) -> u64 {
+        self.read().indexes.time_ms
     }
 
     /// The rows that start with `prefix`, from `after` (exclusive) on, at most `limit`.
@@ -204,6 +258,20 @@ impl ReplicaState {
         range.map(|(row, cell)| (row.clone(), cell.value())).collect()
     }
 
+    /// The first row at or behind `from`.
+    pub fn first_from(&self, from: &[u8]) -> Option<Bytes> {
+        self.read().rows.range(Bound::Included(from)).next().map(|(row, _)| row.to_bytes())
+    }
+
+    /// The rows that start with `prefix`, from `after` (exclusive) on, at most `limit`, with the
+    /// lengths of their values; never reads the backend.
+    pub(super) fn lengths(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Vec<(Bytes, usize)> {
+        let from = after.map_or(Bound::Included(prefix), Bound::Excluded);
+        let state = self.read();
+        let range = state.rows.range(from).take_while(|(row, _)| row.as_slice().starts_with(prefix));
+        range.take(limit).map(|(row, cell)| (row.to_bytes(), cell.len())).collect()
+    }
+
     /// The kept answers: (session, number, slot, bytes).
     pub fn answers(&self) -> Vec<(SessionId, u64, Slot, usize)> {
         self.read().indexes.answers().collect()
@@ -222,6 +290,11 @@ impl ReplicaState {
     /// The applied index, and every change of it.
     pub fn applied_index(&self) -> watch::Receiver<u64> {
         self.applied.subscribe()
+    }
+
+    /// The applied index at this moment.
+    pub fn applied_now(&self) -> u64 {
+        *self.applied.borrow()
     }
 
     /// Whether the applied index has passed the end of the scan that the rows came from.
@@ -259,7 +332,11 @@ impl ReplicaState {
                 took_effect
             }
         };
-        self.applied.send_replace(log_id.index);
+        self.applied.send_if_modified(|applied| {
+            *applied = log_id.index;
+            // Waking costs even when nobody waits. Who begins to watch now sees the new index.
+            self.applied.receiver_count() > 0
+        });
         Ok(Outcome { took_effect, answer: Bytes::new() })
     }
 

@@ -5,7 +5,7 @@
 //! the bytes is the order of the keys) | sub-key. What belongs to a key starts with its slot, so
 //! that a split cuts one range. Pure; the numbers are persisted and never change.
 
-use crate::types::{MapId, SLOTS, SessionId, Slot};
+use crate::types::{JobId, MapId, SLOTS, SessionId, Slot};
 use bytes::{BufMut, Bytes, BytesMut};
 
 /// What kind of row it is.
@@ -20,6 +20,28 @@ pub enum TableId {
     Session = 3,
     /// Counters and times of the partition itself; partition-wide.
     Partition = 4,
+    /// Marks of maps that were dropped; partition-wide.
+    Dropped = 5,
+    /// Job tasks; partition-wide.
+    Job = 9,
+}
+
+/// The row of a job task; partition-wide, its id begins with its slot.
+pub fn job_row(job: JobId) -> Bytes {
+    let mut row = start(PARTITION_WIDE, TableId::Job, 0, 8);
+    row.put_u64(job.0);
+    row.freeze()
+}
+
+/// What the rows of all job tasks start with.
+pub fn job_prefix() -> Bytes {
+    start(PARTITION_WIDE, TableId::Job, 0, 0).freeze()
+}
+
+/// The job of a job's row; `None` if the row is not one.
+pub fn parse_job_row(row: &[u8]) -> Option<JobId> {
+    let id = row.strip_prefix(&job_prefix()[..])?;
+    Some(JobId(u64::from_be_bytes(id.try_into().ok()?)))
 }
 
 /// The slot number of partition-wide rows: sorts after every real slot.
@@ -75,12 +97,6 @@ pub fn slot_start(slot: u16) -> Bytes {
     Bytes::copy_from_slice(&slot.to_be_bytes())
 }
 
-/// The slot that a row lies in; `None` for partition-wide rows.
-pub fn slot_of_row(row: &[u8]) -> Option<Slot> {
-    let slot = u16::from_be_bytes([*row.first()?, *row.get(1)?]);
-    (slot < SLOTS).then_some(Slot(slot))
-}
-
 /// The key in a map's row; `None` if the row is not one.
 pub fn map_key(row: &[u8]) -> Option<Bytes> {
     if row.get(2) != Some(&(TableId::Map as u8)) {
@@ -96,6 +112,12 @@ pub fn map_key(row: &[u8]) -> Option<Bytes> {
         }
     }
     Some(key.freeze())
+}
+
+/// The slot that a row lies in; `None` for partition-wide rows.
+pub fn slot_of_row(row: &[u8]) -> Option<Slot> {
+    let slot = u16::from_be_bytes([*row.first()?, *row.get(1)?]);
+    (slot < SLOTS).then_some(Slot(slot))
 }
 
 /// Whether a row belongs to the partition and to no slot.
@@ -147,6 +169,22 @@ pub fn parse_session_row(row: &[u8]) -> Option<SessionId> {
     Some(SessionId(u64::from_be_bytes(id.try_into().ok()?)))
 }
 
+/// The mark of a map that was dropped.
+pub fn dropped_row(map: MapId) -> Bytes {
+    start(PARTITION_WIDE, TableId::Dropped, map.0, 0).freeze()
+}
+
+/// What the marks of all dropped maps start with.
+pub fn dropped_prefix() -> Bytes {
+    dropped_row(MapId(0)).slice(..3)
+}
+
+/// The map of a mark; `None` if the row is not one.
+pub fn parse_dropped_row(row: &[u8]) -> Option<MapId> {
+    let id = row.strip_prefix(&dropped_prefix()[..])?;
+    Some(MapId(u32::from_be_bytes(id.try_into().ok()?)))
+}
+
 /// Rows of the partition itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
@@ -162,6 +200,11 @@ pub enum PartitionRow {
 /// The row of a partition-wide number.
 pub fn partition_row(which: PartitionRow) -> Bytes {
     start(PARTITION_WIDE, TableId::Partition, which as u32, 0).freeze()
+}
+
+/// Whether a row is the partition's time.
+pub fn is_time_row(row: &[u8]) -> bool {
+    row.len() == PREFIX && is_partition_wide(row) && row == partition_row(PartitionRow::Time)
 }
 
 /// Encodes a partition-wide number: version (1) | value (8, little-endian).
@@ -192,6 +235,9 @@ mod tests {
         );
         assert_eq!(&session_row(SessionId(2))[..], b"\xff\xff\x03\0\0\0\0\0\0\0\0\0\0\0\x02");
         assert_eq!(&partition_row(PartitionRow::Revision)[..], b"\xff\xff\x04\0\0\0\x02");
+        assert_eq!(&dropped_row(MapId(258))[..], b"\xff\xff\x05\0\0\x01\x02");
+        assert_eq!(parse_dropped_row(&dropped_row(MapId(258))), Some(MapId(258)));
+        assert_eq!(parse_dropped_row(&partition_row(PartitionRow::Revision)), None);
         assert_eq!(&encode_number(258)[..], b"\x01\x02\x01\0\0\0\0\0\0");
     }
 

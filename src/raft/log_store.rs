@@ -9,6 +9,7 @@ use super::types::{Entry, LogId, TypeConfig, Vote};
 use crate::error::{Code, Error};
 use crate::storage::log::GroupLog;
 use bytes::Bytes;
+use futures::{Stream, stream};
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use openraft::{OptionalSend, entry::RaftEntry};
 use std::fmt::Debug;
@@ -33,6 +34,11 @@ impl LogStore {
     /// The replica's log.
     pub fn log(&self) -> &GroupLog {
         &self.log
+    }
+
+    /// The vote as saved; `None` without one, or when it cannot be read.
+    pub fn saved_vote(&self) -> Option<Vote> {
+        decode_vote(&self.log.vote()?).ok()
     }
 
     async fn entries(&self, start: u64, end: u64, max_bytes: usize) -> io::Result<Vec<Entry>> {
@@ -72,6 +78,23 @@ impl RaftLogReader<TypeConfig> for LogStore {
     ) -> Result<Vec<Entry>, io::Error> {
         let (start, end) = bounds(&range);
         self.entries(start, end, usize::MAX).await
+    }
+
+    /// What is to be applied. Entries that were not written for want of room are gone again, though
+    /// openraft counts them as appended until it hears of that: they are an error here, not an end.
+    async fn entries_stream<RB>(&mut self, range: RB) -> impl Stream<Item = io::Result<Entry>> + OptionalSend
+    where
+        RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
+    {
+        let (start, end) = bounds(&range);
+        let mut items = match self.entries(start, end, usize::MAX).await {
+            Ok(entries) => entries.into_iter().map(Ok).collect(),
+            Err(error) => vec![Err(error)],
+        };
+        if (items.len() as u64) < end.saturating_sub(start) && self.log.refused() {
+            items.push(Err(to_io(Error::new(Code::DiskFull, "entries to be applied were not written"))));
+        }
+        stream::iter(items)
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
@@ -115,7 +138,16 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
         let mark = self.log.committed().filter(|bytes| !bytes.is_empty());
-        mark.map(|bytes| decode_log_id(&bytes)).transpose()
+        let Some(mark) = mark.map(|bytes| decode_log_id(&bytes)).transpose()? else { return Ok(None) };
+        // Where the disk was full, the mark may name an entry that was never written: what stands at
+        // its place, or below, may then be another's. The leader will say what is committed.
+        let extent = self.log.extent();
+        if mark.index() < extent.entries.start {
+            return Ok(Some(mark));
+        }
+        let there = self.log.read(mark.index()..mark.index() + 1, READ_BYTES).await.map_err(to_io)?;
+        let same = there.first().map(|(_, bytes)| decode_entry_id(bytes)).transpose()? == Some(mark);
+        Ok(same.then_some(mark))
     }
 
     async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> Result<(), io::Error>

@@ -141,6 +141,23 @@ async fn a_store_is_the_same_after_a_restart() {
     assert_eq!(store.try_get_log_entries(..).await.expect("reads"), expected);
 }
 
+/// As a follower's is whose disk was full when the entries came: it knows that they are committed,
+/// and does not have them.
+#[tokio::test]
+async fn a_committed_mark_without_its_entry_is_none() {
+    let dir = tempfile::tempdir().expect("directory");
+    let mut store = LogStore::new(open(&dir).register(GroupId(1), 7).await.expect("registers"));
+    append(&mut store, entries(3, 0..5, 100)).await;
+    for (mark, known) in [((3, 4), true), ((3, 6), false), ((4, 4), false), ((3, 2), true)] {
+        let mark = LogId::new_term_index(mark.0, mark.1);
+        store.save_committed(Some(mark)).await.expect("saves");
+        // It is written along with something else.
+        let vote = Vote { leader_id: crate::raft::LeaderId { term: 4, voted_for: mark.index() }, committed: true };
+        store.save_vote(&vote).await.expect("saves");
+        assert_eq!(store.read_committed().await.expect("reads"), known.then_some(mark));
+    }
+}
+
 #[tokio::test]
 async fn a_limited_read_takes_a_mebibyte_or_one_entry() {
     let dir = tempfile::tempdir().expect("directory");

@@ -1,10 +1,10 @@
 //! The seam between openraft's state machine and ours: committed entries in, verdicts out,
 //! checkpoints and snapshots. [`Machine`] is what a group's owner implements.
 
-use super::snapshot::{SnapshotData, SnapshotSource};
+use super::snapshot::{Chunk, SnapshotData, SnapshotSource};
 use super::spool::Pieces;
 use super::types::{EntryPayload, LogId, Outcome, SnapshotMeta, StoredMembership, TypeConfig};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot};
@@ -132,13 +132,36 @@ impl RaftStateMachine<TypeConfig> for MachineAdapter {
     }
 }
 
+/// Stands for a checkpoint that was not made.
+struct Nothing;
+
+impl SnapshotSource for Nothing {
+    fn chunk(&self, _cursor: Option<&[u8]>, _max_bytes: usize) -> Result<Chunk> {
+        Ok(Chunk { rows: Bytes::new(), next: None })
+    }
+
+    fn trailer(&self) -> Bytes {
+        Bytes::new()
+    }
+}
+
 type Snapshot2 = openraft::alias::SnapshotOf<TypeConfig, SnapshotData>;
 
 impl RaftSnapshotBuilder<TypeConfig> for CheckpointBuilder {
     type SnapshotData = SnapshotData;
 
     async fn build_snapshot(&mut self) -> Result<Snapshot2, io::Error> {
-        self.0.checkpoint().await.map_err(other)?;
+        match self.0.checkpoint().await {
+            Ok(_) => {}
+            // Nothing was written, and what changed is kept for the next time. To openraft it is an
+            // old snapshot, which changes nothing; an error would stop the group.
+            Err(error) if error.code == Code::DiskFull => {
+                tracing::warn!(%error, "no checkpoint could be made; it is tried again");
+                let nothing = SnapshotData::Source(Arc::new(Nothing));
+                return Ok(Snapshot { meta: SnapshotMeta::default(), snapshot: nothing });
+            }
+            Err(error) => return Err(other(error)),
+        }
         let (meta, source) =
             self.0.snapshot().ok_or_else(|| io::Error::other("a checkpoint was made and is not there"))?;
         Ok(Snapshot { meta, snapshot: SnapshotData::Source(source) })

@@ -4,8 +4,14 @@
 //! All calls block; they are made on threads of their own (see `clock::Threads`).
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Read, Write};
 use std::path::Path;
+
+/// Whether the disk, or the owner's share of it, is full; a limit on the size of files is one too.
+pub fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+}
 
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,7 +112,7 @@ pub trait Disk: Send + Sync + 'static {
     /// Locks a directory for this process.
     ///
     /// # Errors
-    /// `WouldBlock` when another process holds it.
+    /// `WouldBlock` when another process holds it; what is inside says who, if that is known.
     fn lock(&self, dir: &Path) -> io::Result<Box<dyn DirLock>>;
 
     /// Reads a whole file.
@@ -158,6 +164,16 @@ impl DiskFile for File {
 
     fn set_len(&self, length: u64) -> io::Result<()> {
         File::set_len(self, length)
+    }
+}
+
+/// The error of a lock that another process holds, with its number if it is readable.
+fn held_by(file: &mut File) -> io::Error {
+    let mut text = String::new();
+    let number = file.take(20).read_to_string(&mut text).ok().and_then(|_| text.trim().parse::<u32>().ok());
+    match number {
+        Some(number) => io::Error::new(io::ErrorKind::WouldBlock, format!("process {number}")),
+        None => io::ErrorKind::WouldBlock.into(),
     }
 }
 
@@ -215,11 +231,17 @@ impl Disk for StdDisk {
     }
 
     fn lock(&self, dir: &Path) -> io::Result<Box<dyn DirLock>> {
-        let file = OpenOptions::new().write(true).create(true).truncate(false).open(dir.join("lock"))?;
+        // The system drops the lock with the process, however that ends; the number inside only
+        // tells people whom to stop.
+        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(dir.join("lock"))?;
         file.try_lock().map_err(|error| match error {
-            std::fs::TryLockError::WouldBlock => io::Error::from(io::ErrorKind::WouldBlock),
+            std::fs::TryLockError::WouldBlock => held_by(&mut file),
             std::fs::TryLockError::Error(error) => error,
         })?;
+        let noted = file.set_len(0).and_then(|()| file.write_all(std::process::id().to_string().as_bytes()));
+        if let Err(error) = noted {
+            tracing::debug!(%error, "the lock file does not name this process");
+        }
         Ok(Box::new(StdLock { _file: file }))
     }
 }

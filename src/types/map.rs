@@ -77,6 +77,11 @@ impl MapOptions {
         is_default(self)
     }
 
+    /// Whether it has a limit.
+    pub fn is_limited(&self) -> bool {
+        self.max_entries != 0 || self.max_bytes != 0
+    }
+
     /// How long an entry lives if its write names no time; rounded up to a millisecond.
     #[must_use]
     pub fn ttl(mut self, ttl: Duration) -> Self {
@@ -118,7 +123,7 @@ impl MapOptions {
     /// `InvalidRequest`.
     pub fn check(&self) -> Result<()> {
         check_ttl(self.ttl_ms)?;
-        if self.eviction != Eviction::None && self.max_entries == 0 && self.max_bytes == 0 {
+        if self.eviction != Eviction::None && !self.is_limited() {
             let what = format!("eviction {} is asked for, but neither max_entries nor max_bytes", self.eviction.name());
             return Err(Error::new(Code::InvalidRequest, what).remedy("name a limit, or leave the eviction out"));
         }

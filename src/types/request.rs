@@ -1,7 +1,9 @@
 //! Requests and replies as the grid's inside sees them: independent of gRPC. A request travels
 //! between peers in MessagePack with a leading version byte (see `node`); the edge translates.
 
-use crate::types::{HybridTime, NodeId, SessionId, Slot, StoredValue, Value, ValueCodec};
+use crate::types::{
+    Cursor, HybridTime, JobId, JobInfo, JobStep, MapId, NodeId, SessionId, Slot, StoredValue, Value, ValueCodec,
+};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +35,8 @@ pub enum Condition {
     Always,
     /// There is no entry.
     Absent,
+    /// There is an entry, whatever it holds.
+    Present,
     /// The entry's value is exactly this (codec and bytes).
     Value(Value),
     /// The entry's revision is exactly this.
@@ -75,6 +79,21 @@ pub enum Op {
         value: Value,
         /// What must hold of the present entry.
         condition: Condition,
+        /// Whether the reply carries the entry that was there before.
+        #[serde(default)]
+        previous: bool,
+        /// Milliseconds that the entry lives; 0: for good; `None`: as its map says.
+        #[serde(default)]
+        ttl_ms: Option<u64>,
+    },
+    /// Gives an entry a new time to live, and keeps its value. A write: it has a revision.
+    Touch {
+        /// The map.
+        map: String,
+        /// The key.
+        key: Bytes,
+        /// Milliseconds that the entry lives from now on; 0: for good; `None`: as its map says.
+        ttl_ms: Option<u64>,
     },
     /// Writes several entries of one partition. Within one log entry: atomic.
     PutMany {
@@ -83,12 +102,18 @@ pub enum Op {
         /// The entries; all of one partition.
         entries: Vec<(Bytes, Value)>,
     },
-    /// Deletes one entry.
+    /// Deletes one entry if the condition holds.
     Delete {
         /// The map.
         map: String,
         /// The key.
         key: Bytes,
+        /// What must hold of the present entry.
+        #[serde(default)]
+        condition: Condition,
+        /// Whether the reply carries the entry that was there.
+        #[serde(default)]
+        previous: bool,
     },
     /// Adds to a number (`i64`, or utf8 that holds a decimal); a missing entry counts as 0.
     Increment {
@@ -109,6 +134,50 @@ pub enum Op {
         /// What to write: key and value; `None` deletes.
         writes: Vec<(Bytes, Option<Value>)>,
     },
+    /// Reads a page of a map's entries, by partition, slot and key. A page is one moment of each
+    /// partition that it touches; several pages are several moments.
+    Scan {
+        /// The map.
+        map: String,
+        /// What the keys start with; empty for all.
+        prefix: Bytes,
+        /// Where the last page ended; `None` begins.
+        from: Option<Cursor>,
+        /// The last slot to look at.
+        until: Slot,
+        /// Most entries of the page.
+        limit: u32,
+        /// Bytes of keys and values at which the page is full.
+        max_bytes: u32,
+    },
+    /// Counts a map's entries and their bytes.
+    Size {
+        /// The map.
+        map: String,
+        /// Only in the partition that holds this slot; `None` in all.
+        slot: Option<Slot>,
+    },
+    /// Deletes a map's entries, some at a time, in the order of a scan.
+    Clear {
+        /// The map.
+        map: String,
+        /// Where the last time ended; `None` begins.
+        from: Option<Cursor>,
+        /// The last slot to look at.
+        until: Slot,
+        /// Most entries to delete.
+        limit: u32,
+    },
+    /// For a map that was dropped: nothing is written to it any more in the partition that holds
+    /// the slot, and some of its entries there are deleted. Said between peers only.
+    Forget {
+        /// The map that was.
+        map: MapId,
+        /// A slot of the partition.
+        slot: Slot,
+        /// Most entries to delete.
+        limit: u32,
+    },
     /// Runs a registered task beside the key.
     Task {
         /// The task's registered name.
@@ -119,6 +188,21 @@ pub enum Op {
         payload: TaskPayload,
         /// What a cancellation names it by; 0 when nobody will.
         id: u64,
+    },
+    /// Reads nothing, linearizably: answered when this partition's leader has applied everything
+    /// that was acknowledged before.
+    Barrier {
+        /// A slot of the partition.
+        slot: Slot,
+    },
+    /// A step in the life of a job task, or of all of a partition's.
+    Job {
+        /// A slot of the partition: the job's own.
+        slot: Slot,
+        /// The job; 0 for steps that concern all.
+        id: JobId,
+        /// The step.
+        step: JobStep,
     },
     /// Runs a registered partition task on a whole partition.
     PartitionTask {
@@ -166,18 +250,43 @@ pub struct Request {
     pub deadline_ms: u32,
 }
 
+/// What decides which partition executes an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target<'a> {
+    /// The key's affinity, or the one that the caller named.
+    Key(&'a Bytes),
+    /// The partition that holds this slot.
+    Slot(Slot),
+    /// Several partitions: any peer takes it and asks each of them.
+    Grid,
+    /// Nothing: it names no key.
+    Nowhere,
+}
+
 impl Op {
+    /// What decides where the operation goes. One that walks over slots goes to the partition that
+    /// it stands in.
+    pub fn target(&self) -> Target<'_> {
+        match (self.routing_key(), self.slot()) {
+            (Some(key), _) => Target::Key(key),
+            (None, Some(slot)) => Target::Slot(slot),
+            (None, None) if matches!(self, Op::Size { .. }) => Target::Grid,
+            (None, None) => Target::Nowhere,
+        }
+    }
+
     /// The key that decides where the operation goes (the first, for many).
     pub fn routing_key(&self) -> Option<&Bytes> {
         match self {
             Op::Get { key, .. } | Op::Put { key, .. } | Op::Delete { key, .. } => Some(key),
-            Op::Increment { key, .. } | Op::Task { key, .. } => Some(key),
+            Op::Increment { key, .. } | Op::Touch { key, .. } | Op::Task { key, .. } => Some(key),
             Op::GetMany { keys, .. } => keys.first(),
             Op::PutMany { entries, .. } => entries.first().map(|(key, _)| key),
             Op::Transact { checks, writes, .. } => {
                 checks.first().map(|(key, _)| key).or_else(|| writes.first().map(|(key, _)| key))
             }
-            Op::PartitionTask { .. } => None,
+            Op::PartitionTask { .. } | Op::Barrier { .. } | Op::Job { .. } => None,
+            Op::Scan { .. } | Op::Size { .. } | Op::Clear { .. } | Op::Forget { .. } => None,
         }
     }
 
@@ -185,6 +294,10 @@ impl Op {
     pub fn slot(&self) -> Option<Slot> {
         match self {
             Op::PartitionTask { slots, .. } => Some(slots.0),
+            Op::Barrier { slot } | Op::Job { slot, .. } => Some(*slot),
+            Op::Scan { from, .. } | Op::Clear { from, .. } => Some(from.as_ref().map_or(Slot(0), |from| from.slot)),
+            Op::Size { slot, .. } => *slot,
+            Op::Forget { slot, .. } => Some(*slot),
             _ => None,
         }
     }
@@ -202,19 +315,26 @@ impl Op {
         }
     }
 
-    /// The map it names; `None` for a task.
+    /// The map it names; `None` for a task, and for what is said of a map that was dropped.
     pub fn map(&self) -> Option<&str> {
         match self {
             Op::Get { map, .. } | Op::GetMany { map, .. } | Op::Put { map, .. } => Some(map),
             Op::PutMany { map, .. } | Op::Delete { map, .. } | Op::Increment { map, .. } => Some(map),
-            Op::Transact { map, .. } => Some(map),
-            Op::Task { .. } | Op::PartitionTask { .. } => None,
+            Op::Touch { map, .. } => Some(map),
+            Op::Transact { map, .. } | Op::Scan { map, .. } | Op::Size { map, .. } | Op::Clear { map, .. } => Some(map),
+            Op::Task { .. } | Op::PartitionTask { .. } | Op::Forget { .. } | Op::Barrier { .. } | Op::Job { .. } => {
+                None
+            }
         }
     }
 
     /// Whether it only reads. A task may write and counts as a write.
     pub fn is_read(&self) -> bool {
-        matches!(self, Op::Get { .. } | Op::GetMany { .. })
+        match self {
+            Op::Get { .. } | Op::GetMany { .. } | Op::Scan { .. } | Op::Size { .. } | Op::Barrier { .. } => true,
+            Op::Job { step, .. } => matches!(step, JobStep::Get | JobStep::List),
+            _ => false,
+        }
     }
 }
 
@@ -246,9 +366,19 @@ pub enum ReplyBody {
     Written {
         /// Revision of the write in its partition.
         revision: u64,
+        /// The entry that was there before, if it was asked for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        previous: Option<StoredValue>,
     },
     /// The condition did not hold; nothing was written. Carries the present entry.
     ConditionFailed(Option<StoredValue>),
+    /// A transaction's check did not hold; nothing was written.
+    CheckFailed {
+        /// The key of the first check that failed.
+        key: Bytes,
+        /// The entry that is there.
+        present: Option<StoredValue>,
+    },
     /// Deleted, or there was nothing to delete.
     Deleted {
         /// Whether there was an entry.
@@ -257,6 +387,37 @@ pub enum ReplyBody {
         /// kept before deletions had revisions are without.
         #[serde(default)]
         revision: u64,
+        /// The entry that was there, if it was asked for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        previous: Option<StoredValue>,
+    },
+    /// The entry has a new time to live, or there was none.
+    Touched {
+        /// Whether there was an entry.
+        existed: bool,
+        /// Revision of the change in its partition; 0 if there was no entry.
+        revision: u64,
+    },
+    /// A page of entries.
+    Page {
+        /// Keys and entries, by partition, slot and key.
+        entries: Vec<(Bytes, StoredValue)>,
+        /// Where the next page begins; `None` behind the last slot.
+        next: Option<Cursor>,
+    },
+    /// How much there is.
+    Size {
+        /// Entries.
+        entries: u64,
+        /// Bytes that they take as stored: keys, values, and what stands beside them.
+        bytes: u64,
+    },
+    /// Entries were deleted.
+    Cleared {
+        /// How many.
+        deleted: u64,
+        /// Where to go on; `None` behind the last slot.
+        next: Option<Cursor>,
     },
     /// The number after an increment.
     Number {
@@ -267,6 +428,10 @@ pub enum ReplyBody {
     },
     /// A task's answer.
     Task(TaskPayload),
+    /// A job task as it stands.
+    Job(Box<JobInfo>),
+    /// A partition's job tasks, without payloads and long answers.
+    Jobs(Vec<JobInfo>),
 }
 
 /// A reply: what the operation gave and who says so.

@@ -76,19 +76,38 @@ pub struct StoredValue {
     pub revision: u64,
     /// The value itself.
     pub value: Value,
+    /// When the entry expires, in Unix milliseconds of its partition's time; 0: never.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub expires_ms: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 const STORED_VALUE_VERSION: u8 = 1;
 const STORED_VALUE_HEADER: usize = 1 + 1 + 4 + 8;
+/// A value that expires: the header says when.
+const EXPIRING_VERSION: u8 = 2;
+const EXPIRING_HEADER: usize = STORED_VALUE_HEADER + 8;
 
 impl StoredValue {
-    /// Row bytes: version (1) | codec (1) | schema (4, LE) | revision (8, LE) | data.
+    /// An entry that does not expire.
+    pub fn new(revision: u64, value: Value) -> Self {
+        StoredValue { revision, value, expires_ms: 0 }
+    }
+
+    /// Row bytes: version (1) | codec (1) | schema (4, LE) | revision (8, LE) | in version 2, for
+    /// what expires, the time of that (8, LE) | data.
     pub fn encode(&self) -> Bytes {
-        let mut out = BytesMut::with_capacity(STORED_VALUE_HEADER + self.value.data.len());
-        out.put_u8(STORED_VALUE_VERSION);
+        let mut out = BytesMut::with_capacity(EXPIRING_HEADER + self.value.data.len());
+        out.put_u8(if self.expires_ms == 0 { STORED_VALUE_VERSION } else { EXPIRING_VERSION });
         out.put_u8(self.value.codec as u8);
         out.put_u32_le(self.value.schema);
         out.put_u64_le(self.revision);
+        if self.expires_ms != 0 {
+            out.put_u64_le(self.expires_ms);
+        }
         out.put_slice(&self.value.data);
         out.freeze()
     }
@@ -102,17 +121,29 @@ impl StoredValue {
         if row.len() < STORED_VALUE_HEADER {
             return Err(bad("is shorter than its header"));
         }
-        if row[0] != STORED_VALUE_VERSION {
-            return Err(bad(&format!("has format version {}", row[0])));
-        }
+        let header = match row[0] {
+            STORED_VALUE_VERSION => STORED_VALUE_HEADER,
+            EXPIRING_VERSION if row.len() < EXPIRING_HEADER => return Err(bad("is shorter than its header")),
+            EXPIRING_VERSION => EXPIRING_HEADER,
+            version => return Err(bad(&format!("has format version {version}"))),
+        };
         let codec = ValueCodec::from_number(row[1]).ok_or_else(|| bad(&format!("has value codec {}", row[1])))?;
         let schema = u32::from_le_bytes([row[2], row[3], row[4], row[5]]);
         let mut revision = [0; 8];
         revision.copy_from_slice(&row[6..14]);
         Ok(StoredValue {
             revision: u64::from_le_bytes(revision),
-            value: Value { codec, schema, data: row.slice(STORED_VALUE_HEADER..) },
+            value: Value { codec, schema, data: row.slice(header..) },
+            expires_ms: Self::expiry_of(row),
         })
+    }
+
+    /// When the entry of a row expires, from the row's bytes alone; 0: never.
+    pub fn expiry_of(row: &[u8]) -> u64 {
+        match (row.first(), row.get(STORED_VALUE_HEADER..EXPIRING_HEADER)) {
+            (Some(&EXPIRING_VERSION), Some(time)) => time.iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte)),
+            _ => 0,
+        }
     }
 }
 
@@ -123,29 +154,35 @@ mod tests {
 
     #[test]
     fn stored_value_has_golden_bytes() {
-        let stored = StoredValue {
-            revision: 0x0102,
-            value: Value { codec: ValueCodec::Utf8, schema: 7, data: Bytes::from_static(b"hi") },
-        };
-        assert_eq!(&stored.encode()[..], &[1, 1, 7, 0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0, b'h', b'i']);
+        let value = Value { codec: ValueCodec::Utf8, schema: 7, data: Bytes::from_static(b"hi") };
+        let stays = StoredValue::new(0x0102, value.clone());
+        assert_eq!(&stays.encode()[..], &[1, 1, 7, 0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0, b'h', b'i']);
+        let expires = StoredValue { revision: 0x0102, value, expires_ms: 0x0304 };
+        let golden = [2, 1, 7, 0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0, 4, 3, 0, 0, 0, 0, 0, 0, b'h', b'i'];
+        assert_eq!(&expires.encode()[..], &golden);
+        assert_eq!((StoredValue::expiry_of(&golden), StoredValue::expiry_of(&stays.encode())), (0x0304, 0));
     }
 
     #[test]
     fn damaged_rows_are_refused() {
-        let good = StoredValue { revision: 1, value: Value::utf8("x") }.encode();
+        let good = StoredValue { revision: 1, value: Value::utf8("x"), expires_ms: 9 }.encode();
         for (at, byte) in [(0, 9), (1, 250)] {
             let mut bad = good.to_vec();
             bad[at] = byte;
             assert!(StoredValue::decode(&Bytes::from(bad)).is_err());
         }
-        assert!(StoredValue::decode(&good.slice(..5)).is_err());
+        for length in 0..EXPIRING_HEADER {
+            assert!(StoredValue::decode(&good.slice(..length)).is_err());
+            assert_eq!(StoredValue::expiry_of(&good.slice(..length)), 0);
+        }
     }
 
     proptest! {
         #[test]
-        fn stored_value_round_trips(revision: u64, schema: u32, codec in 0u8..5, data: Vec<u8>) {
+        fn stored_value_round_trips(revision: u64, schema: u32, codec in 0u8..5, data: Vec<u8>, expires_ms: u64) {
             let codec = ValueCodec::from_number(codec).expect("a known codec");
-            let stored = StoredValue { revision, value: Value { codec, schema, data: data.into() } };
+            let stored = StoredValue { revision, value: Value { codec, schema, data: data.into() }, expires_ms };
+            prop_assert_eq!(StoredValue::expiry_of(&stored.encode()), expires_ms);
             prop_assert_eq!(StoredValue::decode(&stored.encode()).expect("decodes"), stored);
         }
     }

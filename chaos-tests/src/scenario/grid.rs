@@ -1,10 +1,12 @@
 //! Whole peers and real clients under faults: the promises of a grid, checked.
 //!
 //! In: a seed. Out: violations of: no acknowledged write lost, linearizability per key, each
-//! request once, one leader per term, the level of each acknowledgement, watches without gap or
-//! repeat, and that all finish once everything is mended.
+//! request once, broadcasts once per partition, scatters that miss nothing, one leader per term, the
+//! level of each acknowledgement, watches without gap or repeat, entries hidden at their time, neither
+//! before nor after, and that all finish once everything is mended.
 
 mod clients;
+mod expiring;
 mod peer;
 mod shape;
 mod watchers;
@@ -34,6 +36,8 @@ struct Records {
     marks: Rc<RefCell<workload::Marks>>,
     finals: Rc<RefCell<Finals>>,
     working: Rc<RefCell<u32>>,
+    /// Marks that broadcasts may have left in partitions.
+    issued: Rc<RefCell<u64>>,
     violations: Rc<RefCell<Vec<Violation>>>,
     watched: Rc<RefCell<Vec<Watched>>>,
     /// Everything has been read in the end.
@@ -61,17 +65,21 @@ fn run(seed: u64, lying: bool) -> Vec<Violation> {
         let run = move |life| peer::run(life, shape.clone(), seeds.clone(), leaders.clone(), records.clone());
         simulation.machine(&name, run).disk().set_lying(lying);
     }
+    let partitions = shape.partitions;
     *records.working.borrow_mut() = shape.clients;
     for number in 0..shape.clients {
         let (records, seeds) = (records.clone(), seeds.clone());
-        simulation.client(&format!("c{number}"), move |life| clients::work(life, seed, number, seeds, records));
+        simulation
+            .client(&format!("c{number}"), move |life| clients::work(life, seed, number, seeds, partitions, records));
     }
     let (follower, endpoints) = (records.clone(), seeds.clone());
     simulation.client("w0", move |life| watchers::follow(life, seed, endpoints, follower));
     let (follower, endpoints) = (records.clone(), seeds.clone());
     simulation.client("w1", move |life| watchers::copy(life, seed, endpoints, follower));
+    let (expiring, endpoints) = (records.clone(), seeds.clone());
+    simulation.client("e0", move |life| expiring::expire(life, seed, endpoints, expiring));
     let (judge, endpoints) = (records.clone(), seeds);
-    simulation.client("judge", move |life| clients::read_all(life, endpoints, judge));
+    simulation.client("judge", move |life| clients::read_all(life, endpoints, partitions, judge));
     let profile = Profile {
         nodes: shape.peers,
         calm_until: CALM_UNTIL,

@@ -29,6 +29,7 @@ pub fn member_to_wire(member: MemberInfo) -> v1::Member {
         state: state.into(),
         leaders: member.leaders,
         replicas: member.replicas,
+        trouble: member.trouble.unwrap_or_default(),
     }
 }
 
@@ -50,6 +51,7 @@ pub fn member_from_wire(member: v1::Member) -> Result<MemberInfo> {
         state,
         leaders: member.leaders,
         replicas: member.replicas,
+        trouble: Some(member.trouble).filter(|trouble| !trouble.is_empty()),
     })
 }
 

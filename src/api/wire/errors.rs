@@ -7,7 +7,7 @@ use tonic::Status;
 use tonic::metadata::{MetadataMap, MetadataValue};
 
 /// The metadata key that carries a unary call's `KSnnnn` code.
-pub const CODE_METADATA: &str = "keystead-code";
+pub use crate::net::grpc::CODE_METADATA;
 
 /// An error, for a stream or a status' details.
 pub fn error_to_wire(error: &Error) -> v1::Error {
@@ -23,6 +23,7 @@ pub fn error_to_wire(error: &Error) -> v1::Error {
         remedy: error.remedy.clone(),
         retry: retry.into(),
         leader: error.leader.clone().unwrap_or_default(),
+        resend_from: error.resend_from.unwrap_or(0),
     }
 }
 
@@ -43,6 +44,7 @@ pub fn error_from_wire(error: v1::Error) -> Error {
         place: error.place,
         remedy: error.remedy,
         leader: Some(error.leader).filter(|leader| !leader.is_empty()),
+        resend_from: Some(error.resend_from).filter(|number| *number != 0),
     }
 }
 
@@ -62,6 +64,14 @@ pub fn error_from_status(status: &Status) -> Error {
         && !error.code.is_empty()
     {
         return error_from_wire(error);
+    }
+    // A refusal at the door has no details: its code stands beside its words.
+    let named = status.metadata().get(CODE_METADATA).and_then(|code| code.to_str().ok());
+    let known = named.and_then(|code| code.strip_prefix("KS")?.parse().ok()).and_then(Code::from_number);
+    if let (Some(named), Some(code)) = (named, known) {
+        let said = status.message();
+        let what = said.strip_prefix(named).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(said);
+        return Error::new(code, what).remedy("");
     }
     let code = match status.code() {
         tonic::Code::DeadlineExceeded => Code::DeadlineExceeded,

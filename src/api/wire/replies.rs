@@ -2,7 +2,7 @@
 
 use super::options::{served_from_wire, served_to_wire};
 use super::values::{bad, payload_from_wire, payload_to_wire, stored_from_wire, stored_to_wire};
-use super::{error_from_wire, error_to_wire};
+use super::{error_from_wire, error_to_wire, walks};
 use crate::error::{Error, Result};
 use crate::types::{Reply, ReplyBody, StoredValue};
 use grid_proto::keystead::v1;
@@ -16,6 +16,8 @@ pub enum Kind {
     Get,
     /// Writes one entry.
     Put,
+    /// Gives an entry a new time to live.
+    Touch,
     /// Deletes one entry.
     Delete,
     /// Adds to a number.
@@ -24,9 +26,17 @@ pub enum Kind {
     GetMany,
     /// Writes several entries.
     PutMany,
+    /// Writes several entries of one slot, all or nothing.
+    Transact,
+    /// Reads a page of entries.
+    Scan,
+    /// Counts entries.
+    Size,
+    /// Deletes all entries.
+    Clear,
 }
 
-fn unexpected(body: &ReplyBody) -> Error {
+pub(super) fn unexpected(body: &ReplyBody) -> Error {
     Error::internal(format!("a reply of another kind than its request: {body:?}"))
 }
 
@@ -41,27 +51,46 @@ pub(crate) fn get_reply(reply: Reply) -> Result<v1::GetReply> {
 
 pub(crate) fn put_reply(reply: Reply) -> Result<v1::PutReply> {
     match reply.body {
-        ReplyBody::Written { revision } => Ok(v1::PutReply {
+        ReplyBody::Written { revision, previous } => Ok(v1::PutReply {
             served: served_to_wire(&reply.served, true),
             revision,
-            condition_failed: false,
-            entry: None,
+            previous: previous.map(stored_to_wire),
+            ..Default::default()
         }),
         ReplyBody::ConditionFailed(entry) => Ok(v1::PutReply {
             served: served_to_wire(&reply.served, false),
-            revision: 0,
             condition_failed: true,
             entry: entry.map(stored_to_wire),
+            ..Default::default()
         }),
+        other => Err(unexpected(&other)),
+    }
+}
+
+pub(crate) fn touch_reply(reply: Reply) -> Result<v1::TouchReply> {
+    match reply.body {
+        ReplyBody::Touched { existed, revision } => {
+            Ok(v1::TouchReply { served: served_to_wire(&reply.served, true), existed, revision })
+        }
         other => Err(unexpected(&other)),
     }
 }
 
 pub(crate) fn delete_reply(reply: Reply) -> Result<v1::DeleteReply> {
     match reply.body {
-        ReplyBody::Deleted { existed, revision } => {
-            Ok(v1::DeleteReply { served: served_to_wire(&reply.served, true), existed, revision })
-        }
+        ReplyBody::Deleted { existed, revision, previous } => Ok(v1::DeleteReply {
+            served: served_to_wire(&reply.served, true),
+            existed,
+            revision,
+            previous: previous.map(stored_to_wire),
+            ..Default::default()
+        }),
+        ReplyBody::ConditionFailed(entry) => Ok(v1::DeleteReply {
+            served: served_to_wire(&reply.served, false),
+            condition_failed: true,
+            entry: entry.map(stored_to_wire),
+            ..Default::default()
+        }),
         other => Err(unexpected(&other)),
     }
 }
@@ -90,7 +119,7 @@ pub(crate) fn get_many_reply(reply: Reply) -> Result<v1::GetManyReply> {
 
 pub(crate) fn put_many_reply(reply: Reply) -> Result<v1::PutManyReply> {
     match reply.body {
-        ReplyBody::Written { revision } => {
+        ReplyBody::Written { revision, .. } => {
             Ok(v1::PutManyReply { served: served_to_wire(&reply.served, true), revision })
         }
         other => Err(unexpected(&other)),
@@ -112,10 +141,15 @@ pub fn kv_reply_to_wire(kind: Kind, outcome: Result<Reply>) -> WireResult {
         Ok(match kind {
             Kind::Get => WireResult::Get(get_reply(reply)?),
             Kind::Put => WireResult::Put(put_reply(reply)?),
+            Kind::Touch => WireResult::Touch(touch_reply(reply)?),
             Kind::Delete => WireResult::Delete(delete_reply(reply)?),
             Kind::Increment => WireResult::Increment(increment_reply(reply)?),
             Kind::GetMany => WireResult::GetMany(get_many_reply(reply)?),
             Kind::PutMany => WireResult::PutMany(put_many_reply(reply)?),
+            Kind::Transact => WireResult::Transact(walks::transact_reply(reply)?),
+            Kind::Scan => WireResult::Scan(walks::scan_reply(reply)?),
+            Kind::Size => WireResult::Size(walks::size_reply(reply)?),
+            Kind::Clear => WireResult::Clear(walks::clear_reply(reply)?),
         })
     });
     result.unwrap_or_else(|error| WireResult::Error(error_to_wire(&error)))
@@ -146,9 +180,19 @@ pub fn kv_reply_from_wire(result: Option<WireResult>) -> Result<Reply> {
         WireResult::Put(put) if put.condition_failed => {
             reply(put.served, ReplyBody::ConditionFailed(maybe_stored(put.entry)?))
         }
-        WireResult::Put(put) => reply(put.served, ReplyBody::Written { revision: put.revision }),
+        WireResult::Put(put) => {
+            let previous = maybe_stored(put.previous)?;
+            reply(put.served, ReplyBody::Written { revision: put.revision, previous })
+        }
+        WireResult::Delete(delete) if delete.condition_failed => {
+            reply(delete.served, ReplyBody::ConditionFailed(maybe_stored(delete.entry)?))
+        }
         WireResult::Delete(delete) => {
-            reply(delete.served, ReplyBody::Deleted { existed: delete.existed, revision: delete.revision })
+            let previous = maybe_stored(delete.previous)?;
+            reply(delete.served, ReplyBody::Deleted { existed: delete.existed, revision: delete.revision, previous })
+        }
+        WireResult::Touch(touch) => {
+            reply(touch.served, ReplyBody::Touched { existed: touch.existed, revision: touch.revision })
         }
         WireResult::Increment(number) => {
             reply(number.served, ReplyBody::Number { value: number.value, revision: number.revision })
@@ -157,7 +201,8 @@ pub fn kv_reply_from_wire(result: Option<WireResult>) -> Result<Reply> {
             let entries: Result<Vec<_>> = many.entries.into_iter().map(|maybe| maybe_stored(maybe.entry)).collect();
             reply(many.served, ReplyBody::Entries(entries?))
         }
-        WireResult::PutMany(many) => reply(many.served, ReplyBody::Written { revision: many.revision }),
+        WireResult::PutMany(many) => reply(many.served, ReplyBody::Written { revision: many.revision, previous: None }),
+        other => walks::reply_from_wire(other).unwrap_or_else(|| Err(bad("a reply of an unknown kind"))),
     }
 }
 

@@ -3,13 +3,15 @@
 use super::*;
 use crate::config::Limits;
 use crate::error::{Code, Error};
+use crate::types::MAX_TTL_MS;
 use crate::types::{
-    AckLevel, Condition, HybridTime, NodeId, Op, ReadLevel, Reply, ReplyBody, Request, Served, SessionId, SessionStamp,
-    StoredValue, TaskPayload, Value, ValueCodec,
+    AckLevel, Condition, Cursor, HybridTime, MapId, NodeId, Op, ReadLevel, Reply, ReplyBody, Request, SLOTS, Served,
+    SessionId, SessionStamp, Slot, StoredValue, TaskPayload, Value, ValueCodec,
 };
 use bytes::Bytes;
 use grid_proto::keystead::v1;
 use proptest::prelude::*;
+use prost::Message;
 use v1::kv_request::Op as WireOp;
 
 fn value() -> impl Strategy<Value = Value> {
@@ -24,27 +26,69 @@ fn key() -> impl Strategy<Value = Bytes> {
     proptest::collection::vec(any::<u8>(), 1..20).prop_map(Bytes::from)
 }
 
+fn cursor() -> impl Strategy<Value = Cursor> {
+    (any::<u32>(), 0..SLOTS, proptest::option::of(key())).prop_map(|(map, slot, after)| Cursor {
+        map: MapId(map),
+        slot: Slot(slot),
+        after,
+    })
+}
+
+fn checks() -> impl Strategy<Value = Vec<(Bytes, Option<u64>)>> {
+    proptest::collection::vec((key(), any::<Option<u64>>()), 1..4)
+}
+
+fn changes() -> impl Strategy<Value = Vec<(Bytes, Option<Value>)>> {
+    proptest::collection::vec((key(), proptest::option::of(value())), 0..4)
+}
+
 fn op() -> impl Strategy<Value = Op> {
-    let condition = prop_oneof![
-        Just(Condition::Always),
-        Just(Condition::Absent),
-        value().prop_map(Condition::Value),
-        any::<u64>().prop_map(Condition::Revision)
-    ];
+    let condition = || {
+        prop_oneof![
+            Just(Condition::Always),
+            Just(Condition::Absent),
+            Just(Condition::Present),
+            value().prop_map(Condition::Value),
+            any::<u64>().prop_map(Condition::Revision)
+        ]
+    };
     let payload = any::<Vec<u8>>().prop_map(|data| TaskPayload { codec: ValueCodec::Json, data: data.into() });
     let map = || "[a-z]{1,8}".prop_map(String::from);
     prop_oneof![
         (map(), key()).prop_map(|(map, key)| Op::Get { map, key }),
         (map(), proptest::collection::vec(key(), 1..5)).prop_map(|(map, keys)| Op::GetMany { map, keys }),
-        (map(), key(), value(), condition).prop_map(|(map, key, value, condition)| Op::Put {
+        (map(), key(), value(), condition(), any::<bool>(), proptest::option::of(0..=MAX_TTL_MS)).prop_map(
+            |(map, key, value, condition, previous, ttl_ms)| Op::Put { map, key, value, condition, previous, ttl_ms }
+        ),
+        (map(), key(), proptest::option::of(0..=MAX_TTL_MS)).prop_map(|(map, key, ttl_ms)| Op::Touch {
             map,
             key,
-            value,
-            condition
+            ttl_ms
         }),
         (map(), proptest::collection::vec((key(), value()), 1..5))
             .prop_map(|(map, entries)| Op::PutMany { map, entries }),
-        (map(), key()).prop_map(|(map, key)| Op::Delete { map, key }),
+        (map(), key(), condition(), any::<bool>()).prop_map(|(map, key, condition, previous)| Op::Delete {
+            map,
+            key,
+            condition,
+            previous
+        }),
+        (map(), checks(), changes()).prop_map(|(map, checks, writes)| Op::Transact { map, checks, writes }),
+        (map(), key(), proptest::option::of(cursor()), 1u32..4000).prop_map(|(map, prefix, from, limit)| Op::Scan {
+            map,
+            prefix,
+            from,
+            until: Slot(SLOTS - 1),
+            limit,
+            max_bytes: 1 << 20,
+        }),
+        map().prop_map(|map| Op::Size { map, slot: None }),
+        (map(), proptest::option::of(cursor()), 1u32..4000).prop_map(|(map, from, limit)| Op::Clear {
+            map,
+            from,
+            until: Slot(SLOTS - 1),
+            limit
+        }),
         (map(), key(), any::<i64>()).prop_map(|(map, key, delta)| Op::Increment { map, key, delta }),
         (map(), key(), payload, any::<u64>()).prop_map(|(name, key, payload, id)| Op::Task { name, key, payload, id }),
     ]
@@ -78,16 +122,28 @@ proptest! {
     }
 
     #[test]
-    fn replies_round_trip(value in proptest::option::of(value()), revision: u64, number: i64, which in 0usize..7) {
-        let entry = value.map(|value| StoredValue { revision, value });
+    fn replies_round_trip(value in proptest::option::of(value()), revision: u64, number: i64, next in proptest::option::of(cursor()),
+                          which in 0usize..16, expires_ms: u64) {
+        let entry = value.map(|value| StoredValue { revision, value, expires_ms });
+        let key = Bytes::from_static(b"k");
         let (kind, body) = [
             (Kind::Get, ReplyBody::Entry(entry.clone())),
             (Kind::GetMany, ReplyBody::Entries(vec![entry.clone(), None])),
-            (Kind::Put, ReplyBody::Written { revision }),
-            (Kind::Put, ReplyBody::ConditionFailed(entry)),
-            (Kind::Delete, ReplyBody::Deleted { existed: number > 0, revision }),
+            (Kind::Put, ReplyBody::Written { revision, previous: None }),
+            (Kind::Put, ReplyBody::Written { revision, previous: entry.clone() }),
+            (Kind::Put, ReplyBody::ConditionFailed(entry.clone())),
+            (Kind::Delete, ReplyBody::Deleted { existed: number > 0, revision, previous: None }),
+            (Kind::Delete, ReplyBody::Deleted { existed: true, revision, previous: entry.clone() }),
+            (Kind::Delete, ReplyBody::ConditionFailed(entry.clone())),
+            (Kind::Touch, ReplyBody::Touched { existed: number > 0, revision }),
             (Kind::Increment, ReplyBody::Number { value: number, revision }),
-            (Kind::PutMany, ReplyBody::Written { revision }),
+            (Kind::PutMany, ReplyBody::Written { revision, previous: None }),
+            (Kind::Transact, ReplyBody::Written { revision, previous: None }),
+            (Kind::Transact, ReplyBody::CheckFailed { key: key.clone(), present: entry.clone() }),
+            (Kind::Scan, ReplyBody::Page { entries: entry.map(|entry| (key, entry)).into_iter().collect(),
+                                           next: next.clone() }),
+            (Kind::Size, ReplyBody::Size { entries: revision, bytes: 7 }),
+            (Kind::Clear, ReplyBody::Cleared { deleted: revision, next }),
         ][which].clone();
         let served = Served { node: NodeId(revision), term: 3, hops: 1, time: HybridTime(4), applied: 5,
                               ack: AckLevel::MajorityFsync };
@@ -107,7 +163,8 @@ fn a_task_reply_round_trips_and_names_its_level() {
 
 #[test]
 fn a_reply_of_another_kind_is_an_error_not_a_panic() {
-    let reply = Reply { body: ReplyBody::Deleted { existed: true, revision: 7 }, served: Served::default() };
+    let reply =
+        Reply { body: ReplyBody::Deleted { existed: true, revision: 7, previous: None }, served: Served::default() };
     let error = kv_reply_from_wire(Some(kv_reply_to_wire(Kind::Get, Ok(reply)))).expect_err("another kind");
     assert_eq!(error.code, Code::Internal);
 }
@@ -119,11 +176,19 @@ fn put() -> v1::PutRequest {
         key: Bytes::from_static(b"k"),
         value: Some(v1::Value { codec: 2, schema: 0, data: Bytes::from_static(b"v") }),
         condition: None,
+        return_previous: false,
+        ttl_ms: None,
     }
 }
 
 fn refused(op: Option<WireOp>) -> Code {
-    let limits = Limits { max_key_bytes: 8, max_value_bytes: 16, max_keys_per_request: 2, ..Limits::default() };
+    let limits = Limits {
+        max_key_bytes: 8,
+        max_value_bytes: 16,
+        max_write_bytes: 16,
+        max_keys_per_request: 2,
+        ..Limits::default()
+    };
     kv_request_from_wire(op, &limits).expect_err("refused").code
 }
 
@@ -215,4 +280,44 @@ fn an_unknown_code_keeps_its_retry_advice() {
 fn a_status_without_details_is_judged_by_its_grpc_code() {
     assert_eq!(error_from_status(&tonic::Status::unavailable("gone")).code, Code::PeerUnreachable);
     assert_eq!(error_from_status(&tonic::Status::unimplemented("no")).code, Code::ProtocolMismatch);
+}
+
+/// Bytes of a request that were changed here and there, or are no request at all.
+fn mangled() -> impl Strategy<Value = Vec<u8>> {
+    let changes = proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6);
+    let changed = (op(), proptest::option::of(stamp()), changes);
+    let of_request = changed.prop_map(|(op, stamp, changes)| {
+        let (read, ack) = (ReadLevel::Linearizable, AckLevel::Accepted);
+        let request = Request { affinity: None, op, read, ack, stamp, deadline_ms: 5 };
+        let requests = vec![v1::KvRequest { id: 1, op: kv_request_to_wire(request) }];
+        let mut bytes = v1::KvBatch { requests }.encode_to_vec();
+        for (place, byte) in changes {
+            if !bytes.is_empty() {
+                let at = place.index(bytes.len());
+                bytes[at] = byte;
+            }
+        }
+        bytes
+    });
+    prop_oneof![3 => of_request, 1 => any::<Vec<u8>>()]
+}
+
+proptest! {
+    /// Whatever can be decoded is either a request or refused with a code: nothing panics.
+    #[test]
+    fn no_bytes_make_the_translation_panic(bytes in mangled()) {
+        let limits = Limits::default();
+        if let Ok(batch) = v1::KvBatch::decode(&bytes[..]) {
+            for request in batch.requests {
+                if let Err(error) = kv_request_from_wire(request.op, &limits) {
+                    prop_assert!(!error.what.is_empty() && error.code != Code::Internal);
+                }
+            }
+        }
+        if let Ok(batch) = v1::TaskBatch::decode(&bytes[..]) {
+            for request in batch.requests {
+                let _ = task_request_from_wire(request.submit, &limits);
+            }
+        }
+    }
 }

@@ -125,12 +125,16 @@ pub(super) fn new_value(value: Option<v1::Value>, limits: &Limits) -> Result<Val
 }
 
 pub(super) fn stored_to_wire(stored: StoredValue) -> v1::StoredValue {
-    v1::StoredValue { revision: stored.revision, value: Some(value_to_wire(stored.value)) }
+    v1::StoredValue {
+        revision: stored.revision,
+        value: Some(value_to_wire(stored.value)),
+        expires_ms: stored.expires_ms,
+    }
 }
 
 pub(super) fn stored_from_wire(stored: v1::StoredValue) -> Result<StoredValue> {
     let value = stored.value.ok_or_else(|| bad("a stored value has no value"))?;
-    Ok(StoredValue { revision: stored.revision, value: value_from_wire(value)? })
+    Ok(StoredValue { revision: stored.revision, value: value_from_wire(value)?, expires_ms: stored.expires_ms })
 }
 
 pub(super) fn payload_to_wire(payload: TaskPayload) -> v1::Payload {

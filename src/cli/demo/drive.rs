@@ -6,9 +6,9 @@
 //! them is unanswered at once.
 
 use super::event::{BUCKET_SECONDS, BUCKETS, Event};
-use super::peers::Peers;
 use super::progress::Progress;
 use super::readings::{READ_COUNTERS, StateReads};
+use crate::cli::local::Peers;
 use crate::client::Client;
 use crate::clock::{self, Instant};
 use crate::compute::rolling_total;

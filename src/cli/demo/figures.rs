@@ -13,6 +13,8 @@ pub(super) struct Figures {
     /// Whether every answer agrees and no state was read over the network.
     pub(super) agrees: bool,
     pub(super) events: u64,
+    /// Rows of the input that were broken and left out.
+    pub(super) skipped_rows: u64,
     pub(super) customers: u64,
     pub(super) answered: u64,
     pub(super) unanswered: u64,
@@ -58,6 +60,7 @@ pub(super) fn figures(drive: &Drive, customers: usize, verdict: Verdict, reads: 
     Figures {
         agrees: verdict.is_flawless() && reads.remote == Some(0),
         events,
+        skipped_rows: 0,
         customers: customers as u64,
         answered: verdict.answered.saturating_sub(customers as u64),
         unanswered: verdict.unanswered,

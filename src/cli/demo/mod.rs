@@ -9,14 +9,11 @@
 mod calendar;
 mod decimal;
 mod drive;
-mod endpoint;
 mod event;
 mod expected;
 mod figures;
 mod generate;
 mod output;
-mod parent;
-mod peers;
 mod progress;
 mod readings;
 mod report;
@@ -26,9 +23,8 @@ mod verify;
 #[cfg(test)]
 mod reference_tests;
 
-pub(super) use parent::exit_with_parent;
-
 use super::args::DemoArgs;
+use super::local::{FOUNDERS, Peers};
 use super::output::{json, print};
 use super::signals::Signals;
 use crate::client::{Client, ClientConfig};
@@ -40,8 +36,8 @@ use event::Event;
 use figures::Figures;
 use futures::{StreamExt, stream};
 use output::Output;
-use peers::{PEERS, Peers};
 use readings::StateReads;
+use retail::Input;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::Duration;
@@ -65,17 +61,18 @@ const FINAL_AT_ONCE: usize = 256;
 /// What keeps the demo from running, `ShuttingDown` when it is interrupted, and `Internal` when
 /// the grid's answers do not all agree.
 pub(super) async fn demo(args: &DemoArgs, out: &mut (dyn Write + Send)) -> Result<()> {
-    let events = events(args)?;
-    let output = args.output.as_deref().map(Output::create).transpose()?;
+    let Input { events, skipped } = events(args)?;
+    let output = args.output.as_deref().map(|path| Output::open(path, args.input.as_deref())).transpose()?;
     let mut signals = Signals::new()?;
-    let mut peers = Peers::start()?;
+    let peers = Peers::start()?;
     let ran = tokio::select! {
         biased;
         signal = signals.wait() => Err(stopped_by(signal)),
         ran = run(&peers, &events, args.rate) => ran,
     };
     peers.stop();
-    let (drive, figures) = ran?;
+    let (drive, mut figures) = ran?;
+    figures.skipped_rows = skipped;
     if let Some(output) = output {
         output.write(&events, &drive.outcomes)?;
     }
@@ -91,18 +88,18 @@ fn disagreement(figures: &Figures) -> Error {
     Error::internal(report::sentence(figures)).remedy("please report this, with the input and the figures")
 }
 
-fn events(args: &DemoArgs) -> Result<Vec<Event>> {
-    let events = match &args.input {
-        Some(path) => retail::read_file(path)?,
-        None => generate::card_transactions(args.events as usize, args.seed),
+fn events(args: &DemoArgs) -> Result<Input> {
+    let input = match &args.input {
+        Some(path) => retail::read_file(path, args.skip_bad)?,
+        None => Input { events: generate::card_transactions(args.events as usize, args.seed), skipped: 0 },
     };
-    if events.is_empty() {
+    if input.events.is_empty() {
         let place = args.input.as_ref().map_or("option --events".to_owned(), |path| path.display().to_string());
         return Err(Error::new(Code::InvalidRequest, "there is no event to send")
             .at(place)
             .remedy("name another input"));
     }
-    Ok(events)
+    Ok(input)
 }
 
 async fn run(peers: &Peers, events: &[Event], rate: u64) -> Result<(Drive, Figures)> {
@@ -131,14 +128,14 @@ async fn wait_formed(client: &Client) -> Result<()> {
     loop {
         let partitions = client.partitions().await?;
         let is_whole = |partition: &crate::node::PartitionInfo| {
-            partition.leader.is_some() && partition.under_replicated == 0 && partition.replicas.len() >= PEERS
+            partition.leader.is_some() && partition.under_replicated == 0 && partition.replicas.len() >= FOUNDERS
         };
         let whole = partitions.iter().filter(|partition| is_whole(partition)).count();
         if whole == partitions.len() && whole > 0 {
             return Ok(());
         }
         if Instant::now() >= give_up {
-            let what = format!("{whole} of {} partitions have {PEERS} replicas and a leader", partitions.len());
+            let what = format!("{whole} of {} partitions have {FOUNDERS} replicas and a leader", partitions.len());
             return Err(Error::new(Code::NotReady, what).remedy("run the demo again"));
         }
         clock::sleep(LOOK).await;

@@ -17,28 +17,34 @@ pub(super) struct Output {
 }
 
 impl Output {
-    /// Creates or empties the file.
+    /// Opens the file, or creates it; what is in it stays until there are answers.
     ///
     /// # Errors
-    /// `InvalidRequest` when it cannot be written.
-    pub(super) fn create(path: &Path) -> Result<Output> {
-        let file = File::create(path).map_err(|error| cannot(path, &error))?;
+    /// `InvalidConfig` when it cannot be written, or is the input.
+    pub(super) fn open(path: &Path, input: Option<&Path>) -> Result<Output> {
+        let opened = File::options().write(true).create(true).truncate(false).open(path);
+        let file = opened.map_err(|error| cannot(path, &error.to_string()))?;
+        let real = |path: &Path| std::fs::canonicalize(path).ok();
+        if input.is_some_and(|input| real(input).is_some() && real(input) == real(path)) {
+            return Err(cannot(path, "it is the input"));
+        }
         Ok(Output { path: path.to_owned(), file })
     }
 
-    /// Writes the header and a line for each event that was answered.
+    /// Replaces what is in the file by the header and a line for each event that was answered.
     ///
     /// # Errors
-    /// `InvalidRequest` when the disk refuses.
+    /// `InvalidConfig` when the disk refuses.
     pub(super) fn write(self, events: &[Event], outcomes: &[Option<Outcome>]) -> Result<()> {
-        lines(BufWriter::new(self.file), events, outcomes).map_err(|error| cannot(&self.path, &error))
+        let written = self.file.set_len(0).and_then(|()| lines(BufWriter::new(self.file), events, outcomes));
+        written.map_err(|error| cannot(&self.path, &error.to_string()))
     }
 }
 
-fn cannot(path: &Path, error: &std::io::Error) -> Error {
-    Error::new(Code::InvalidRequest, format!("the output cannot be written: {error}"))
-        .at(path.display().to_string())
-        .remedy("name a file that can be written")
+fn cannot(path: &Path, why: &str) -> Error {
+    Error::new(Code::InvalidConfig, format!("the output cannot be written: {why}"))
+        .at(format!("option output, {}", path.display()))
+        .remedy("name another file")
 }
 
 fn lines(mut out: impl Write, events: &[Event], outcomes: &[Option<Outcome>]) -> std::io::Result<()> {
@@ -75,7 +81,21 @@ mod tests {
 
     #[test]
     fn a_file_that_cannot_be_written_is_named_at_once() {
-        let error = Output::create(Path::new("/no/such/place.csv")).err().expect("no such place");
-        assert_eq!(error.place, "/no/such/place.csv");
+        let error = Output::open(Path::new("/no/such/place.csv"), None).err().expect("no such place");
+        assert!(error.place.contains("/no/such/place.csv"), "{error}");
+        assert_eq!(error.code.exit_status(), 2);
+    }
+
+    #[test]
+    fn an_old_file_stays_until_there_are_answers_and_the_input_for_ever() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("totals.csv");
+        std::fs::write(&path, "old, and longer than what comes").expect("writes");
+        let output = Output::open(&path, None).expect("opens");
+        assert!(std::fs::read_to_string(&path).expect("reads").starts_with("old"));
+        output.write(&[], &[]).expect("writes");
+        assert_eq!(std::fs::read_to_string(&path).expect("reads"), format!("{HEADER}\n"));
+        let error = Output::open(&path, Some(&path)).err().expect("is the input");
+        assert!(error.what.contains("the input"), "{error}");
     }
 }

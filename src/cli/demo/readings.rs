@@ -1,6 +1,6 @@
 //! The peers' own counts of how tasks read state: beside it, or over the network.
 
-use super::peers::Peers;
+use crate::cli::local::Peers;
 
 /// Names of the counters: reads over the network, local reads.
 pub(super) const READ_COUNTERS: [&str; 2] =

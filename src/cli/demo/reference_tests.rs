@@ -21,7 +21,7 @@ fn the_computation_equals_the_reference_program() {
             return;
         }
     };
-    let events = retail::read_file(&input).expect("the real input is readable");
+    let events = retail::read_file(&input, false).expect("the real input is readable").events;
     assert_eq!(events.len(), 28_000);
     let ours = output::to_bytes(&events, &expected::totals(&events));
     assert!(ours == reference, "the outputs differ");

@@ -36,6 +36,9 @@ pub(super) fn table(figures: &Figures) -> String {
         ),
         ("state reads beside the task", figures.state_reads_local.map_or_else(unknown, grouped)),
     ];
+    if figures.skipped_rows > 0 {
+        rows.insert(1, ("broken rows left out", grouped(figures.skipped_rows)));
+    }
     if figures.unanswered > 0 {
         rows.insert(1, ("unanswered", grouped(figures.unanswered)));
     }
@@ -142,7 +145,9 @@ state reads beside the task    1,680
         let expected = "the grid's answers do not all agree: 1,200 unanswered, 1 lost, state reads not counted; \
                         the first failure: KS3002: no leader";
         assert_eq!(sentence(&figures), expected);
+        figures.skipped_rows = 3;
         assert!(table(&figures).contains("unanswered                     1,200\n"));
+        assert!(table(&figures).contains("broken rows left out           3\n"));
         assert!(table(&figures).contains("state reads over the network   not counted of 1,680\n"));
     }
 

@@ -111,6 +111,8 @@ struct Pending {
     /// The peer not to ask next.
     avoid: Option<Peer>,
     last_error: Option<Error>,
+    /// An attempt ended without a word on whether it took effect.
+    unsure: bool,
 }
 
 /// The unanswered writes that touch a slot, in order.
@@ -185,6 +187,7 @@ impl Core {
             target: None,
             avoid: None,
             last_error: None,
+            unsure: false,
         };
         self.timers.insert((pending.timer, id));
         if is_write {
@@ -289,6 +292,15 @@ impl Core {
 
 /// Why a call is given up at its deadline. A write that was sent may have taken effect.
 fn timed_out(pending: &Pending) -> Error {
+    let sent = matches!(pending.state, State::Sent { .. });
+    let unsure = pending.write.is_some() && (pending.unsure || sent);
+    // What a peer can see is said as it says it, and nothing else.
+    if let Some(error) = &pending.last_error
+        && matches!(error.code, Code::NoMajority | Code::DiskFull)
+        && !unsure
+    {
+        return error.clone();
+    }
     let trouble = pending.last_error.as_ref().map_or(String::new(), |error| format!("; last: {error}"));
     if pending.write.is_some() && pending.attempts > 0 {
         return Error::new(Code::OutcomeUnknown, format!("no answer within the deadline{trouble}"))

@@ -55,6 +55,7 @@ impl Core {
         let other_peer = error.code.retry() == Retry::OtherPeer;
         let Some(pending) = self.pending.get_mut(&id) else { return };
         pending.failures += 1;
+        pending.unsure |= matches!(error.code, Code::OutcomeUnknown | Code::DeadlineExceeded | Code::PeerUnreachable);
         let failures = pending.failures;
         let mut pause = Some(failures);
         if other_peer {
@@ -69,7 +70,11 @@ impl Core {
             }
             self.routes.want_refresh();
         }
-        pending.last_error = Some(error);
+        // What a peer answered says more than that another is not there.
+        let says_less = error.code == Code::PeerUnreachable;
+        if !(says_less && pending.last_error.as_ref().is_some_and(|last| last.code != Code::PeerUnreachable)) {
+            pending.last_error = Some(error);
+        }
         let until = now + pause.map_or(Duration::ZERO, |failures| self.backoff(failures));
         self.set_state(id, State::Waiting { until });
         self.pump(id, now);

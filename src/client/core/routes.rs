@@ -101,6 +101,12 @@ impl Routes {
         self.any(avoid, now)
     }
 
+    /// The first endpoint that is there; else any peer.
+    pub(super) fn endpoint(&mut self, avoid: Option<&Peer>, now: Instant) -> Option<Peer> {
+        let there = self.endpoints.iter().find(|peer| Some(*peer) != avoid && !self.is_down(peer, now));
+        there.cloned().or_else(|| self.any(avoid, now))
+    }
+
     fn any(&mut self, avoid: Option<&Peer>, now: Instant) -> Option<Peer> {
         let peers = self.peers();
         let up: Vec<&Peer> = peers.iter().filter(|peer| !self.is_down(peer, now)).collect();

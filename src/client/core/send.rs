@@ -2,7 +2,7 @@
 
 use super::{ATTEMPT_BITS, Core, Effect, LaneKind, State};
 use crate::clock::Instant;
-use crate::types::{Op, SessionStamp, Slot};
+use crate::types::{Op, ReadLevel, SessionStamp, Slot};
 
 impl Core {
     /// Sends a waiting call if order allows.
@@ -92,6 +92,10 @@ impl Core {
         let Some(pending) = self.pending.get_mut(&id) else { return };
         let peer = match pending.target.take() {
             Some(target) => Some(target),
+            // A local read is for the peer that the caller named.
+            None if pending.request.op.is_read() && pending.request.read == ReadLevel::Local => {
+                self.routes.endpoint(pending.avoid.take().as_ref(), now)
+            }
             None => self.routes.choose(pending.slot, pending.avoid.take().as_ref(), now),
         };
         // There is always an endpoint; without one the call waits for its deadline.

@@ -53,7 +53,14 @@ fn request(op: Op) -> Request {
 
 fn put(key: &str, value: u64) -> Op {
     let key = Bytes::copy_from_slice(key.as_bytes());
-    Op::Put { map: "m".into(), key, value: Value::i64(value as i64), condition: Default::default() }
+    Op::Put {
+        map: "m".into(),
+        key,
+        value: Value::i64(value as i64),
+        condition: Default::default(),
+        previous: false,
+        ttl_ms: None,
+    }
 }
 
 fn call(op: Op, deadline: Instant) -> Call {
@@ -82,11 +89,47 @@ fn number(request: &Request) -> u64 {
 }
 
 fn written() -> Reply {
-    Reply { body: ReplyBody::Written { revision: 1 }, served: Served::default() }
+    Reply { body: ReplyBody::Written { revision: 1, previous: None }, served: Served::default() }
 }
 
 fn start() -> Instant {
     Instant::now()
+}
+
+/// What a call is answered whose first attempt met this error and whose second, at a peer that is
+/// not there, met nothing.
+fn given_up(op: Op, error: Error) -> Error {
+    let now = start();
+    let mut core = core(Arc::new(Dice(AtomicU64::new(1))), now);
+    core.submit(1, call(op, now + Duration::from_secs(5)), now);
+    let (lane, wire_id, _) = sends(&mut core).remove(0);
+    core.on_reply(&lane, wire_id, Err(error), now);
+    core.tick(now + Duration::from_secs(1));
+    for effect in core.take_effects() {
+        if let Effect::Send { lane, epoch, .. } = effect {
+            let gone = Error::new(Code::PeerUnreachable, "connection refused");
+            core.lane_down(&lane, epoch, &gone, now + Duration::from_secs(1));
+        }
+    }
+    core.take_effects();
+    core.pending.values_mut().for_each(|pending| pending.state = State::Waiting { until: now });
+    core.tick(now + Duration::from_secs(6));
+    let answer = core.take_effects().into_iter().find_map(|effect| match effect {
+        Effect::Answer { outcome, .. } => outcome.err(),
+        _ => None,
+    });
+    answer.expect("the call is given up")
+}
+
+#[tokio::test]
+async fn a_call_that_is_given_up_says_what_a_peer_knew_of_it() {
+    let missing = || Error::new(Code::NoMajority, "2 of 3 peers of partition 0 cannot be reached: n2, n3");
+    let get = Op::Get { map: "m".into(), key: Bytes::from_static(b"k") };
+    assert_eq!(given_up(get, missing()), missing());
+    // The second attempt at a write may have arrived: that is said first.
+    let write = given_up(put("k", 1), missing());
+    assert_eq!(write.code, Code::OutcomeUnknown);
+    assert!(write.what.contains("KS3013: 2 of 3 peers") && !write.what.contains("refused"), "{write}");
 }
 
 #[tokio::test]

@@ -7,10 +7,12 @@
 //! never knows which services it serves.
 
 mod channel;
+mod door;
 mod gated;
 mod server;
 
 pub use channel::channel;
+pub use door::CODE_METADATA;
 pub use gated::GatedIo;
 pub use server::serve;
 pub use tonic::service::Routes;
@@ -32,8 +34,17 @@ pub struct GrpcConfig {
     pub max_message_bytes: usize,
     /// Concurrent streams that a client may open on one connection. Default 1024.
     pub max_streams: u32,
-    /// Connections that are served at once; more wait to be accepted. Default 4096.
+    /// Connections that are served at once; on further ones only `reserved` calls are. Default 4096.
     pub max_connections: usize,
+    /// Calls whose path begins so have places of their own, so that no crowd of clients keeps a
+    /// node's peers out. Default: what peers call.
+    pub reserved: &'static str,
+    /// Connections beyond `max_connections`, for reserved calls; further ones are closed at once.
+    /// Default 256.
+    pub reserved_connections: usize,
+    /// A connection on which nothing has been asked for so long is closed. Default 10 s; 1 s on
+    /// those beyond `max_connections`.
+    pub first_call: Duration,
     /// How long a connection may stay silent before HTTP/2 asks whether the other side lives;
     /// `None` (the simulator's choice) never asks. Default 10 s.
     pub keepalive: Option<Duration>,
@@ -51,6 +62,9 @@ impl Default for GrpcConfig {
             max_message_bytes: 32 << 20,
             max_streams: 1024,
             max_connections: 4096,
+            reserved: "/keystead.peer.",
+            reserved_connections: 256,
+            first_call: Duration::from_secs(10),
             keepalive: Some(Duration::from_secs(10)),
             connect_timeout: Duration::from_secs(1),
             shutdown_grace: Duration::from_secs(2),

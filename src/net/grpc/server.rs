@@ -1,6 +1,7 @@
 //! The accept loop. It is written here rather than taken from tonic because tonic spawns each
 //! connection with `tokio::spawn`, outside the node's gate.
 
+use super::door::Door;
 use super::{GatedIo, GrpcConfig, NodeExecutor};
 use crate::clock;
 use crate::net::{BoxIo, Listener};
@@ -10,12 +11,15 @@ use hyper_util::service::TowerToHyperService;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 /// Pause after a failed accept: the usual cause, too few file descriptors, does not pass at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a connection beyond the limit may take to ask for something that is reserved.
+const FIRST_CALL_CROWDED: Duration = Duration::from_secs(1);
 
 /// Serves connections until `shutdown`, then lets requests under way end within the configured
 /// grace. A long-lived stream takes all of it unless its service ends it.
@@ -29,20 +33,25 @@ pub async fn serve(
     let stopping = CancellationToken::new();
     // Ends when every connection's clone of the sender is gone.
     let (alive, mut all_ended) = mpsc::channel::<()>(1);
-    let room = Arc::new(Semaphore::new(config.max_connections));
+    let room = Room::new(&config);
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         let accepted = tokio::select! {
             biased;
             () = &mut shutdown => break,
-            accepted = accept(&mut listener, &room) => accepted,
+            accepted = accept(&mut listener) => accepted,
         };
-        let Some((io, permit)) = accepted else { continue };
-        let connection = serve_connection(GatedIo::new(io), routes.clone(), config.clone(), stopping.clone());
+        let Some(io) = accepted else { continue };
+        let Some((place, only)) = room.place() else {
+            tracing::debug!("a connection was closed: there is no place for it");
+            continue;
+        };
+        let door = Door::new(routes.clone(), only);
+        let connection = serve_connection(GatedIo::new(io), door, only.is_some(), config.clone(), stopping.clone());
         let alive = alive.clone();
         clock::spawn(async move {
             connection.await;
-            drop((permit, alive));
+            drop((place, alive));
         });
     }
     drop((alive, listener));
@@ -50,15 +59,38 @@ pub async fn serve(
     all_ended.recv().await;
 }
 
-async fn accept(
-    listener: &mut Box<dyn Listener>,
-    room: &Arc<Semaphore>,
-) -> Option<(BoxIo, tokio::sync::OwnedSemaphorePermit)> {
-    let permit = room.clone().acquire_owned().await.ok()?;
+/// The places for connections.
+struct Room {
+    any: Arc<Semaphore>,
+    reserved: Arc<Semaphore>,
+    /// What may be called on a connection beyond the limit, and the limit.
+    only: (&'static str, usize),
+}
+
+impl Room {
+    fn new(config: &GrpcConfig) -> Self {
+        Room {
+            any: Arc::new(Semaphore::new(config.max_connections)),
+            reserved: Arc::new(Semaphore::new(config.reserved_connections)),
+            only: (config.reserved, config.max_connections),
+        }
+    }
+
+    /// A place, and what alone may be called there; `None` when there is none left.
+    fn place(&self) -> Option<(OwnedSemaphorePermit, Option<(&'static str, usize)>)> {
+        if let Ok(place) = self.any.clone().try_acquire_owned() {
+            return Some((place, None));
+        }
+        let place = self.reserved.clone().try_acquire_owned().ok()?;
+        Some((place, Some(self.only)))
+    }
+}
+
+async fn accept(listener: &mut Box<dyn Listener>) -> Option<BoxIo> {
     match listener.accept().await {
         Ok((io, from)) => {
             tracing::trace!(from, "connection accepted");
-            Some((io, permit))
+            Some(io)
         }
         Err(error) => {
             tracing::warn!(%error, "no connection could be accepted");
@@ -68,7 +100,22 @@ async fn accept(
     }
 }
 
-async fn serve_connection(io: GatedIo, routes: Routes, config: GrpcConfig, stopping: CancellationToken) {
+/// Waits until nothing has been asked for too long, or a call has been refused.
+async fn unwanted(door: Door, within: Duration) {
+    let silent = async {
+        clock::sleep(within).await;
+        if door.was_asked() {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = door.refused() => {}
+        () = silent => {}
+    }
+}
+
+async fn serve_connection(io: GatedIo, door: Door, crowded: bool, config: GrpcConfig, stopping: CancellationToken) {
     let mut builder = Builder::new(NodeExecutor).http2_only();
     builder
         .http2()
@@ -80,11 +127,13 @@ async fn serve_connection(io: GatedIo, routes: Routes, config: GrpcConfig, stopp
     if let Some(period) = config.keepalive {
         builder.http2().timer(TokioTimer::new()).keep_alive_interval(period).keep_alive_timeout(period);
     }
-    let connection = builder.serve_connection(TokioIo::new(io), TowerToHyperService::new(routes));
+    let connection = builder.serve_connection(TokioIo::new(io), TowerToHyperService::new(door.clone()));
     let mut connection = std::pin::pin!(connection);
+    let first_call = if crowded { config.first_call.min(FIRST_CALL_CROWDED) } else { config.first_call };
     let ended = tokio::select! {
         biased;
         () = stopping.cancelled() => None,
+        () = unwanted(door, first_call) => None,
         ended = connection.as_mut() => Some(ended),
     };
     let ended = match ended {

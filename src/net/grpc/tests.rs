@@ -5,6 +5,7 @@ use crate::error::Code;
 use crate::net::memory::MemoryNetwork;
 use crate::net::{Network, TcpNetwork};
 use std::sync::Arc;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Notify, oneshot};
 use tonic::service::Routes;
 
@@ -87,15 +88,74 @@ async fn an_address_that_is_none_and_one_that_is_silent_are_told_apart() {
 }
 
 #[tokio::test]
-async fn connections_over_the_limit_wait() {
+async fn connections_over_the_limit_are_refused_but_for_reserved_calls() {
     let network: Arc<dyn Network> = Arc::new(TcpNetwork);
-    let config = GrpcConfig { max_connections: 1, ..Default::default() };
+    let config = GrpcConfig { max_connections: 1, reserved: "/no", reserved_connections: 1, ..Default::default() };
+    let served = served(&*network, "127.0.0.1:0", config.clone()).await;
+    let connect = || channel(network.clone(), &served.address, &config);
+    let first = connect().await.expect("connects");
+    assert_eq!(get(first.clone(), "/now").await, Some(200));
+    let kept = connect().await.expect("connects");
+    assert_eq!(get(kept.clone(), "/now").await, Some(200), "its path is a reserved one");
+    assert_eq!(get_closed(&network, &served.address, &config).await, None, "the reserve is taken too");
+    drop((first, kept));
+}
+
+async fn get_closed(network: &Arc<dyn Network>, address: &str, config: &GrpcConfig) -> Option<u16> {
+    let channel = channel(network.clone(), address, config).await.ok()?;
+    get(channel, "/now").await
+}
+
+#[tokio::test]
+async fn a_refused_call_has_a_code_and_its_connection_is_closed() {
+    let network: Arc<dyn Network> = Arc::new(TcpNetwork);
+    let config = GrpcConfig { max_connections: 1, reserved: "/held", ..Default::default() };
     let served = served(&*network, "127.0.0.1:0", config.clone()).await;
     let first = channel(network.clone(), &served.address, &config).await.expect("connects");
     assert_eq!(get(first.clone(), "/now").await, Some(200));
-    let second = channel(network, &served.address, &config).await.expect("the machine accepts");
-    let mut waiting = std::pin::pin!(get(second, "/now"));
-    assert!(clock::timeout(Duration::from_millis(100), waiting.as_mut()).await.is_err(), "served over the limit");
+    let second = channel(network.clone(), &served.address, &config).await.expect("connects");
+    let request = http::Request::get("http://x/now").body(tonic::body::Body::empty()).expect("request");
+    let refused = tower::ServiceExt::oneshot(second, request).await.expect("is answered");
+    assert_eq!(refused.headers().get("keystead-code").map(|code| code.as_bytes()), Some(&b"KS3006"[..]));
+    assert_eq!(refused.headers().get("grpc-status").map(|code| code.as_bytes()), Some(&b"8"[..]));
+    // The first goes: there is room again.
     drop(first);
-    assert_eq!(waiting.await, Some(200));
+    let until = clock::Instant::now() + Duration::from_secs(10);
+    loop {
+        let again = channel(network.clone(), &served.address, &config).await.expect("connects");
+        let request = http::Request::get("http://x/now").body(tonic::body::Body::empty()).expect("request");
+        let answer = tower::ServiceExt::oneshot(again, request).await;
+        if answer.is_ok_and(|answer| answer.headers().get("keystead-code").is_none()) {
+            break;
+        }
+        assert!(clock::Instant::now() < until, "the place was never given back");
+        clock::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Whether the other side closes the connection within a time far below the test's.
+async fn is_closed(io: &mut crate::net::BoxIo) -> bool {
+    let mut buffer = vec![0; 4096];
+    let read = async { while io.read(&mut buffer).await.is_ok_and(|count| count > 0) {} };
+    clock::timeout(Duration::from_secs(10), read).await.is_ok()
+}
+
+#[tokio::test]
+async fn a_connection_that_asks_nothing_and_one_whose_client_is_dead_are_closed() {
+    let network: Arc<dyn Network> = Arc::new(TcpNetwork);
+    let short = Duration::from_millis(100);
+    let silent = GrpcConfig { first_call: short, keepalive: None, shutdown_grace: short, ..Default::default() };
+    let at = served(&*network, "127.0.0.1:0", silent).await;
+    let mut io = network.connect(&at.address).await.expect("connects");
+    assert!(is_closed(&mut io).await, "not a byte was sent");
+
+    // This one says what HTTP/2 wants, asks, and then never answers a ping.
+    let dead = GrpcConfig { keepalive: Some(short), ..Default::default() };
+    let at = served(&*network, "127.0.0.1:0", dead).await;
+    let mut io = network.connect(&at.address).await.expect("connects");
+    io.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.expect("greets");
+    // HEADERS, END_STREAM and END_HEADERS: GET http /held; the path is a literal.
+    io.write_all(b"\0\0\x09\x01\x05\0\0\0\x01\x82\x86\x04\x05/held").await.expect("asks");
+    at.entered.notified().await;
+    assert!(is_closed(&mut io).await, "nobody answers there any more");
 }

@@ -42,7 +42,7 @@ mod tests {
 
     #[test]
     fn kept_answers_have_golden_bytes() {
-        let answer = Ok(ReplyBody::Written { revision: 300 });
+        let answer = Ok(ReplyBody::Written { revision: 300, previous: None });
         let row = encode(&answer).expect("encodes");
         assert_eq!(&row[..], b"\x01\x81\xa2Ok\x81\xa7Written\x91\xcd\x01\x2c");
         assert_eq!(decode(&row), Ok(answer));

@@ -3,8 +3,7 @@
 //! is read: right in any case, only slower.
 
 use super::super::cold::Pinned;
-use super::super::operations;
-use super::super::rows;
+use super::super::{operations, rows};
 use super::Job;
 use super::run::{Ended, Run};
 use crate::types::Op;
@@ -56,7 +55,12 @@ impl Run {
     fn cold_rows(&self, jobs: &VecDeque<Job>) -> (Vec<Bytes>, usize) {
         let (mut cold, mut bytes) = (Vec::new(), 0);
         for (number, job) in jobs.iter().enumerate() {
-            for row in rows_read(job) {
+            let rows = match (&job.map, &job.request.op) {
+                (Some(map), _) => operations::rows_read(&self.view, map, &job.request),
+                (None, Op::Job { id, .. }) => vec![rows::job_row(*id)],
+                (None, _) => continue,
+            };
+            for row in rows {
                 if self.view.pending_number(&row).is_none()
                     && let Some(len) = self.replica.cold_len(&row)
                 {
@@ -69,18 +73,5 @@ impl Run {
             }
         }
         (cold, jobs.len())
-    }
-}
-
-/// The rows whose values a command will read, as far as its keys tell.
-fn rows_read(job: &Job) -> Vec<Bytes> {
-    let Some(map) = &job.map else { return Vec::new() };
-    let row = |key: &Bytes| rows::map_row(operations::slot_in(&job.request, key), map.id, key);
-    match &job.request.op {
-        Op::GetMany { keys, .. } => keys.iter().map(row).collect(),
-        Op::Transact { checks, .. } => checks.iter().map(|(key, _)| row(key)).collect(),
-        // These ask at most whether an entry is there, and keys are always in RAM.
-        Op::PutMany { .. } | Op::Task { .. } => Vec::new(),
-        op => op.routing_key().map(row).into_iter().collect(),
     }
 }

@@ -1,16 +1,19 @@
 //! One turn: commands in, one batch out.
 
 use super::super::entry::{self, Batch, Change, PartitionEntry, RemovalCause, RowWrite};
+use super::super::expiry::expires_at;
+use super::super::jobs;
 use super::super::operations;
 use super::super::rows::{self, PartitionRow};
 use super::super::sessions::Admission;
 use super::super::user_code::{TaskCall, TaskOutcome};
 use super::answers;
+use super::limits::all_evict;
 use super::run::{Ended, Flight, Run, Waiting};
 use super::{Job, count};
 use crate::clock::Instant;
 use crate::error::{Code, Error, Result, Retry};
-use crate::types::{AckLevel, GroupId, Op, ReplyBody, SessionId, Slot, StoredValue};
+use crate::types::{AckLevel, GroupId, MapDescriptor, Op, ReplyBody, SessionId, Slot, StoredValue};
 use bytes::Bytes;
 use futures::StreamExt;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -21,12 +24,12 @@ const EXPIRE_PER_TURN: usize = 64;
 
 /// What a turn has done so far.
 #[derive(Default)]
-struct Turn {
+pub(super) struct Turn {
     /// Changes of maps' entries, in order and all of them: a change feed shows each.
     entries: Vec<RowWrite>,
     /// Other rows, each with its last change.
     others: BTreeMap<Bytes, Change>,
-    bytes: usize,
+    pub(super) bytes: usize,
     /// Released by the verdict on the turn's batch.
     waiting: Vec<Waiting>,
     /// Reads; released by the batch's verdict if there is one, else by a round.
@@ -60,7 +63,9 @@ impl Run {
 
     async fn execute_turn(&mut self, mut jobs: VecDeque<Job>) -> std::result::Result<VecDeque<Job>, Ended> {
         self.time = self.time.tick(self.clock.unix_ms());
+        self.view.set_now(self.time.ms());
         let mut turn = Turn::default();
+        self.expire_due(&mut turn);
         for write in self.sessions.expire(self.time, EXPIRE_PER_TURN) {
             self.put(&mut turn, write);
         }
@@ -86,7 +91,7 @@ impl Run {
             }
             let Some(job) = self.admit(&mut turn, &group, job) else { continue };
             if self.is_cancelled(&job) {
-                self.record(&mut turn, job, Err(cancelled("before it ran")), Vec::new());
+                self.record(&mut turn, job, Err(cancelled("before it ran")), Vec::new(), &[]);
                 continue;
             }
             if is_task { group.add(job) } else { self.execute(&mut turn, job) }
@@ -103,8 +108,9 @@ impl Run {
         }
     }
 
-    fn put(&mut self, turn: &mut Turn, write: RowWrite) {
+    pub(super) fn put(&mut self, turn: &mut Turn, write: RowWrite) {
         turn.bytes += entry::encoded_len(&write);
+        self.account(&write);
         self.view.write(self.next, write.row.clone(), write.value().cloned());
         match rows::is_map_row(&write.row) {
             true => turn.entries.push(write),
@@ -142,7 +148,8 @@ impl Run {
             Admission::ResendFrom(number) => Error::new(
                 Code::ResendFrom,
                 format!("write {number} of session {} has not arrived; resend from {number}", stamp.session),
-            ),
+            )
+            .resend_from(number),
             Admission::Full => {
                 Error::new(Code::SessionFull, format!("session {} has too many unanswered writes", stamp.session))
             }
@@ -168,12 +175,31 @@ impl Run {
     }
 
     fn execute(&mut self, turn: &mut Turn, job: Job) {
+        if let Op::Forget { map, limit, .. } = job.request.op {
+            let (body, writes) = self.forget(map, limit);
+            return self.record(turn, job, body, writes, &[]);
+        }
+        if let Op::Job { id, step, .. } = &job.request.op {
+            let done = jobs::execute(&self.view, *id, step, self.time.ms());
+            let (body, writes) = match done {
+                Ok(done) => (Ok(done.body), done.writes),
+                Err(error) => (Err(error), Vec::new()),
+            };
+            self.record(turn, job, body, writes, &[]);
+            return;
+        }
+        if matches!(job.request.op, Op::Barrier { .. }) {
+            self.record(turn, job, Ok(ReplyBody::Entries(Vec::new())), Vec::new(), &[]);
+            return;
+        }
         let Some(map) = &job.map else {
             self.answer(Waiting { job, body: Err(Error::internal("an operation came without its map")) });
             return;
         };
         let mut revision = self.revision;
-        let done = operations::execute(&self.view, map, &job.request, &mut revision);
+        let done = self
+            .check_not_dropped(map)
+            .and_then(|()| operations::execute(&self.view, map, &job.request, &mut revision));
         let (body, writes) = match done {
             Ok(done) => (Ok(done.body), done.writes),
             Err(error) => (Err(error), Vec::new()),
@@ -181,7 +207,9 @@ impl Run {
         if !writes.is_empty() {
             self.revision = revision;
         }
-        self.record(turn, job, body, writes);
+        let limited: Vec<MapDescriptor> = map.options.is_limited().then(|| map.clone()).into_iter().collect();
+        self.note_reads(&limited, &job.request);
+        self.record(turn, job, body, writes, &limited);
     }
 
     /// Refuses what would let the state grow when no memory is left; deletions go on, and so does
@@ -200,12 +228,26 @@ impl Run {
     }
 
     /// Notes what a command did: its rows, and its answer for retries. What wrote nothing and
-    /// carries no session is a read.
-    fn record(&mut self, turn: &mut Turn, job: Job, mut body: Result<ReplyBody>, mut writes: Vec<RowWrite>) {
-        if let Err(error) = self.check_memory(&writes) {
+    /// carries no session is a read. `limited` are the maps with limits that it writes to.
+    fn record(
+        &mut self,
+        turn: &mut Turn,
+        job: Job,
+        mut body: Result<ReplyBody>,
+        mut writes: Vec<RowWrite>,
+        limited: &[MapDescriptor],
+    ) {
+        let room = match self.check_memory(&writes) {
+            Ok(()) => self.make_room(limited, &writes, false),
+            // No memory is left: a map that evicts may exchange entries, and not grow.
+            Err(_) if all_evict(limited, &writes) => self.make_room(limited, &writes, true),
+            Err(error) => Err(error),
+        };
+        let victims = room.unwrap_or_else(|error| {
             body = Err(error);
             writes.clear();
-        }
+            Vec::new()
+        });
         // A refusal that may be repaired elsewhere or later is not the command's answer: a retry
         // is to run it.
         let repairable = |error: &Error| {
@@ -221,12 +263,15 @@ impl Run {
             body = Err(Error::new(Code::TooLarge, what));
             writes.clear();
         }
-        if stamp.is_none() && writes.is_empty() {
-            turn.reads.push(Waiting { job, body });
-            return;
-        }
+        let is_read = stamp.is_none() && writes.is_empty();
         for write in writes {
             self.put(turn, write);
+        }
+        self.evict(turn, victims);
+        self.bury(turn);
+        if is_read {
+            turn.reads.push(Waiting { job, body });
+            return;
         }
         if let Some(stamp) = stamp {
             match answers::encode(&body) {
@@ -249,6 +294,8 @@ impl Run {
         rest: &mut VecDeque<Job>,
     ) -> std::result::Result<(), Ended> {
         let group = std::mem::take(group);
+        // User code may take long; nobody's batch shall wait for it.
+        self.place = None;
         let calls: Vec<TaskCall> = group.jobs.iter().filter_map(|job| self.task_call(job)).collect();
         let tasks = self.tasks.clone();
         let mut running = tasks.run(Arc::new(self.view.clone()), calls);
@@ -277,11 +324,12 @@ impl Run {
                 continue;
             }
             count(&self.stats.tasks);
+            let mut limited = Vec::new();
             let (body, writes) = match self.is_cancelled(&job) {
                 true => (Err(cancelled("while it ran; its writes are undone")), Vec::new()),
-                false => self.task_writes(outcome),
+                false => self.task_writes(outcome, &mut limited),
             };
-            self.record(turn, job, body, writes);
+            self.record(turn, job, body, writes, &limited);
         }
         for job in later.into_iter().rev() {
             rest.push_front(job);
@@ -313,7 +361,12 @@ impl Run {
         job.request.op.task_id().is_some_and(|id| self.cancelled.contains(id))
     }
 
-    fn task_writes(&mut self, outcome: TaskOutcome) -> (Result<ReplyBody>, Vec<RowWrite>) {
+    /// A task's writes as rows; `limited` gets the maps with limits among those it wrote to.
+    fn task_writes(
+        &mut self,
+        outcome: TaskOutcome,
+        limited: &mut Vec<MapDescriptor>,
+    ) -> (Result<ReplyBody>, Vec<RowWrite>) {
         let mut writes = Vec::with_capacity(outcome.writes.len());
         for write in outcome.writes {
             let map = match self.maps.map(&write.map) {
@@ -323,15 +376,23 @@ impl Run {
                     return (Err(Error::new(Code::NoSuchMap, what)), Vec::new());
                 }
             };
-            if let Some(value) = &write.value
-                && let Err(error) = operations::check_entry(&map, &write.key, value)
-            {
+            let checked = self.check_not_dropped(&map).and_then(|()| match &write.value {
+                Some(value) => operations::check_entry(&map, &write.key, value),
+                None => Ok(()),
+            });
+            if let Err(error) = checked {
                 return (Err(error), Vec::new());
+            }
+            if map.options.is_limited() && limited.iter().all(|known| known.id != map.id) {
+                limited.push(map.clone());
             }
             let revision = self.revision + 1;
             let row = rows::map_row(write.slot, map.id, &write.key);
             match write.value {
-                Some(value) => writes.push(RowWrite::put(row, StoredValue { revision, value }.encode())),
+                Some(value) => {
+                    let expires_ms = expires_at(self.view.now_ms(), None, &map.options);
+                    writes.push(RowWrite::put(row, StoredValue { revision, value, expires_ms }.encode()));
+                }
                 None if self.view.contains(&row) => {
                     writes.push(RowWrite::remove(row, revision, RemovalCause::Deleted));
                 }
@@ -347,6 +408,7 @@ impl Run {
     /// Hands the turn's batch to the log; without one its reads wait for a round.
     async fn propose(&mut self, mut turn: Turn) -> std::result::Result<(), Ended> {
         if turn.entries.is_empty() && turn.others.is_empty() {
+            self.place = None;
             // Reads saw everything proposed so far, but nothing of a batch of this number.
             let saw = self.next - 1;
             for waiting in turn.reads.into_iter().chain(turn.waiting) {
@@ -364,6 +426,10 @@ impl Run {
         let batch = PartitionEntry::Batch(Batch { term: self.term, run: self.run, number, writes }).encode();
         self.next += 1;
         let mut waiting: Vec<Waiting> = turn.waiting.into_iter().chain(turn.reads).collect();
+        let mut place = self.place.take();
+        if let Some(place) = &mut place {
+            place.begin();
+        }
         match self.group.propose(self.term, batch).await {
             Ok(receiver) => {
                 self.verdicts.push_back(Box::pin(receiver.wait()));
@@ -374,11 +440,11 @@ impl Run {
                 for accepted in waiting.extract_if(.., early).collect::<Vec<_>>() {
                     self.answer(accepted);
                 }
-                self.flights.push_back(Flight { number, rows, waiting });
+                self.flights.push_back(Flight { number, rows, waiting, place });
                 Ok(())
             }
             Err(_) => {
-                self.flights.push_back(Flight { number, rows, waiting });
+                self.flights.push_back(Flight { number, rows, waiting, place });
                 Err(Ended::ProposalFailed)
             }
         }

@@ -7,6 +7,7 @@ pub(super) fn holds(condition: &Condition, present: Option<&StoredValue>) -> boo
     match condition {
         Condition::Always => true,
         Condition::Absent => present.is_none(),
+        Condition::Present => present.is_some(),
         Condition::Value(value) => {
             present.is_some_and(|entry| entry.value.codec == value.codec && entry.value.data == value.data)
         }

@@ -6,10 +6,12 @@ mod conditions;
 mod entries;
 mod numbers;
 mod transact;
+mod walks;
 
 pub use checks::{check_entry, check_key};
 
 use super::entry::{RemovalCause, RowWrite};
+use super::expiry::expires_at;
 use super::overlay::View;
 use super::rows;
 use crate::error::{Error, Result};
@@ -68,16 +70,31 @@ impl Scope<'_> {
         *self.revision
     }
 
-    /// The row that puts a value under a key, at the present revision.
+    /// When an entry expires that is written now; without a time to live, by what its map says.
+    fn expires_at(&self, ttl_ms: Option<u64>) -> u64 {
+        expires_at(self.view.now_ms(), ttl_ms, &self.map.options)
+    }
+
+    /// The row that puts a value under a key, at the present revision, for the map's time to live.
     fn put(&self, key: &[u8], value: &Value) -> RowWrite {
-        let stored = StoredValue { revision: *self.revision, value: value.clone() };
+        self.put_until(key, value, self.expires_at(None))
+    }
+
+    /// The row that puts a value under a key, at the present revision, until a time (0: for good).
+    fn put_until(&self, key: &[u8], value: &Value, expires_ms: u64) -> RowWrite {
+        let stored = StoredValue { revision: *self.revision, value: value.clone(), expires_ms };
         RowWrite::put(self.row(key), stored.encode())
     }
 
-    /// The row that deletes a key's entry, at the present revision. Only for entries that are
-    /// there: who follows changes is told of it.
+    /// What deletes a key's entry, at the present revision. Only for entries that are there: who
+    /// follows changes is told of it.
     fn delete(&self, key: &[u8]) -> RowWrite {
-        RowWrite::remove(self.row(key), *self.revision, RemovalCause::Deleted)
+        self.remove(self.row(key))
+    }
+
+    /// What deletes an entry's row, at the present revision.
+    fn remove(&self, row: Bytes) -> RowWrite {
+        RowWrite::remove(row, *self.revision, RemovalCause::Deleted)
     }
 }
 
@@ -91,13 +108,56 @@ pub(super) fn execute(view: &View, map: &MapDescriptor, request: &Request, revis
     match &request.op {
         Op::Get { key, .. } => entries::get(&scope, key),
         Op::GetMany { keys, .. } => entries::get_many(&scope, keys),
-        Op::Put { key, value, condition, .. } => entries::put(&mut scope, key, value, condition),
+        Op::Put { key, value, condition, previous, ttl_ms, .. } => {
+            entries::put(&mut scope, key, value, condition, *previous, *ttl_ms)
+        }
+        Op::Touch { key, ttl_ms, .. } => entries::touch(&mut scope, key, *ttl_ms),
         Op::PutMany { entries, .. } => entries::put_many(&mut scope, entries),
-        Op::Delete { key, .. } => entries::delete(&mut scope, key),
+        Op::Delete { key, condition, previous, .. } => entries::delete(&mut scope, key, condition, *previous),
         Op::Increment { key, delta, .. } => numbers::increment(&mut scope, key, *delta),
         Op::Transact { checks, writes, .. } => transact::transact(&mut scope, checks, writes),
-        Op::Task { .. } | Op::PartitionTask { .. } => {
+        Op::Barrier { .. } => Done::read(ReplyBody::Entries(Vec::new())),
+        Op::Scan { prefix, from, until, limit, max_bytes, .. } => {
+            let bounds = walks::Bounds { limit: *limit, bytes: *max_bytes };
+            walks::scan(&scope, prefix, from.as_ref(), *until, bounds)
+        }
+        Op::Size { .. } => walks::size(&scope),
+        Op::Clear { from, until, limit, .. } => walks::clear(&mut scope, from.as_ref(), *until, *limit),
+        Op::Forget { .. } => Err(Error::internal("a map that was dropped came as one that there is")),
+        Op::Task { .. } | Op::PartitionTask { .. } | Op::Job { .. } => {
             Err(Error::internal("a task came where only operations are executed"))
         }
     }
 }
+
+/// The rows whose values a request will read, as far as its keys, and those that there are, tell.
+pub fn rows_read(view: &View, map: &MapDescriptor, request: &Request) -> Vec<Bytes> {
+    let scope = Scope { view, map, request, revision: &mut 0 };
+    match &request.op {
+        Op::GetMany { keys, .. } => keys.iter().map(|key| scope.row(key)).collect(),
+        Op::Transact { checks, .. } => checks.iter().map(|(key, _)| scope.row(key)).collect(),
+        Op::Scan { prefix, from, until, limit, max_bytes, .. } => {
+            let bounds = walks::Bounds { limit: *limit, bytes: *max_bytes };
+            // What is wrong with the request is said when it is executed.
+            let page = walks::page(&scope, prefix, from.as_ref(), *until, bounds);
+            page.map(|(rows, _)| rows.into_iter().map(|found| found.row).collect()).unwrap_or_default()
+        }
+        // These ask at most whether an entry is there, and keys are always in RAM.
+        Op::PutMany { .. } | Op::Task { .. } => Vec::new(),
+        op => op.routing_key().map(|key| scope.row(key)).into_iter().collect(),
+    }
+}
+
+/// Answers a request that only reads, from what a view shows.
+///
+/// # Errors
+/// `InvalidRequest`, `CorruptRow`; `Internal` for a request that writes.
+pub fn read(view: &View, map: &MapDescriptor, request: &Request) -> Result<ReplyBody> {
+    if !request.op.is_read() {
+        return Err(Error::internal("a write came where only reads are answered"));
+    }
+    execute(view, map, request, &mut 0).map(|done| done.body)
+}
+
+#[cfg(test)]
+mod tests;

@@ -6,9 +6,13 @@ use crate::types::{MapDescriptor, ReplyBody, StoredValue, Value, ValueCodec};
 use bytes::Bytes;
 
 pub(super) fn increment(scope: &mut Scope<'_>, key: &Bytes, delta: i64) -> Result<Done> {
-    let (sum, value) = sum(scope.map, key, scope.present(key)?, delta)?;
+    let present = scope.present(key)?;
+    // A number keeps its time, as with Redis' INCR; one that begins takes the map's.
+    let expires_ms = present.as_ref().map_or_else(|| scope.expires_at(None), |entry| entry.expires_ms);
+    let (sum, value) = sum(scope.map, key, present, delta)?;
     let revision = scope.next_revision();
-    Ok(Done { body: ReplyBody::Number { value: sum, revision }, writes: vec![scope.put(key, &value)] })
+    let write = scope.put_until(key, &value, expires_ms);
+    Ok(Done { body: ReplyBody::Number { value: sum, revision }, writes: vec![write] })
 }
 
 fn sum(map: &MapDescriptor, key: &[u8], present: Option<StoredValue>, delta: i64) -> Result<(i64, Value)> {

@@ -1,7 +1,7 @@
 //! Several entries of one slot, all or nothing. Pure.
 
 use super::super::entry::RowWrite;
-use super::{Done, Scope, check_entry};
+use super::{Done, Scope, check_entry, check_key};
 use crate::error::{Code, Error, Result};
 use crate::types::{ReplyBody, SLOTS, Slot, Value};
 use bytes::Bytes;
@@ -11,22 +11,23 @@ pub(super) fn transact(
     checks: &[(Bytes, Option<u64>)],
     writes: &[(Bytes, Option<Value>)],
 ) -> Result<Done> {
-    let keys = checks.iter().map(|(key, _)| key).chain(writes.iter().map(|(key, _)| key));
-    one_slot(keys.map(|key| scope.slot(key)))?;
+    let keys = || checks.iter().map(|(key, _)| key).chain(writes.iter().map(|(key, _)| key));
+    one_slot(keys().map(|key| scope.slot(key)))?;
+    keys().try_for_each(|key| check_key(scope.map, key))?;
+    let puts = writes.iter().filter_map(|(key, value)| Some((key, value.as_ref()?)));
+    puts.into_iter().try_for_each(|(key, value)| check_entry(scope.map, key, value))?;
     for (key, expected) in checks {
         let present = scope.present(key)?;
         if present.as_ref().map(|entry| entry.revision) != *expected {
-            return Done::read(ReplyBody::ConditionFailed(present));
+            return Done::read(ReplyBody::CheckFailed { key: key.clone(), present });
         }
     }
-    let revision = scope.next_revision();
     let mut made = Vec::with_capacity(writes.len());
+    let before = *scope.revision;
+    let next = scope.next_revision();
     for (key, value) in writes {
         match value {
-            Some(value) => {
-                check_entry(scope.map, key, value)?;
-                made.push(scope.put(key, value));
-            }
+            Some(value) => made.push(scope.put(key, value)),
             None => {
                 let row = scope.row(key);
                 if scope.view.contains(&row) || made.iter().any(|write: &RowWrite| write.row == row) {
@@ -35,7 +36,9 @@ pub(super) fn transact(
             }
         }
     }
-    Ok(Done { body: ReplyBody::Written { revision }, writes: made })
+    // What changes nothing takes no revision.
+    let revision = if made.is_empty() { before } else { next };
+    Ok(Done { body: ReplyBody::Written { revision, previous: None }, writes: made })
 }
 
 fn one_slot(slots: impl IntoIterator<Item = Slot>) -> Result<()> {
@@ -46,6 +49,7 @@ fn one_slot(slots: impl IntoIterator<Item = Slot>) -> Result<()> {
         Some(other) => Err(Error::new(
             Code::CrossSlot,
             format!("the keys lie in several slots, among them {} and {other} of {SLOTS}", first.unwrap_or(other)),
-        )),
+        )
+        .remedy("give all keys one {tag}, as in {cart-7}:items and {cart-7}:total, or name one affinity for all")),
     }
 }

@@ -13,15 +13,18 @@ pub mod conformance;
 #[cfg(feature = "fjall")]
 mod fjall_backend;
 mod memory;
+mod reopening;
 mod row_value;
 mod sled_backend;
 
 #[cfg(feature = "fjall")]
 pub use fjall_backend::{FjallBackend, FjallConfig};
 pub use memory::MemoryBackend;
+pub use reopening::ReopeningBackend;
 pub use sled_backend::{SledBackend, SledConfig};
 
 use crate::error::{Code, Error, Result};
+use crate::storage::disk::is_full;
 use crate::types::{GroupId, ReplicaId};
 use bytes::Bytes;
 use std::fmt;
@@ -129,10 +132,7 @@ pub trait StateBackend: Send + Sync + 'static {
 
 /// The error for an I/O failure at a path.
 fn io_error(what: &str, path: &Path, error: &io::Error) -> Error {
-    let code = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Code::DiskFull,
-        _ => Code::DiskFailed,
-    };
+    let code = if is_full(error) { Code::DiskFull } else { Code::DiskFailed };
     Error::new(code, format!("{what}: {error}")).at(path.display().to_string())
 }
 

@@ -141,6 +141,7 @@ impl LogCore {
         self.owed_committed.clear();
         self.settle(taken.ops, verdicts);
         self.cache.evict();
+        self.look_for_room();
     }
 
     /// Nothing was asked for a while: seals the tail; probes a full disk.
@@ -149,12 +150,17 @@ impl LogCore {
             return;
         }
         if self.full {
-            if self.segments.probe(self.config.probe_bytes as usize).is_ok() {
-                self.set_full(false);
-            }
-            return;
+            return self.look_for_room();
         }
         self.seal();
+    }
+
+    /// A full disk counts as full until there is room for more than a small write: else every
+    /// small one would call leaderships back that the next large one drives away.
+    fn look_for_room(&mut self) {
+        if self.full && self.segments.probe(self.config.probe_bytes as usize).is_ok() {
+            self.set_full(false);
+        }
     }
 
     /// The last step.
@@ -190,7 +196,6 @@ impl LogCore {
         let batch = self.writer.finish(flags, end, end);
         self.segments.write(batch)?;
         self.sealed = false;
-        self.set_full(false);
         let mut stats = self.shared.stats();
         stats.syncs += 1;
         stats.disk_bytes = self.segments.total_bytes();

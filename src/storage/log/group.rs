@@ -36,6 +36,8 @@ pub(super) struct GroupState {
     pub(super) epoch: u32,
     /// Given up.
     pub(super) gone: bool,
+    /// An append was not written.
+    pub(super) refused: bool,
 }
 
 /// What a group's log holds.
@@ -104,6 +106,7 @@ impl GroupState {
 
     /// Takes back an append that was not written, and all that was put on top of it.
     pub(super) fn take_back(&mut self, from: u64, epoch: u32) {
+        self.refused = true;
         let from = from.max(self.first);
         if self.slot(from).is_some_and(|slot| slot.epoch == epoch && slot.place.is_none()) {
             self.slots.truncate((from - self.first) as usize);
@@ -287,6 +290,12 @@ impl GroupLog {
     /// The last committed mark that was saved.
     pub fn committed(&self) -> Option<Bytes> {
         self.cell.lock().committed.clone()
+    }
+
+    /// Whether an append was not written since the replica was last registered: what its owner
+    /// holds for appended may not be here.
+    pub fn refused(&self) -> bool {
+        self.cell.lock().refused
     }
 
     /// Whose log it is.

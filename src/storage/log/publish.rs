@@ -61,7 +61,7 @@ impl LogCore {
                 let new = || Arc::new(GroupCell::new(*key, GroupState::default()));
                 let mut roster = self.shared.roster();
                 if !roster.damaged.contains(key) {
-                    roster.cells.entry(*key).or_insert_with(new);
+                    roster.cells.entry(*key).or_insert_with(new).lock().refused = false;
                 }
             }
             Op::Tombstone { key, .. } => {

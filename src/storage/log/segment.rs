@@ -30,7 +30,7 @@ pub(super) fn disk_error(what: &str, path: &Path, error: &io::Error) -> Error {
 
 /// Whether the disk, or the owner's share of it, is full.
 pub(super) fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    crate::storage::disk::is_full(error)
 }
 
 /// Why a write did not happen.

@@ -6,10 +6,11 @@ use super::{QUIET_FROM, Records};
 use crate::checks::Violation;
 use crate::history::{Action, Answer};
 use crate::machine::Life;
-use keystead::client::{Client, ClientConfig, Conditional};
+use keystead::client::{Client, ClientConfig, Conditional, SubmitOptions};
 use keystead::clock::{Instant, sleep};
 use keystead::error::{Class, Code, Error, Result};
-use keystead::types::{AckLevel, KeyCodec, StoredValue, Value, ValueCodec};
+use keystead::types::{AckLevel, KeyCodec, StoredValue, TaskPayload, Value, ValueCodec};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ pub(super) async fn connect(life: &Life, endpoints: &[String]) -> Client {
         deadline: DEADLINE,
         attempt_timeout: ATTEMPT,
         connect_deadline: Duration::from_secs(2),
+        scatter_deadline: DEADLINE,
         keepalive: None,
         ..ClientConfig::default()
     };
@@ -45,7 +47,14 @@ pub(super) async fn create_maps(client: &Client) {
 }
 
 /// One client's work, until everything is mended.
-pub(super) async fn work(life: Life, seed: u64, number: u32, mut endpoints: Vec<String>, records: Records) {
+pub(super) async fn work(
+    life: Life,
+    seed: u64,
+    number: u32,
+    mut endpoints: Vec<String>,
+    partitions: u32,
+    records: Records,
+) {
     let start = Instant::now();
     let shift = number as usize % endpoints.len();
     endpoints.rotate_left(shift);
@@ -58,6 +67,8 @@ pub(super) async fn work(life: Life, seed: u64, number: u32, mut endpoints: Vec<
         match steps.draw() {
             Step::Operate(key, action) => operate(&client, number, key, action, &mut steps, &records).await,
             Step::Task(key, mark, how) => submit(&client, key, mark, how, &records).await,
+            Step::Broadcast(mark) => broadcast(&client, mark, partitions, &records).await,
+            Step::Count => count(&client, partitions, &records).await,
         }
     }
     *records.working.borrow_mut() -= 1;
@@ -65,7 +76,7 @@ pub(super) async fn work(life: Life, seed: u64, number: u32, mut endpoints: Vec<
 
 /// Whether the error leaves open what happened; of every other error the client says that
 /// nothing did.
-fn is_unknown(error: &Error) -> bool {
+pub(super) fn is_unknown(error: &Error) -> bool {
     error.code.facts().0 == Class::OutcomeUnknown
 }
 
@@ -95,7 +106,7 @@ async fn operate(
 }
 
 /// Errors that no fault of this simulation excuses.
-fn check_error(error: &Error, records: &Records) {
+pub(super) fn check_error(error: &Error, records: &Records) {
     let excused = matches!(error.code.facts().0, Class::Unavailable | Class::DeadlineExceeded | Class::Exhausted);
     if !excused {
         records.violations.borrow_mut().push(Violation { check: "errors", what: error.to_string() });
@@ -152,8 +163,60 @@ async fn submit(client: &Client, key: &'static str, mark: u64, how: u8, records:
     }
 }
 
+/// Leaves a mark in every partition, once. An error leaves open whether it is there.
+async fn broadcast(client: &Client, mark: u64, partitions: u32, records: &Records) {
+    crate::event!("broadcast", "{mark}");
+    *records.issued.borrow_mut() += u64::from(partitions);
+    let payload = TaskPayload { codec: ValueCodec::Json, data: mark.to_string().into() };
+    let answers = client.broadcast("mark", payload, SubmitOptions::default()).await;
+    let keys = workload::partition_keys(partitions);
+    let mut marks = records.marks.borrow_mut();
+    let mut rest: BTreeSet<&String> = keys.iter().collect();
+    for answer in answers.iter().flatten() {
+        crate::event!(
+            "broadcast",
+            "{mark} in {}: {:?}",
+            answer.partition,
+            answer.outcome.as_ref().map_err(|error| error.code)
+        );
+        let Some(key) = keys.get(answer.partition.0 as usize) else { continue };
+        match &answer.outcome {
+            Ok(_) => {
+                marks.acknowledged(key, mark);
+                rest.remove(key);
+            }
+            Err(error) if is_unknown(error) => {}
+            Err(error) => check_error(error, records),
+        }
+    }
+    if let Err(error) = &answers
+        && !is_unknown(error)
+    {
+        check_error(error, records);
+    }
+    rest.into_iter().for_each(|key| marks.unknown(key, mark));
+}
+
+/// Counts the partitions' marks: no fewer than were acknowledged before, no more than were sent.
+async fn count(client: &Client, partitions: u32, records: &Records) {
+    let before = records.marks.borrow().in_partitions();
+    let counted: Result<u64> = client.scatter_typed("count-marks", &()).await;
+    crate::event!("count", "{before} of {partitions} -> {:?}", counted.as_ref().map_err(|error| error.code));
+    match counted {
+        Ok(counted) => {
+            let issued = *records.issued.borrow();
+            if counted < before || counted > issued {
+                let what = format!("a scatter counted {counted} marks; {before} were acknowledged, {issued} sent");
+                records.violations.borrow_mut().push(Violation { check: "scatters miss nothing", what });
+            }
+        }
+        Err(error) if error.code == Code::PartitionsFailed || is_unknown(&error) => {}
+        Err(error) => check_error(&error, records),
+    }
+}
+
 /// Reads everything once the others have finished: all of it must be answered.
-pub(super) async fn read_all(life: Life, endpoints: Vec<String>, records: Records) {
+pub(super) async fn read_all(life: Life, endpoints: Vec<String>, partitions: u32, records: Records) {
     while *records.working.borrow() > 0 {
         sleep(Duration::from_millis(50)).await;
     }
@@ -166,7 +229,8 @@ pub(super) async fn read_all(life: Life, endpoints: Vec<String>, records: Record
             records.finals.borrow_mut().insert(key.to_owned(), value);
         }
     }
-    for key in workload::lists() {
+    let lists = workload::lists().map(str::to_owned).chain(workload::partition_keys(partitions));
+    for key in lists.collect::<Vec<_>>().iter().map(String::as_str) {
         let stored = until_answered(|| client.get(LISTS, key)).await;
         let list = stored.map(|stored| decode_list(&stored.value.data)).unwrap_or_default();
         records.marks.borrow_mut().found(key, list);

@@ -2,13 +2,14 @@
 
 use super::Records;
 use super::shape::Shape;
+use super::workload::partition_key;
 use crate::backend::SimBackend;
 use crate::checks::{LeaderLog, Violation};
 use crate::machine::Life;
 use crate::ports::SimThreads;
 use crate::runner::PLANNED_PANIC;
 use keystead::Grid;
-use keystead::compute::{TaskContext, TaskError};
+use keystead::compute::{PartitionContext, PartitionScan, ResultMap, Scatter, TaskContext, TaskError};
 use keystead::config::NodeConfig;
 use keystead::membership::{ChitchatMembership, ChitchatOptions};
 use keystead::node::{Ended, NodeSettings, OpenBackend, Ports};
@@ -48,6 +49,8 @@ pub(super) async fn run(life: Life, shape: Shape, seeds: Vec<String>, leaders: L
         .config(config)
         .ports(ports(&life, &shape))
         .task("append", append)
+        .partition_task("mark", mark)
+        .scatter("count-marks", CountMarks)
         .adjust(move |settings| adjust(settings, &shape, observer))
         .start()
         .await;
@@ -122,5 +125,44 @@ fn append(context: &mut TaskContext<'_>, (mark, how): (u64, u8)) -> Result<u64, 
         PANIC => panic!("{PLANNED_PANIC}"),
         FAIL => Err(TaskError::new("planned", "a planned failure")),
         _ => Ok(list.len() as u64),
+    }
+}
+
+/// Appends a mark to the partition's own list; answers the list's length.
+fn mark(context: &mut PartitionContext<'_, '_>, mark: u64) -> Result<u64, TaskError> {
+    let key = partition_key(context.slots());
+    let mut list: Vec<u64> = context.get(LISTS, key.as_bytes())?.unwrap_or_default();
+    list.push(mark);
+    context.put(LISTS, key.as_bytes(), &list)?;
+    Ok(list.len() as u64)
+}
+
+/// Counts the marks in the partitions' lists.
+struct CountMarks;
+
+impl Scatter for CountMarks {
+    type Input = ();
+    type Part = u64;
+    type Output = u64;
+
+    fn map(&self, partition: &mut PartitionScan<'_>, (): &()) -> Result<u64, TaskError> {
+        let (key, mut count) = (partition_key(partition.slots()), 0);
+        partition.each(LISTS, |found, value| {
+            if found == key.as_bytes() {
+                let list: Vec<u64> =
+                    rmp_serde::from_slice(&value.data).map_err(|error| TaskError::new("no-list", error.to_string()))?;
+                count += list.len() as u64;
+            }
+            Ok(())
+        })?;
+        Ok(count)
+    }
+
+    fn combine(&self, (): &(), into: &mut u64, other: u64) {
+        *into += other;
+    }
+
+    fn reduce(&self, (): &(), all: Option<u64>, _into: &mut Vec<ResultMap>) -> Result<u64, TaskError> {
+        Ok(all.unwrap_or(0))
     }
 }

@@ -4,7 +4,9 @@ use super::peer::{FAIL, KEEP, PANIC};
 use crate::checks::{self, Violation};
 use crate::dice::Dice;
 use crate::history::Action;
-use std::collections::BTreeMap;
+use keystead::ring;
+use keystead::types::{PartitionId, Slot, slot_of};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The map of numbers.
 pub(super) const MAP: &str = "numbers";
@@ -28,12 +30,32 @@ pub(super) fn lists() -> impl Iterator<Item = &'static str> {
     LISTS.into_iter()
 }
 
+/// What the keys of partitions' lists start with.
+const PARTITION_KEY: &str = "p{";
+
+/// The key of a partition's list: the smallest number that lives there.
+pub(super) fn partition_key((first, last): (Slot, Slot)) -> String {
+    let lives_there = |number: &u32| (first..=last).contains(&slot_of(number.to_string().as_bytes()));
+    let number = (0..u32::MAX).find(lives_there).unwrap_or_default();
+    format!("{PARTITION_KEY}{number}}}")
+}
+
+/// The keys of all partitions' lists.
+pub(super) fn partition_keys(partitions: u32) -> Vec<String> {
+    let slots = |id: u32| ring::slot_range(PartitionId(id), partitions);
+    (0..partitions).map(slots).map(|range| partition_key((Slot(*range.start()), Slot(*range.end())))).collect()
+}
+
 /// What a client does next.
 pub(super) enum Step {
     /// An operation on a key of [`MAP`].
     Operate(&'static str, Action),
     /// A task that leaves this mark, or tries to.
     Task(&'static str, u64, u8),
+    /// A partition task that leaves this mark in every partition.
+    Broadcast(u64),
+    /// A scatter that counts the partitions' marks.
+    Count,
 }
 
 /// Draws steps. Each value and mark is written by one step only.
@@ -82,6 +104,8 @@ impl Steps {
                 let key = *self.dice.pick(&COUNTERS);
                 Step::Operate(key, if self.dice.per_mille(250) { Action::Get } else { Action::Increment(1) })
             }
+            _ if self.dice.per_mille(150) => Step::Broadcast(self.fresh()),
+            _ if self.dice.per_mille(80) => Step::Count,
             _ => {
                 let how = match self.dice.below(12) {
                     0 => PANIC,
@@ -111,36 +135,43 @@ impl Steps {
 /// The marks of the tasks, by key.
 #[derive(Default)]
 pub(super) struct Marks {
-    acknowledged: BTreeMap<&'static str, Vec<u64>>,
-    unknown: BTreeMap<&'static str, Vec<u64>>,
-    found: BTreeMap<&'static str, Vec<u64>>,
+    acknowledged: BTreeMap<String, Vec<u64>>,
+    unknown: BTreeMap<String, Vec<u64>>,
+    found: BTreeMap<String, Vec<u64>>,
 }
 
 impl Marks {
     /// A task was answered.
-    pub(super) fn acknowledged(&mut self, key: &'static str, mark: u64) {
-        self.acknowledged.entry(key).or_default().push(mark);
+    pub(super) fn acknowledged(&mut self, key: &str, mark: u64) {
+        self.acknowledged.entry(key.to_owned()).or_default().push(mark);
     }
 
     /// It may have run.
-    pub(super) fn unknown(&mut self, key: &'static str, mark: u64) {
-        self.unknown.entry(key).or_default().push(mark);
+    pub(super) fn unknown(&mut self, key: &str, mark: u64) {
+        self.unknown.entry(key.to_owned()).or_default().push(mark);
+    }
+
+    /// Marks in partitions' lists that were acknowledged so far.
+    pub(super) fn in_partitions(&self) -> u64 {
+        let lists = self.acknowledged.iter().filter(|(key, _)| key.starts_with(PARTITION_KEY));
+        lists.map(|(_, marks)| marks.len() as u64).sum()
     }
 
     /// What is there in the end.
-    pub(super) fn found(&mut self, key: &'static str, marks: Vec<u64>) {
-        self.found.insert(key, marks);
+    pub(super) fn found(&mut self, key: &str, marks: Vec<u64>) {
+        self.found.insert(key.to_owned(), marks);
     }
 
     /// Each acknowledged mark once, each of unknown outcome at most once, nothing else: no mark
     /// of a task that panicked or failed, and none twice.
     pub(super) fn check(&self) -> Vec<Violation> {
         let none = Vec::new();
-        let of = |marks: &BTreeMap<&'static str, Vec<u64>>, key| marks.get(key).unwrap_or(&none).clone();
-        let check = |key: &'static str| {
+        let of = |marks: &BTreeMap<String, Vec<u64>>, key: &str| marks.get(key).unwrap_or(&none).clone();
+        let check = |key: &String| {
             let (acknowledged, unknown) = (of(&self.acknowledged, key), of(&self.unknown, key));
             checks::once_each(&format!("list {key}"), &acknowledged, &unknown, &of(&self.found, key))
         };
-        LISTS.into_iter().flat_map(check).collect()
+        let keys: BTreeSet<&String> = self.found.keys().chain(self.acknowledged.keys()).collect();
+        keys.into_iter().flat_map(check).collect()
     }
 }

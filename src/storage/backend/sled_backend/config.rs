@@ -1,8 +1,8 @@
 //! How sled is opened, and what its errors mean here.
 
 use crate::error::{Code, Error, Result};
+use crate::storage::disk::is_full;
 use sled::{Db, Mode};
-use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -82,10 +82,8 @@ fn open_once(dir: &Path, config: &SledConfig) -> Result<Db> {
 pub(super) fn sled_error(what: &str, error: &sled::Error) -> Error {
     let code = match error {
         sled::Error::Corruption { .. } => Code::CorruptLog,
-        sled::Error::Io(error) => match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Code::DiskFull,
-            _ => Code::DiskFailed,
-        },
+        sled::Error::Io(error) if is_full(error) => Code::DiskFull,
+        sled::Error::Io(_) => Code::DiskFailed,
         sled::Error::ReportableBug(_) | sled::Error::Unsupported(_) | sled::Error::CollectionNotFound(_) => {
             Code::Internal
         }

@@ -248,6 +248,7 @@ async fn entries_on_top_of_unwritten_ones_fail_with_them() {
     assert_eq!(all(&one).await, entries(1..2, "a"));
     disk.room(None);
     append(&one, entries(2..3, "d")).await.expect("durable");
+    log.health().wait_for(|health| *health == LogHealth::Ok).await.expect("recovers");
 
     // The same when there is room again for the entry on top, which alone would leave a hole.
     disk.room(Some(60));

@@ -1,124 +1,13 @@
-//! User code on a grid of three peers in one process: on all partitions, beside them, and what
-//! becomes of it when a peer is lost or somebody cancels.
-#![allow(missing_docs)]
+//! What runs in partitions' turns: broadcasts, and tasks that are cancelled.
 
-mod common;
-
-use common::{PATIENCE, addresses, free_ports};
-use keystead::Grid;
-use keystead::client::{Client, Progress, SubmitOptions};
-use keystead::clock;
-use keystead::compute::{Cursor, PartitionContext, TaskContext, TaskError, count_entries};
+use crate::grid::{Latch, PARTITIONS, fill, json, marks, start_three, until};
+use grid_proto::keystead::v1;
+use keystead::client::{Progress, SubmitOptions};
+use keystead::compute::count_entries;
 use keystead::error::Code;
-use keystead::types::{KeyCodec, TaskPayload, Value, ValueCodec};
-use std::path::Path;
+use keystead::node::GridService;
+use keystead::types::Value;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
-use std::time::Duration;
-
-const PARTITIONS: u32 = 8;
-
-/// Holds handlers until the test opens it, and counts those that came.
-#[derive(Clone, Default)]
-struct Latch(Arc<(Mutex<(bool, u32)>, Condvar)>);
-
-impl Latch {
-    fn wait(&self) {
-        let mut state = self.0.0.lock().expect("not poisoned");
-        state.1 += 1;
-        while !state.0 {
-            state = self.0.1.wait(state).expect("not poisoned");
-        }
-    }
-
-    fn open(&self) {
-        self.0.0.lock().expect("not poisoned").0 = true;
-        self.0.1.notify_all();
-    }
-
-    fn came(&self) -> u32 {
-        self.0.0.lock().expect("not poisoned").1
-    }
-}
-
-fn json(text: &str) -> TaskPayload {
-    TaskPayload { codec: ValueCodec::Json, data: text.to_owned().into() }
-}
-
-/// Puts a mark beside each entry of the map, and counts its runs in the partition.
-fn mark(context: &mut PartitionContext<'_, '_>, mark: String) -> Result<u64, TaskError> {
-    let mut cursor = Cursor::default();
-    let mut seen = 0;
-    while !cursor.ended() {
-        for (key, _) in context.page("m", &mut cursor, 3)? {
-            let count = context.get::<u64>("marks", &key)?.unwrap_or(0);
-            context.put("marks", &key, &(count + 1))?;
-            seen += 1;
-        }
-    }
-    if mark == "fail" && context.slots().0.0 == 0 {
-        return Err(TaskError::new("not-here", "the first partition does not want to"));
-    }
-    Ok(seen)
-}
-
-async fn start(seeds: &[String], at: usize, dir: &Path, latch: &Latch) -> Grid {
-    let latch = latch.clone();
-    let hold = move |context: &mut TaskContext<'_>, value: i64| {
-        let key = context.key().to_vec();
-        context.put_value("m", &key, Value::i64(value))?;
-        latch.wait();
-        Ok(())
-    };
-    Grid::builder()
-        .name(&format!("n{}", at + 1))
-        .listen(&seeds[at])
-        .seeds(seeds.iter().cloned())
-        .data(dir.join(format!("n{}", at + 1)))
-        .partitions(PARTITIONS)
-        .partition_task("mark", mark)
-        .task("hold", hold)
-        .start()
-        .await
-        .expect("starts")
-}
-
-async fn start_three(dir: &Path, latch: &Latch) -> (Vec<String>, Vec<Grid>) {
-    let seeds = addresses(&free_ports(3));
-    let mut peers = Vec::new();
-    for at in 0..3 {
-        peers.push(start(&seeds, at, dir, latch).await);
-    }
-    for peer in &peers {
-        peer.wait_ready(PATIENCE).await.expect("serves");
-    }
-    (seeds, peers)
-}
-
-async fn fill(client: &Client, count: u64) {
-    client.create_map("m", KeyCodec::Utf8, ValueCodec::I64, 0).await.expect("creates");
-    client.create_map("marks", KeyCodec::Utf8, ValueCodec::Msgpack, 0).await.expect("creates");
-    for i in 0..count {
-        client.put("m", format!("k{i}"), Value::i64(i as i64)).await.expect("puts");
-    }
-}
-
-async fn marks(client: &Client, count: u64) -> Vec<u64> {
-    let mut found = Vec::new();
-    for i in 0..count {
-        let entry = client.get("marks", format!("k{i}")).await.expect("gets");
-        found.push(entry.map_or(0, |entry| rmp_serde::from_slice(&entry.value.data).expect("a count")));
-    }
-    found
-}
-
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let give_up = clock::Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(clock::Instant::now() < give_up, "never: {what}");
-        clock::sleep(Duration::from_millis(10)).await;
-    }
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broadcast_runs_once_on_each_partition() {
@@ -204,6 +93,34 @@ async fn a_cancelled_task_leaves_nothing_behind() {
     canceller.cancel(id).await.expect("cancels");
     assert_eq!(value(client.get("m", "k0").await.expect("gets")), Some(Value::i64(502)));
     assert_eq!(canceller.cancel(0).await.expect_err("names nothing").code, Code::InvalidRequest);
+    for peer in peers {
+        peer.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_whose_caller_has_gone_is_undone() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let latch = Latch::default();
+    let (_, peers) = start_three(dir.path(), &latch).await;
+    let client = peers[0].client().await.expect("connects");
+    fill(&client, 1).await;
+    // Without a session nobody can come back for the answer.
+    let endpoint = format!("http://{}", peers[0].address());
+    let mut tasks = v1::tasks_client::TasksClient::connect(endpoint).await.expect("connects");
+    let payload = v1::Payload { codec: v1::ValueCodec::Json.into(), data: "500".into() };
+    let submit =
+        v1::SubmitRequest { name: "hold".into(), key: "k0".into(), payload: Some(payload), ..Default::default() };
+    tokio::select! {
+        answer = tasks.submit(submit) => panic!("{answer:?}"),
+        () = until("the task runs", || latch.came() > 0) => {}
+    }
+    // The call was dropped with the `select`; every peer is told.
+    let told = |peer: &keystead::Grid| peer.node().metrics().contains("keystead_task_cancellations_total 1");
+    until("the peers know", || peers.iter().all(told)).await;
+    latch.open();
+    let entry = client.get("m", "k0").await.expect("gets").expect("is there");
+    assert_eq!(entry.value, Value::i64(0), "it was undone");
     for peer in peers {
         peer.shutdown().await;
     }

@@ -14,7 +14,7 @@ const ANSWER_MAX: u64 = 16 << 20;
 ///
 /// # Errors
 /// `PeerUnreachable` when nothing sensible comes within the time.
-pub(super) async fn get(address: &str, path: &str, at_most: Duration) -> Result<(u16, String)> {
+pub(in crate::cli) async fn get(address: &str, path: &str, at_most: Duration) -> Result<(u16, String)> {
     let asked = async {
         let mut connection = TcpNetwork.connect(address).await?;
         let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n");
@@ -38,7 +38,7 @@ fn parse(answer: &str) -> Option<(u16, String)> {
 }
 
 /// The sum of a counter over its labels, in Prometheus' text format; `None` if it is not there.
-pub(super) fn counter(metrics: &str, name: &str) -> Option<u64> {
+pub(in crate::cli) fn counter(metrics: &str, name: &str) -> Option<u64> {
     let mut sum = None;
     for line in metrics.lines() {
         let Some(rest) = line.strip_prefix(name) else { continue };

@@ -1,0 +1,228 @@
+//! Medians, ratios and the words beside them.
+
+use crate::cli::Options;
+use crate::load::Measured;
+use crate::target::System;
+use serde::Serialize;
+use serde_json::json;
+use std::collections::BTreeMap;
+
+/// What one loop gave.
+#[derive(Clone, Debug, Serialize)]
+pub struct Figures {
+    /// Requests answered per second.
+    pub per_second: f64,
+    /// Latency quantiles, in milliseconds.
+    pub p50_ms: f64,
+    /// As above.
+    pub p99_ms: f64,
+    /// As above.
+    pub p999_ms: f64,
+    /// Microseconds of CPU per request: all servers, and the load generator.
+    pub cpu_us: Option<(f64, f64)>,
+}
+
+impl Figures {
+    /// From a loop's measurement.
+    pub fn of(measured: &Measured, cpu_us: Option<(f64, f64)>) -> Self {
+        Figures {
+            per_second: measured.per_second,
+            p50_ms: measured.ms(0.5),
+            p99_ms: measured.ms(0.99),
+            p999_ms: measured.ms(0.999),
+            cpu_us,
+        }
+    }
+}
+
+/// One system's part of a round.
+#[derive(Clone, Debug, Serialize)]
+pub struct Turn {
+    /// Closed loop of puts.
+    pub puts: Figures,
+    /// Closed loop of gets.
+    pub gets: Figures,
+    /// Open loop of puts.
+    pub open_puts: Option<Figures>,
+    /// Open loop of gets.
+    pub open_gets: Option<Figures>,
+}
+
+impl Turn {
+    /// A line of progress.
+    pub fn line(&self) -> String {
+        let mut line = format!("{:.0} puts/s, {:.0} gets/s", self.puts.per_second, self.gets.per_second);
+        if let (Some(puts), Some(gets)) = (&self.open_puts, &self.open_gets) {
+            line += &format!("; open loop p99 {:.1} ms puts, {:.1} ms gets", puts.p99_ms, gets.p99_ms);
+        }
+        line
+    }
+}
+
+/// One of the four loops of a turn.
+#[derive(Clone, Copy)]
+struct Row {
+    name: &'static str,
+    of: fn(&Turn) -> Option<&Figures>,
+}
+
+const ROWS: [Row; 4] = [
+    Row { name: "puts, closed loop", of: |turn| Some(&turn.puts) },
+    Row { name: "gets, closed loop", of: |turn| Some(&turn.gets) },
+    Row { name: "puts, open loop", of: |turn| turn.open_puts.as_ref() },
+    Row { name: "gets, open loop", of: |turn| turn.open_gets.as_ref() },
+];
+
+/// Everything that was measured.
+pub struct Report {
+    options: Options,
+    reference: System,
+    open: Option<(f64, f64)>,
+    turns: BTreeMap<System, Vec<Turn>>,
+}
+
+fn median(mut numbers: Vec<f64>) -> f64 {
+    numbers.sort_by(f64::total_cmp);
+    match numbers.len() {
+        0 => 0.0,
+        count if count % 2 == 1 => numbers[count / 2],
+        count => (numbers[count / 2 - 1] + numbers[count / 2]) / 2.0,
+    }
+}
+
+impl Report {
+    /// Nothing yet.
+    pub fn new(options: &Options, reference: System, open: Option<(f64, f64)>) -> Self {
+        Report { options: options.clone(), reference, open, turns: BTreeMap::new() }
+    }
+
+    /// Adds a turn; the turns of a system come in the order of the rounds.
+    pub fn add(&mut self, system: System, turn: Turn) {
+        self.turns.entry(system).or_default().push(turn);
+    }
+
+    fn medians(&self, system: System, row: Row) -> Option<Figures> {
+        let all: Vec<&Figures> = self.turns.get(&system)?.iter().filter_map(row.of).collect();
+        let of = |pick: fn(&Figures) -> f64| median(all.iter().map(|figures| pick(figures)).collect());
+        let cpu: Vec<(f64, f64)> = all.iter().filter_map(|figures| figures.cpu_us).collect();
+        (!all.is_empty()).then(|| Figures {
+            per_second: of(|figures| figures.per_second),
+            p50_ms: of(|figures| figures.p50_ms),
+            p99_ms: of(|figures| figures.p99_ms),
+            p999_ms: of(|figures| figures.p999_ms),
+            cpu_us: (!cpu.is_empty()).then(|| {
+                (median(cpu.iter().map(|cpu| cpu.0).collect()), median(cpu.iter().map(|cpu| cpu.1).collect()))
+            }),
+        })
+    }
+
+    /// Keystead's figure over another system's, round by round; the median, the least and the most.
+    fn ratio(&self, other: System, row: Row, pick: fn(&Figures) -> f64) -> Option<[f64; 3]> {
+        let pairs = self.turns.get(&System::Keystead)?.iter().zip(self.turns.get(&other)?);
+        let ratios: Vec<f64> =
+            pairs.filter_map(|(ours, theirs)| Some(pick((row.of)(ours)?) / pick((row.of)(theirs)?))).collect();
+        let least = ratios.iter().copied().min_by(f64::total_cmp)?;
+        let most = ratios.iter().copied().max_by(f64::total_cmp)?;
+        Some([median(ratios), least, most])
+    }
+
+    /// Prints the tables.
+    pub fn print(&self) {
+        let Options { keys, value_size, in_flight, connections, rounds, .. } = &self.options;
+        println!(
+            "\n{keys} keys, values of {value_size} bytes, {in_flight} in flight in the closed loops, \
+             {connections} connections; medians of {rounds} rounds\n"
+        );
+        println!("| load | system | requests/s | p50 ms | p99 ms | p99.9 ms | CPU us/request, servers + client |");
+        println!("|---|---|---|---|---|---|---|");
+        for row in ROWS {
+            for system in &self.options.systems {
+                let Some(figures) = self.medians(*system, row) else { continue };
+                let cpu = figures.cpu_us.map_or("".to_owned(), |(servers, own)| format!("{servers:.0} + {own:.0}"));
+                let Figures { per_second, p50_ms, p99_ms, p999_ms, .. } = figures;
+                println!(
+                    "| {} | {system} | {per_second:.0} | {p50_ms:.1} | {p99_ms:.1} | {p999_ms:.1} | {cpu} |",
+                    row.name
+                );
+            }
+        }
+        println!("\nKeystead over another system, median of the rounds' ratios (least..most):\n");
+        println!("| load | other | requests/s | p99 |");
+        println!("|---|---|---|---|");
+        let show = |ratio: Option<[f64; 3]>| {
+            ratio.map_or("".to_owned(), |[median, least, most]| format!("{median:.2} ({least:.2}..{most:.2})"))
+        };
+        for row in ROWS {
+            for other in self.options.systems.iter().filter(|system| **system != System::Keystead) {
+                let rate = show(self.ratio(*other, row, |figures| figures.per_second));
+                let p99 = show(self.ratio(*other, row, |figures| figures.p99_ms));
+                if !p99.is_empty() {
+                    println!("| {} | {other} | {rate} | {p99} |", row.name);
+                }
+            }
+        }
+        println!();
+        for system in &self.options.systems {
+            println!("{system}: {}", system.promise());
+        }
+        if let Some((puts, gets)) = self.open {
+            println!(
+                "open loops: {puts:.0} puts/s, then {gets:.0} gets/s: 80 % of {}'s closed loop, measured first; \
+                 latency counts from the time at which a request should have begun",
+                self.reference
+            );
+        }
+    }
+
+    /// Everything, for programs.
+    pub fn json(&self) -> serde_json::Value {
+        let named = |row: Row| {
+            let medians: BTreeMap<String, _> = self
+                .options
+                .systems
+                .iter()
+                .filter_map(|system| Some((system.to_string(), self.medians(*system, row)?)))
+                .collect();
+            let ratios: BTreeMap<String, _> = self
+                .options
+                .systems
+                .iter()
+                .filter(|system| **system != System::Keystead)
+                .map(|other| {
+                    let rate = self.ratio(*other, row, |figures| figures.per_second);
+                    let p99 = self.ratio(*other, row, |figures| figures.p99_ms);
+                    (other.to_string(), json!({ "per_second": rate, "p99": p99 }))
+                })
+                .collect();
+            (row.name.to_owned(), json!({ "medians": medians, "keystead_over": ratios }))
+        };
+        let rounds: BTreeMap<String, _> =
+            self.turns.iter().map(|(system, turns)| (system.to_string(), turns.clone())).collect();
+        let promises: BTreeMap<String, _> =
+            self.options.systems.iter().map(|system| (system.to_string(), system.promise())).collect();
+        json!({
+            "keys": self.options.keys,
+            "gets": self.options.gets,
+            "value_size": self.options.value_size,
+            "in_flight": self.options.in_flight,
+            "connections": self.options.connections,
+            "partitions": self.options.partitions,
+            "open_rates": self.open,
+            "promises": promises,
+            "loads": ROWS.into_iter().map(named).collect::<BTreeMap<_, _>>(),
+            "rounds": rounds,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_middle() {
+        assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), 2.5);
+        assert_eq!(median(Vec::new()), 0.0);
+    }
+}

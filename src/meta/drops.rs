@@ -1,0 +1,79 @@
+//! Dropping maps: which rows to write. Pure.
+//!
+//! A drop takes the map's row away and leaves a note with its id; the note goes when no partition
+//! has an entry of the map any more. Ids are never given again, so what is left of a map can never
+//! show up in a later one of the same name.
+
+use super::keys::MetaKey;
+use super::planner::RowChange;
+use super::rows::DroppedRow;
+use super::view::MetaView;
+use crate::error::{Code, Error, Result};
+use crate::types::{MapDescriptor, MapId};
+
+/// A map that is to be dropped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DroppedMap {
+    /// What it was.
+    pub descriptor: MapDescriptor,
+    /// The changes that drop it.
+    pub changes: Vec<RowChange>,
+}
+
+/// Drops the map of that name.
+///
+/// # Errors
+/// `NoSuchMap`.
+pub fn drop_map(view: &MetaView, name: &str) -> Result<DroppedMap> {
+    let missing = || Error::new(Code::NoSuchMap, format!("there is no map {name:?}"));
+    let present = view.maps.get(name).ok_or_else(missing)?;
+    let descriptor = present.row.descriptor.clone();
+    let note = DroppedRow { name: name.to_owned(), extra: Default::default() };
+    let changes = vec![
+        RowChange::delete(&MetaKey::Map(name.to_owned()), present.revision),
+        RowChange::of(&MetaKey::Dropped(descriptor.id), None, &note)?,
+    ];
+    Ok(DroppedMap { descriptor, changes })
+}
+
+/// Nothing is left of a dropped map: takes the note away, if it is there.
+pub fn forgotten(view: &MetaView, map: MapId) -> Option<RowChange> {
+    view.dropped.get(&map).map(|note| RowChange::delete(&MetaKey::Dropped(map), note.revision))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meta::{Row, new_map};
+    use crate::types::{Condition, KeyCodec, MapSpec, ValueCodec};
+
+    fn write(view: &mut MetaView, revision: u64, changes: &[RowChange]) {
+        for change in changes {
+            view.set(&change.key, revision, change.value.as_deref()).expect("sets");
+        }
+    }
+
+    #[test]
+    fn a_dropped_map_leaves_a_note_and_its_name_is_free_for_another() {
+        let mut view = MetaView::default();
+        let ids = super::super::rows::MapIdsRow { next: 4, extra: Default::default() };
+        view.set("map-ids", 1, Some(&ids.encode().expect("encodes"))).expect("sets");
+        assert_eq!(drop_map(&view, "m").expect_err("not there").code, Code::NoSuchMap);
+        let spec = MapSpec::new("m", KeyCodec::Utf8, ValueCodec::Utf8);
+        let made = new_map(&view, &spec).expect("new");
+        write(&mut view, 2, &made.changes);
+
+        let dropped = drop_map(&view, "m").expect("there");
+        assert_eq!(dropped.descriptor, made.descriptor);
+        assert_eq!(dropped.changes[0].condition, Condition::Revision(2), "not one that was created since");
+        write(&mut view, 3, &dropped.changes);
+        assert!(view.map("m").is_none());
+        assert_eq!(view.dropped[&MapId(4)].row.name, "m");
+
+        let later = new_map(&view, &spec).expect("new");
+        assert_eq!(later.descriptor.id, MapId(5));
+        let gone = forgotten(&view, MapId(4)).expect("noted");
+        write(&mut view, 4, &[gone]);
+        assert!(view.dropped.is_empty() && forgotten(&view, MapId(4)).is_none());
+    }
+}

@@ -320,7 +320,9 @@ async fn moves_go_on_when_the_joiner_or_the_planner_dies_in_the_middle_and_a_dea
 
     // It comes back; the peer that plans dies in the middle. Another goes on.
     let _joiner = places.start(3);
-    until_client(&client, "a partition moves again", is_moving).await;
+    // Where the first moves were quicker than the kill, it has its share and nothing moves.
+    let again = |partitions: &[PartitionInfo]| is_moving(partitions) || shares(partitions).0.contains_key("n4");
+    until_client(&client, "a partition moves again", again).await;
     let planner = (0..3).max_by_key(|at| places.moves_begun(*at)).expect("three");
     assert!(places.moves_begun(planner) > 0, "somebody planned");
     peers[planner].take().expect("runs").kill();
@@ -396,14 +398,13 @@ async fn only_peers_that_carry_the_tasks_lead_and_maps_go_on_without_them() {
         start_with_task("plain2", &listen[3], seeds, dir.path(), false).await,
         start_with_task("plain3", &listen[4], seeds, dir.path(), false).await,
     ];
-    let (_, led) = shares(
-        &until(&plain, "they hold something", |partitions| {
-            let (held, _) = shares(partitions);
-            held.contains_key("plain2") && held.contains_key("plain3") && !is_moving(partitions)
-        })
-        .await,
-    );
-    assert!(led.keys().all(|name| ["first", "second"].contains(&name.as_str())), "{led:?}");
+    // An election may let a plain peer in; it hands over.
+    until(&plain, "they hold something, and only embedded peers lead", |partitions| {
+        let (held, led) = shares(partitions);
+        let embedded = led.keys().all(|name| ["first", "second"].contains(&name.as_str()));
+        held.contains_key("plain2") && held.contains_key("plain3") && !is_moving(partitions) && embedded
+    })
+    .await;
     first.shutdown().await;
     until(&plain, "its replicas are elsewhere", |partitions| {
         have_copies(partitions, 3) && !shares(partitions).0.contains_key("first") && !is_moving(partitions)

@@ -3,11 +3,13 @@
 use super::walk_args::{ClearArgs, Conditions, DropArgs, MapsArgs, ScanArgs, SizeArgs, TransactArgs};
 use crate::types::{AckLevel, Eviction, KeyCodec, ReadLevel, ValueCodec};
 mod compute;
+mod movement;
 
 pub use compute::{
     BroadcastArgs, CancelArgs, JobArgs, JobCommand, JobStartArgs, JobsArgs, ScatterArgs, ScatterOptions, TopKArgs,
     WordCountArgs,
 };
+pub use movement::{DrainArgs, RebalanceArgs, RebalanceCommand, RemoveArgs};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -377,69 +379,6 @@ pub struct MembersArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  keystead partitions --json")]
 pub struct PartitionsArgs {
-    /// Where and how.
-    #[command(flatten)]
-    pub connection: Connection,
-}
-
-/// `remove`.
-#[derive(Clone, Debug, Args)]
-#[command(after_help = "\
-The command waits until the member has gone. Its disk is refused afterwards; an empty one joins anew.
-
-Example:
-  keystead remove n2")]
-pub struct RemoveArgs {
-    /// The member's name or id
-    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
-    pub member: String,
-    /// Return at once
-    #[arg(long)]
-    pub no_wait: bool,
-    /// Give up waiting after so many seconds; the removal goes on
-    #[arg(long, default_value_t = 600, value_name = "SECONDS")]
-    pub timeout: u64,
-    /// Where and how.
-    #[command(flatten)]
-    pub connection: Connection,
-}
-
-/// `drain`.
-#[derive(Clone, Debug, Args)]
-#[command(after_help = "\
-The command waits until the member holds nothing.
-
-Example:
-  keystead drain n2 && systemctl stop keystead")]
-pub struct DrainArgs {
-    /// The member's name or id
-    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
-    pub member: String,
-    /// Let the member hold its share again
-    #[arg(long)]
-    pub undo: bool,
-    /// Return at once
-    #[arg(long)]
-    pub no_wait: bool,
-    /// Give up waiting after so many seconds; the drain goes on
-    #[arg(long, default_value_t = 600, value_name = "SECONDS")]
-    pub timeout: u64,
-    /// Where and how.
-    #[command(flatten)]
-    pub connection: Connection,
-}
-
-/// `rebalance`.
-#[derive(Clone, Debug, Subcommand)]
-pub enum RebalanceCommand {
-    /// Show the moves under way
-    Status(RebalanceArgs),
-}
-
-/// `rebalance status`.
-#[derive(Clone, Debug, Args)]
-#[command(after_help = "Example:\n  keystead rebalance status")]
-pub struct RebalanceArgs {
     /// Where and how.
     #[command(flatten)]
     pub connection: Connection,

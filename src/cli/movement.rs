@@ -39,7 +39,7 @@ async fn wait(client: &Client, node: NodeId, seconds: u64, done: impl Fn(Option<
 pub(super) async fn remove(client: &Client, args: &RemoveArgs, out: &mut (dyn Write + Send)) -> Result<()> {
     let node = client.remove_member(&args.member).await?;
     if !args.no_wait {
-        wait(client, node, args.timeout, |member| member.is_none()).await?;
+        wait(client, node, args.within, |member| member.is_none()).await?;
     }
     let state = if args.no_wait { "removing" } else { "removed" };
     report(out, args.connection.json, &args.member, node, state)
@@ -50,7 +50,7 @@ pub(super) async fn drain(client: &Client, args: &DrainArgs, out: &mut (dyn Writ
     let node = client.drain_member(&args.member, args.undo).await?;
     if !args.no_wait && !args.undo {
         let is_empty = |member: Option<&MemberInfo>| member.is_none_or(|m| m.replicas == 0 && m.leaders == 0);
-        wait(client, node, args.timeout, is_empty).await?;
+        wait(client, node, args.within, is_empty).await?;
     }
     let state = match (args.undo, args.no_wait) {
         (true, _) => "active",

@@ -23,8 +23,9 @@ const FEWEST: f64 = 2.0;
 const FIRST: f64 = 8.0;
 /// Batches that should be queueing.
 const QUEUE: std::ops::RangeInclusive<f64> = 1.0..=2.0;
-/// With each batch the shortest time is forgotten by this part of itself.
-const FORGET: f64 = 1.0 / 512.0;
+/// With each batch the shortest time is forgotten by this part of itself: a busy node must not take
+/// its queues for the length of the way before some ten thousand batches have said so.
+const FORGET: f64 = 1.0 / 32_768.0;
 
 struct Window {
     /// Places that there are to be.

@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// Fewer instructions a message than the system's; see docs/PERFORMANCE.md.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     ExitCode::from(keystead::cli::run(std::env::args_os()))
 }

@@ -152,7 +152,9 @@ impl<K: MapKey + ?Sized, V, C: Codec<V>> TypedMap<K, V, C> {
     /// # Errors
     /// As [`TypedMap::put`].
     pub async fn put_with_ttl(&self, key: &K, value: &V, ttl: Duration) -> Result<u64> {
-        Ok(self.client.put_with_ttl(&self.name, key.to_key(), self.encode(value)?, ttl).await?.revision)
+        let key = key.to_key();
+        let value = self.encode(&key, value)?;
+        Ok(self.client.put_with_ttl(&self.name, key, value, ttl).await?.revision)
     }
 
     /// Gives an entry a new time to live (`None`: the map's; zero: for good); whether there was one.

@@ -5,11 +5,11 @@ use super::ports::Ports;
 use crate::clock::{ThreadKind, run_on};
 use crate::error::{Code, Error, Result};
 use crate::net::peer::PeerTransport;
-use crate::partition::executor::{Executor, ExecutorConfig, ExecutorParts, ExecutorStats};
+use crate::partition::executor::{Executor, ExecutorConfig, ExecutorParts, ExecutorStats, Pacer};
 use crate::partition::{Cancelled, FeedPool, Memory, ReplicaMachine, ReplicaState, TaskRunner};
 
 use crate::raft::network::{GroupNetwork, RaftNetworkConfig, Receptions};
-use crate::raft::{Group, GroupConfig, Leadership, LogStore};
+use crate::raft::{Confirmer, Group, GroupConfig, Leadership, LogStore};
 use crate::storage::backend::{ReplicaKey, StateBackend};
 use crate::storage::log::{GroupLog, SharedLog};
 use crate::types::{GroupId, ReplicaId};
@@ -72,6 +72,8 @@ pub struct Hosting {
     pub stats: Arc<ExecutorStats>,
     /// Tasks that somebody has cancelled.
     pub cancelled: Arc<Cancelled>,
+    confirmer: Arc<Confirmer>,
+    pacer: Arc<Pacer>,
     hosted: RwLock<BTreeMap<GroupId, Arc<Hosted>>>,
     /// One start or stop at a time.
     changing: tokio::sync::Mutex<()>,
@@ -80,10 +82,14 @@ pub struct Hosting {
 impl Hosting {
     /// Holds nothing yet.
     pub fn new(parts: HostingParts) -> Self {
+        let confirmer = Arc::new(Confirmer::new(parts.transport.clone()));
+        let pacer = Pacer::new(&parts.executor_config);
         Hosting {
             parts,
             stats: Arc::default(),
             cancelled: Arc::default(),
+            confirmer,
+            pacer,
             hosted: RwLock::default(),
             changing: tokio::sync::Mutex::new(()),
         }
@@ -145,6 +151,9 @@ impl Hosting {
         let started = Group::start(group, replica, &parts.group_config, LogStore::new(log), network, machine).await?;
         let executor = Executor::start(ExecutorParts {
             group: started.clone(),
+            confirmer: self.confirmer.clone(),
+            // The grid's own facts wait for nobody's data.
+            pacer: if group == GroupId::META { Pacer::new(&parts.executor_config) } else { self.pacer.clone() },
             replica: state.clone(),
             maps: parts.directory.clone(),
             tasks: parts.tasks.clone(),

@@ -12,7 +12,7 @@ use crate::clock;
 use crate::error::{Code, Error, Result};
 use crate::meta::{self, FoundingRecord, MemberRow};
 use crate::net::peer::{IncomingFrame, PeerHandler, PeerIdentity};
-use crate::raft::network;
+use crate::raft::{answer_questions, network};
 use crate::types::{GroupId, Incarnation};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -55,6 +55,10 @@ impl PeerHandler for PeerCalls {
             return Err(Error::new(Code::ForeignGrid, "a peer without a grid may only found or join one"));
         }
         match frame.kind {
+            network::kind::CONFIRM => answer_questions(frame.payload, |group, replica| {
+                let hosted = self.hosting.get(group).filter(|hosted| hosted.group.replica() == replica)?;
+                hosted.group.saved_vote()
+            }),
             raft if raft <= network::kind::LAST => {
                 let hosted = self.hosting.get(frame.group).ok_or_else(|| {
                     Error::new(Code::NotReady, "this peer holds no replica of the group").at(frame.group.to_string())

@@ -158,11 +158,10 @@ impl Router {
                 known().ok_or_else(|| Error::new(Code::NoSuchMap, format!("there is no map {name:?}")))?
             }
         };
-        let keys: Vec<&Bytes> = match &request.op {
-            Op::GetMany { keys, .. } => keys.iter().collect(),
-            op => op.routing_key().into_iter().collect(),
-        };
-        keys.into_iter().try_for_each(|key| check_key(&map, key))?;
+        match &request.op {
+            Op::GetMany { keys, .. } => keys.iter().try_for_each(|key| check_key(&map, key))?,
+            op => op.routing_key().into_iter().try_for_each(|key| check_key(&map, key))?,
+        }
         Ok(Some(map))
     }
 

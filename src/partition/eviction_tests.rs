@@ -83,20 +83,23 @@ fn evicted(eviction: Eviction, use_well: impl Fn(&mut Uses, &Dice)) -> (usize, u
 fn of_many_entries_nearly_only_idle_ones_go() {
     let late = |uses: &mut Uses, dice: &Dice| (0..500).for_each(|number| uses.used(&row(number), 9_000, dice));
     let (of_good, of_idle) = evicted(Eviction::Lru, late);
-    assert!(of_good <= 2 && of_idle >= 248, "{of_good} of those used late went");
+    // All ten draws are good ones with a chance that rises from 0.1 % to 1.7 % as idle ones go: one
+    // or two of 250 are to be expected, nine hardly ever.
+    assert!(of_good <= 8 && of_idle >= 242, "{of_good} of those used late went");
 }
 
 #[test]
 fn of_many_entries_nearly_only_seldom_used_ones_go() {
     let often = |uses: &mut Uses, dice: &Dice| {
-        for _ in 0..30 {
+        // So often that hardly any counter stays where one late use brings it: it rises with 1 in 11.
+        for _ in 0..150 {
             (0..500).for_each(|number| uses.used(&row(number), 1_500, dice));
         }
         // One late use does not make an entry a frequent one.
         (500..1_000).for_each(|number| uses.used(&row(number), 9_999, dice));
     };
     let (of_good, of_seldom) = evicted(Eviction::Lfu, often);
-    assert!(of_good <= 2 && of_seldom >= 248, "{of_good} of those used often went");
+    assert!(of_good <= 8 && of_seldom >= 242, "{of_good} of those used often went");
 }
 
 #[test]

@@ -292,6 +292,11 @@ impl ReplicaState {
         self.applied.subscribe()
     }
 
+    /// The applied index at this moment.
+    pub fn applied_now(&self) -> u64 {
+        *self.applied.borrow()
+    }
+
     /// Whether the applied index has passed the end of the scan that the rows came from.
     pub fn may_serve(&self) -> bool {
         let position = &self.read().position;
@@ -327,7 +332,11 @@ impl ReplicaState {
                 took_effect
             }
         };
-        self.applied.send_replace(log_id.index);
+        self.applied.send_if_modified(|applied| {
+            *applied = log_id.index;
+            // Waking costs even when nobody waits. Who begins to watch now sees the new index.
+            self.applied.receiver_count() > 0
+        });
         Ok(Outcome { took_effect, answer: Bytes::new() })
     }
 

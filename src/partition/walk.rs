@@ -2,6 +2,7 @@
 //! in which order, and how large, without those that have expired. In: a map, a place to begin. Out:
 //! row keys and lengths. Never touches a value, so that nothing is loaded that a page has no room for.
 
+use super::indexes::MapSize;
 use super::overlay::View;
 use super::rows;
 use crate::error::{Code, Error, Result};

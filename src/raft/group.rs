@@ -1,8 +1,9 @@
 //! One replica of one group, running: the handle through which everything above proposes, reads
 //! and changes members. A group's payloads are opaque here.
 
+use super::log_store::LogStore;
 use super::machine::{Machine, MachineAdapter, term_of};
-use super::types::{LogPayload, Outcome, ReplicaNode, TypeConfig};
+use super::types::{LogPayload, Outcome, ReplicaNode, TypeConfig, Vote};
 use crate::clock;
 use crate::error::{Code, Error, Result};
 use crate::types::{GroupId, NodeId, ReplicaId};
@@ -10,7 +11,6 @@ use bytes::Bytes;
 use openraft::async_runtime::WatchReceiver;
 use openraft::impls::ProgressResponder;
 use openraft::raft::ClientWriteResult;
-use openraft::storage::RaftLogStorage;
 use openraft::{ChangeMembers, Raft, RaftNetworkFactory, ReadPolicy, ServerState, SnapshotPolicy};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -55,12 +55,20 @@ impl Default for GroupConfig {
 }
 
 impl GroupConfig {
+    /// A follower that has answered an append within this time needs no heartbeat; `None` where
+    /// the silence could then be taken for a dead leader's.
+    fn spared_heartbeats(&self) -> Option<u64> {
+        let (heartbeat, election) = (self.heartbeat.as_millis() as u64, self.election.0.as_millis() as u64);
+        (heartbeat * 2 < election).then_some(heartbeat / 2)
+    }
+
     fn openraft(&self, group: GroupId) -> Result<Arc<openraft::Config>> {
         let config = openraft::Config {
             cluster_name: format!("group-{group}"),
             heartbeat_interval: self.heartbeat.as_millis() as u64,
             election_timeout_min: self.election.0.as_millis() as u64,
             election_timeout_max: self.election.1.as_millis() as u64,
+            heartbeat_min_interval: self.spared_heartbeats(),
             max_payload_entries: self.max_append_entries,
             // Checkpoints and purges are ours to time: see the node's housekeeping.
             snapshot_policy: SnapshotPolicy::Never,
@@ -85,6 +93,15 @@ pub struct Leadership {
     pub leader: Option<(ReplicaId, NodeId)>,
     /// Whether this replica leads.
     pub is_me: bool,
+}
+
+/// A leading replica's term and voters, as openraft has them now.
+pub(super) struct Standing {
+    pub(super) term: u64,
+    /// A majority of each is a majority.
+    pub(super) configs: Vec<BTreeSet<ReplicaId>>,
+    /// Where the voters are.
+    pub(super) nodes: BTreeMap<ReplicaId, NodeId>,
 }
 
 /// What became of a proposal.
@@ -133,6 +150,7 @@ pub struct Group {
     group: GroupId,
     replica: ReplicaId,
     raft: RaftHandle,
+    log: LogStore,
     leadership: watch::Receiver<Leadership>,
     watcher: clock::JoinHandle<()>,
 }
@@ -146,21 +164,20 @@ impl Group {
     ///
     /// # Errors
     /// An unusable configuration, or a log that cannot be read.
-    pub async fn start<L, N>(
+    pub async fn start<N>(
         group: GroupId,
         replica: ReplicaId,
         config: &GroupConfig,
-        log: L,
+        log: LogStore,
         network: N,
         machine: Arc<dyn Machine>,
     ) -> Result<Arc<Self>>
     where
-        L: RaftLogStorage<TypeConfig>,
         N: RaftNetworkFactory<TypeConfig>,
         N::Network: openraft::network::NetSnapshot<TypeConfig, SnapshotData = super::SnapshotData>,
     {
         let adapter = MachineAdapter(machine);
-        let raft = Raft::new(replica, config.openraft(group)?, network, log, adapter)
+        let raft = Raft::new(replica, config.openraft(group)?, network, log.clone(), adapter)
             .await
             .map_err(|error| fatal(group, error))?;
         let (sender, leadership) = watch::channel(Leadership::default());
@@ -188,7 +205,7 @@ impl Group {
                 }
             }
         });
-        Ok(Arc::new(Group { group, replica, raft, leadership, watcher }))
+        Ok(Arc::new(Group { group, replica, raft, log, leadership, watcher }))
     }
 
     /// Which group.
@@ -228,7 +245,29 @@ impl Group {
         Ok(VerdictReceiver(receiver))
     }
 
-    /// Confirms leadership by a round begun after this call; gives the term confirmed.
+    /// The vote that this replica has saved last.
+    pub fn saved_vote(&self) -> Option<Vote> {
+        self.log.saved_vote()
+    }
+
+    /// Term and voters, if this replica leads.
+    pub(super) fn standing(&self) -> Option<Standing> {
+        let metrics = self.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        if metrics.state != ServerState::Leader || !metrics.vote.committed {
+            return None;
+        }
+        let members = metrics.membership_config.membership();
+        let node = |id| Some((id, members.get_node(&id)?.node));
+        Some(Standing {
+            term: metrics.vote.leader_id.term,
+            configs: members.get_joint_config().clone(),
+            nodes: members.voter_ids().filter_map(node).collect(),
+        })
+    }
+
+    /// Confirms leadership by heartbeats begun after this call, which renew the right to write as
+    /// well; gives the term confirmed.
     ///
     /// # Errors
     /// `NotLeader`, or `NoLeader` when no majority answers.
@@ -342,5 +381,28 @@ impl Group {
             tracing::warn!(group = %self.group, %error, "a group did not stop cleanly");
         }
         self.watcher.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heartbeats_are_spared_only_where_a_silence_stays_shorter_than_an_election() {
+        let config = |heartbeat, election| GroupConfig {
+            heartbeat: Duration::from_millis(heartbeat),
+            election: (Duration::from_millis(election), Duration::from_millis(election * 2)),
+            ..GroupConfig::default()
+        };
+        for (config, spared) in [
+            (GroupConfig::default(), Some(50)),
+            (config(100, 201), Some(50)),
+            (config(100, 200), None),
+            (config(100, 110), None),
+        ] {
+            let openraft = config.openraft(GroupId(1)).expect("openraft takes it");
+            assert_eq!(openraft.heartbeat_min_interval, spared);
+        }
     }
 }

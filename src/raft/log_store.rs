@@ -36,6 +36,11 @@ impl LogStore {
         &self.log
     }
 
+    /// The vote as saved; `None` without one, or when it cannot be read.
+    pub fn saved_vote(&self) -> Option<Vote> {
+        decode_vote(&self.log.vote()?).ok()
+    }
+
     async fn entries(&self, start: u64, end: u64, max_bytes: usize) -> io::Result<Vec<Entry>> {
         let found = self.log.read(start..end, max_bytes).await.map_err(to_io)?;
         found.iter().map(|(_, bytes)| decode_entry(bytes)).collect()

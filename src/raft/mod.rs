@@ -1,6 +1,7 @@
 //! Everything that names openraft: types, runtime, log store, network and groups. Above it, a
 //! group is a log of opaque payloads with verdicts; below it, storage and connections.
 
+mod confirm;
 mod group;
 mod log_codec;
 mod log_store;
@@ -12,6 +13,7 @@ mod snapshot;
 mod spool;
 mod types;
 
+pub use confirm::{Confirmer, answer_questions};
 pub use group::{Group, GroupConfig, GroupStatus, LeaderObserver, Leadership, RaftHandle, Verdict, VerdictReceiver};
 pub use log_codec::{
     decode_entry, decode_entry_id, decode_log_id, decode_vote, encode_entry, encode_log_id, encode_vote,

@@ -10,6 +10,7 @@ mod answers;
 mod dropped;
 mod expiry;
 mod limits;
+mod pacer;
 mod prefetch;
 mod reads;
 mod run;
@@ -23,8 +24,9 @@ use super::sessions::SessionLimits;
 use super::user_code::TaskRunner;
 use crate::clock::{self, Instant, Random, WallClock};
 use crate::error::{Code, Error, Result};
-use crate::raft::{Group, Leadership, Verdict};
+use crate::raft::{Confirmer, Group, Leadership, Verdict};
 use crate::types::{MapDescriptor, NodeId, Reply, Request, RunId};
+pub use pacer::Pacer;
 use run::{Ended, Run};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -43,6 +45,11 @@ pub struct ExecutorConfig {
     pub max_batch_bytes: usize,
     /// Batches on their way through the log.
     pub max_in_flight: usize,
+    /// Batches of all partitions of the node on their way at once, at most; while a batch waits
+    /// for its place among them, it gathers commands.
+    pub node_in_flight: usize,
+    /// How long a batch waits for its place, at most.
+    pub pace_patience: Duration,
     /// How long a task's handler may run, at most.
     pub task_deadline: Duration,
     /// Bounds of the sessions.
@@ -56,6 +63,8 @@ impl Default for ExecutorConfig {
             max_turn: 1_024,
             max_batch_bytes: 1 << 20,
             max_in_flight: 4,
+            node_in_flight: 256,
+            pace_patience: Duration::from_millis(20),
             task_deadline: Duration::from_secs(5),
             sessions: SessionLimits::default(),
         }
@@ -107,6 +116,10 @@ pub struct Job {
 pub struct ExecutorParts {
     /// The replica's group.
     pub group: Arc<Group>,
+    /// Proves its leadership for reads.
+    pub confirmer: Arc<Confirmer>,
+    /// Spreads the node's proposals.
+    pub pacer: Arc<Pacer>,
     /// The replica's state.
     pub replica: Arc<ReplicaState>,
     /// The grid's maps.

@@ -5,12 +5,13 @@ use super::super::rows::{self, PartitionRow};
 use super::super::sessions::Sessions;
 use super::expiry::sleep_until_due;
 use super::limits::Limits;
+use super::pacer::{Pacer, Place};
 use super::reads::Reads;
 use super::{ExecutorConfig, ExecutorParts, ExecutorStats, Job, count, dropped};
 use crate::clock::{Random, WallClock};
 use crate::error::{Code, Error, Result};
 use crate::partition::{Cancelled, ReplicaState, TaskRunner};
-use crate::raft::{Group, Leadership, Verdict};
+use crate::raft::{Confirmer, Group, Leadership, Verdict};
 use crate::types::{AckLevel, HybridTime, MapId, NodeId, Reply, ReplyBody, RunId, Served};
 use bytes::Bytes;
 use futures::StreamExt;
@@ -39,6 +40,7 @@ pub(super) struct Flight {
     pub(super) number: u64,
     pub(super) rows: Vec<Bytes>,
     pub(super) waiting: Vec<Waiting>,
+    pub(super) place: Option<Place>,
 }
 
 /// Why a run ended.
@@ -55,6 +57,11 @@ pub(super) enum Ended {
 /// A run under way.
 pub(super) struct Run {
     pub(super) group: Arc<Group>,
+    confirmer: Arc<Confirmer>,
+    pacer: Arc<Pacer>,
+    /// For the next batch.
+    pub(super) place: Option<Place>,
+    placing: Option<BoxFuture<'static, Place>>,
     pub(super) replica: Arc<ReplicaState>,
     pub(super) tasks: Arc<dyn TaskRunner>,
     pub(super) cancelled: Arc<Cancelled>,
@@ -102,6 +109,10 @@ impl Run {
         let floor = HybridTime(number(PartitionRow::SessionFloor)?);
         Ok(Run {
             group: parts.group.clone(),
+            confirmer: parts.confirmer.clone(),
+            pacer: parts.pacer.clone(),
+            place: None,
+            placing: None,
             tasks: parts.tasks.clone(),
             cancelled: parts.cancelled.clone(),
             clock: parts.clock.clone(),
@@ -140,7 +151,10 @@ impl Run {
             if self.reads.wants_round() {
                 self.begin_read_round(Duration::ZERO);
             }
-            let room = self.verdicts.len() < self.config.max_in_flight.max(1);
+            let full = backlog.len() >= self.config.max_turn;
+            let free = self.verdicts.len() < self.config.max_in_flight.max(1);
+            let ready = free && !backlog.is_empty() && self.may_turn(backlog);
+            let most = self.config.max_turn;
             let wake = self.next_wake();
             tokio::select! {
                 biased;
@@ -160,8 +174,21 @@ impl Run {
                         return Ended::LeadershipLost;
                     }
                 }
-                turn = next_jobs(jobs, backlog, self.config.max_turn), if room => {
-                    let Some(turn) = turn else { return Ended::Closed };
+                place = placed(&mut self.placing), if self.placing.is_some() => {
+                    self.placing = None;
+                    self.place = Some(place);
+                }
+                taken = take_jobs(jobs, backlog, most), if !full && !ready => {
+                    if !taken {
+                        return Ended::Closed;
+                    }
+                }
+                () = std::future::ready(()), if ready => {
+                    while let Ok(job) = jobs.try_recv() {
+                        backlog.push_back(job);
+                    }
+                    let rest = backlog.split_off(most.min(backlog.len()));
+                    let turn = std::mem::replace(backlog, rest);
                     let left = match self.take_turn(turn).await {
                         Ok(left) => left,
                         Err(ended) => return ended,
@@ -170,7 +197,7 @@ impl Run {
                         backlog.push_front(job);
                     }
                 }
-                () = sleep_until_due(wake), if room => {
+                () = sleep_until_due(wake), if free => {
                     if let Err(ended) = self.take_turn(VecDeque::new()).await {
                         return ended;
                     }
@@ -179,13 +206,28 @@ impl Run {
         }
     }
 
+    /// Whether the commands that wait may be executed now: those that write need a place.
+    fn may_turn(&mut self, backlog: &VecDeque<Job>) -> bool {
+        if self.place.is_some() || backlog.iter().all(|job| job.request.op.is_read()) {
+            return true;
+        }
+        if self.placing.is_none() {
+            self.place = self.pacer.try_place();
+            if self.place.is_none() {
+                self.placing = Some(Box::pin(self.pacer.clone().place()));
+            }
+        }
+        self.place.is_some()
+    }
+
     fn begin_read_round(&mut self, pause: Duration) {
         count(&self.stats.read_rounds);
-        let group = self.group.clone();
+        let (group, confirmer) = (self.group.clone(), self.confirmer.clone());
         self.reads.begin_round(Box::pin(async move {
-            if !pause.is_zero() {
-                crate::clock::sleep(pause).await;
+            if pause.is_zero() {
+                return confirmer.confirm(&group).await;
             }
+            crate::clock::sleep(pause).await;
             group.confirm_leadership().await
         }));
     }
@@ -220,6 +262,9 @@ impl Run {
         let Some(flight) = self.flights.pop_front() else { return false };
         count(&self.stats.batches);
         self.effective = flight.number;
+        if let Some(place) = flight.place {
+            place.done();
+        }
         self.view.settle(flight.number, &flight.rows);
         for waiting in flight.waiting {
             self.answer(waiting);
@@ -240,7 +285,7 @@ impl Run {
             term: self.term,
             hops: job.hops,
             time: self.time,
-            applied: *self.replica.applied_index().borrow(),
+            applied: self.replica.applied_now(),
             ack,
         };
         // Nobody may be waiting any more; then there is nobody to tell.
@@ -266,15 +311,17 @@ impl Run {
     }
 }
 
-/// Whatever waits: the backlog first, then the mailbox. `None` when nobody can send any more.
-async fn next_jobs(jobs: &mut mpsc::Receiver<Job>, backlog: &mut VecDeque<Job>, most: usize) -> Option<VecDeque<Job>> {
-    if !backlog.is_empty() {
-        let rest = backlog.split_off(most.min(backlog.len()));
-        return Some(std::mem::replace(backlog, rest));
-    }
-    let mut turn = Vec::new();
-    match jobs.recv_many(&mut turn, most).await {
-        0 => None,
-        _ => Some(turn.into()),
+/// Waits for commands and takes all that are there; false when nobody can send any more.
+async fn take_jobs(jobs: &mut mpsc::Receiver<Job>, backlog: &mut VecDeque<Job>, most: usize) -> bool {
+    let mut taken = Vec::new();
+    let some = jobs.recv_many(&mut taken, most).await > 0;
+    backlog.extend(taken);
+    some
+}
+
+async fn placed(placing: &mut Option<BoxFuture<'static, Place>>) -> Place {
+    match placing {
+        Some(placing) => placing.await,
+        None => std::future::pending().await,
     }
 }

@@ -294,6 +294,8 @@ impl Run {
         rest: &mut VecDeque<Job>,
     ) -> std::result::Result<(), Ended> {
         let group = std::mem::take(group);
+        // User code may take long; nobody's batch shall wait for it.
+        self.place = None;
         let calls: Vec<TaskCall> = group.jobs.iter().filter_map(|job| self.task_call(job)).collect();
         let tasks = self.tasks.clone();
         let mut running = tasks.run(Arc::new(self.view.clone()), calls);
@@ -406,6 +408,7 @@ impl Run {
     /// Hands the turn's batch to the log; without one its reads wait for a round.
     async fn propose(&mut self, mut turn: Turn) -> std::result::Result<(), Ended> {
         if turn.entries.is_empty() && turn.others.is_empty() {
+            self.place = None;
             // Reads saw everything proposed so far, but nothing of a batch of this number.
             let saw = self.next - 1;
             for waiting in turn.reads.into_iter().chain(turn.waiting) {
@@ -423,6 +426,10 @@ impl Run {
         let batch = PartitionEntry::Batch(Batch { term: self.term, run: self.run, number, writes }).encode();
         self.next += 1;
         let mut waiting: Vec<Waiting> = turn.waiting.into_iter().chain(turn.reads).collect();
+        let mut place = self.place.take();
+        if let Some(place) = &mut place {
+            place.begin();
+        }
         match self.group.propose(self.term, batch).await {
             Ok(receiver) => {
                 self.verdicts.push_back(Box::pin(receiver.wait()));
@@ -433,11 +440,11 @@ impl Run {
                 for accepted in waiting.extract_if(.., early).collect::<Vec<_>>() {
                     self.answer(accepted);
                 }
-                self.flights.push_back(Flight { number, rows, waiting });
+                self.flights.push_back(Flight { number, rows, waiting, place });
                 Ok(())
             }
             Err(_) => {
-                self.flights.push_back(Flight { number, rows, waiting });
+                self.flights.push_back(Flight { number, rows, waiting, place });
                 Err(Ended::ProposalFailed)
             }
         }

@@ -1,20 +1,23 @@
 //! The calling side: openraft's requests to one replica.
 
+use super::gather::gathered;
 use super::{Shared, kind, snapshot};
 use crate::error::{Code, Error, Result};
 use crate::net::peer::Lane;
 use crate::raft::rpc_codec as codec;
 use crate::raft::snapshot::SnapshotData;
 use crate::raft::types::{TypeConfig, Vote};
-use crate::types::{NodeId, ReplicaId};
+use crate::types::{GroupId, NodeId, ReplicaId};
 use bytes::Bytes;
+use futures::Stream;
 use openraft::OptionalSend;
 use openraft::alias::SnapshotOf;
+use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable};
-use openraft::network::RPCOption;
+use openraft::network::{RPCOption, stream_append_sequential};
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, TransferLeaderResponse,
-    VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{RPCTypes, RaftNetworkV2};
 use serde::Serialize;
@@ -29,6 +32,9 @@ pub struct ReplicaClient {
     pub(super) target: ReplicaId,
     node: NodeId,
 }
+
+type Failed = RPCError<TypeConfig>;
+type Answers<'s> = BoxStream<'s, Result<StreamAppendResult<TypeConfig>, Failed>>;
 
 /// A call before its payload.
 #[derive(Clone, Copy)]
@@ -113,6 +119,15 @@ impl RaftNetworkV2<TypeConfig> for ReplicaClient {
             Ok(answer) => Ok(answer),
             Err(error) => Err(self.rpc_error(call, &error)),
         }
+    }
+
+    fn stream_append<'s, S>(&'s mut self, appends: S, option: RPCOption) -> BoxFuture<'s, Result<Answers<'s>, Failed>>
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
+    {
+        let meta = self.shared.group == GroupId::META;
+        let patience = if meta { Duration::ZERO } else { self.shared.config.commit_patience };
+        stream_append_sequential(self, gathered(appends, patience), option)
     }
 
     async fn vote(

@@ -7,6 +7,7 @@
 
 mod client;
 mod dispatch;
+mod gather;
 mod receptions;
 mod snapshot;
 
@@ -41,6 +42,8 @@ pub mod kind {
     pub const SNAPSHOT_CHUNK: u8 = 6;
     /// A snapshot's trailer; its answer says that the snapshot is installed.
     pub const SNAPSHOT_END: u8 = 7;
+    /// Which votes have these replicas saved? Concerns many groups.
+    pub const CONFIRM: u8 = 8;
     /// The last kind that is kept for Raft.
     pub const LAST: u8 = 15;
 }
@@ -97,6 +100,9 @@ pub struct RaftNetworkConfig {
     pub install_timeout: Duration,
     /// The most bytes of entries in one append, unless a single entry is larger. Default 1 MiB.
     pub max_append_bytes: usize,
+    /// While entries come at least as often, news of a commit waits so long for some to travel
+    /// with, except in the meta group. Default 40 ms.
+    pub commit_patience: Duration,
     /// The size of a snapshot's pieces. Default 1 MiB.
     pub snapshot_chunk_bytes: usize,
 }
@@ -111,6 +117,7 @@ impl Default for RaftNetworkConfig {
             chunk_attempts: 3,
             install_timeout: Duration::from_secs(60),
             max_append_bytes: 1 << 20,
+            commit_patience: Duration::from_millis(40),
             snapshot_chunk_bytes: 1 << 20,
         }
     }

@@ -3,7 +3,7 @@
 
 use super::core::LogCore;
 use super::queue::Taken;
-use crate::clock::{self, ThreadKind, Threads};
+use crate::clock::{self, Instant, ThreadKind, Threads};
 use std::time::Duration;
 
 /// Starts the log.
@@ -12,6 +12,24 @@ pub(super) fn start(core: LogCore, threads: &dyn Threads) {
         drop(clock::spawn(run_task(core)));
     } else {
         threads.run(ThreadKind::Log, Box::new(move || run_thread(core)));
+    }
+}
+
+/// Keeps syncs apart while several requests share each: a sync costs the same for one as for
+/// many. Whoever is alone never waits.
+struct Spacing {
+    spacing: Duration,
+    not_before: Option<Instant>,
+}
+
+impl Spacing {
+    fn of(core: &LogCore) -> Self {
+        Spacing { spacing: core.config.sync_spacing, not_before: None }
+    }
+
+    /// A write of all this begins.
+    fn begins(&mut self, taken: &Taken) {
+        self.not_before = (taken.ops.len() > 1).then(|| Instant::now() + self.spacing);
     }
 }
 
@@ -33,8 +51,10 @@ fn step(core: &mut LogCore, taken: Taken) -> bool {
 
 fn run_thread(mut core: LogCore) {
     let shared = core.shared.clone();
+    let mut spacing = Spacing::of(&core);
     loop {
-        let taken = shared.queue.take_blocking(core.patience());
+        let taken = shared.queue.take_blocking(core.patience(), spacing.not_before);
+        spacing.begins(&taken);
         if !step(&mut core, taken) {
             return;
         }
@@ -43,6 +63,7 @@ fn run_thread(mut core: LogCore) {
 
 async fn run_task(mut core: LogCore) {
     let shared = core.shared.clone();
+    let mut spacing = Spacing::of(&core);
     loop {
         match core.patience() {
             None => shared.queue.filled().await,
@@ -50,9 +71,14 @@ async fn run_task(mut core: LogCore) {
             // Whether it filled or time passed is seen by what is taken.
             Some(patience) => drop(clock::timeout(patience, shared.queue.filled()).await),
         }
+        if let Some(at) = spacing.not_before {
+            clock::sleep_until(at).await;
+        }
         // Let every task that is ready put its request in: they share the sync.
         tokio::task::yield_now().await;
-        if !step(&mut core, shared.queue.take()) {
+        let taken = shared.queue.take();
+        spacing.begins(&taken);
+        if !step(&mut core, taken) {
             return;
         }
     }

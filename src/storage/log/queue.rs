@@ -4,6 +4,7 @@
 
 use super::ReplicaKey;
 use super::group::GroupCell;
+use crate::clock::Instant;
 use bytes::Bytes;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -132,8 +133,9 @@ impl Queue {
         std::mem::take(&mut self.state().committed).into_iter().collect()
     }
 
-    /// Takes all that waits, or waits for it this long. For the log thread.
-    pub(super) fn take_blocking(&self, patience: Option<Duration>) -> Taken {
+    /// Takes all that waits, or waits for it this long; what is there waits for more until
+    /// `not_before`. For the log thread.
+    pub(super) fn take_blocking(&self, patience: Option<Duration>, not_before: Option<Instant>) -> Taken {
         let mut state = self.state();
         if state.ops.is_empty() && !state.closed {
             state.waiting = true;
@@ -146,6 +148,14 @@ impl Queue {
                 }
             };
             state.waiting = false;
+        }
+        while let Some(left) = not_before.map(|at| at.saturating_duration_since(Instant::now()))
+            && !left.is_zero()
+            && !state.ops.is_empty()
+            && !state.closed
+        {
+            // Only the queue's end wakes it earlier.
+            state = self.filled.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         let (taken, cost) = state.take();
         drop(state);

@@ -92,10 +92,10 @@ impl Fleeting {
             return self.wrong(what);
         }
         held.expires_ms = (entry.expires_ms, entry.expires_ms);
+        let written_ms = entry.expires_ms.saturating_sub(held.ttl_ms);
         if entry.expires_ms != 0 && entry.expires_ms <= known_ms {
             self.wrong(format!("key {key} was shown after {known_ms}; it expired at {}", entry.expires_ms));
         }
-        let written_ms = entry.expires_ms.saturating_sub(held.ttl_ms);
         self.committed_ms = self.committed_ms.max(written_ms);
     }
 

@@ -256,3 +256,26 @@ fn the_log_task_gathers_requests_and_is_deterministic() {
     assert_eq!(stats.batches, 20, "each round of all groups is one batch");
     assert_eq!((stats, bytes), run());
 }
+
+#[tokio::test(start_paused = true)]
+async fn syncs_that_several_share_keep_apart_and_whoever_is_alone_waits_for_none() {
+    let spacing = Duration::from_millis(10);
+    let disk = super::memory::MemoryDisk::of(&Default::default());
+    let config = LogConfig { sync_spacing: spacing, ..small() };
+    let (log, _) = SharedLog::open(disk, Arc::new(super::memory::Inline), Path::new("log"), config).expect("opens");
+    let (one, two) = (group(&log, 1).await, group(&log, 2).await);
+    let start = crate::clock::Instant::now();
+    for index in 1..4 {
+        append(&one, entries(index..index + 1, "a")).await.expect("durable");
+    }
+    let (first, second) = (begin(&one, entries(4..5, "a")).await, begin(&two, entries(1..2, "b")).await);
+    for receiver in [first, second] {
+        receiver.await.expect("answered").expect("durable");
+    }
+    assert_eq!(start.elapsed(), Duration::ZERO, "nobody shared a sync before");
+    append(&two, entries(2..3, "b")).await.expect("durable");
+    assert_eq!(start.elapsed(), spacing, "the sync before was shared");
+    append(&two, entries(3..4, "b")).await.expect("durable");
+    assert_eq!(start.elapsed(), spacing, "alone again");
+    log.shutdown().await;
+}

@@ -94,6 +94,8 @@ codes! {
     MapExists = 2004, Conflict, Never, "use the map as it is, or another name";
     /// A meta row has changed since it was read.
     RowChanged = 2005, Conflict, SamePeer, "read the row again and repeat the change";
+    /// No such member.
+    NoSuchMember = 2006, NotFound, Never, "`keystead members` shows names and ids";
     /// What a write demanded of the present entry does not hold.
     ConditionFailed = 2010, Conflict, Never, "read the entry and decide anew; nothing was written";
     /// A value was written by a program with a newer schema than the reader accepts.
@@ -131,6 +133,8 @@ codes! {
     ClockAhead = 3012, BadRequest, OtherPeer, "set the clock of the named peer";
     /// So many peers of the partition cannot be reached that no majority is left.
     NoMajority = 3013, Unavailable, OtherPeer, "start the named peers again, or mend the network between them; `keystead members` shows who is there";
+    /// No living replica of the partition is on a peer that carries the task.
+    TaskNotCarried = 3020, Unavailable, OtherPeer, "start a peer that registers the task; `keystead members` shows who carries which";
     /// The peer's memory limit is reached, and nothing is left that could leave RAM.
     MemoryFull = 3030, Exhausted, Never, "delete entries, raise --memory-limit, or add peers; reads and deletions go on";
 
@@ -178,6 +182,8 @@ codes! {
     ProtocolMismatch = 6003, Denied, Never, "upgrade the older peer";
     /// The caller may not do that.
     Unauthorized = 6004, Denied, Never, "ask the grid's operator";
+    /// The node was removed from the grid for good.
+    MemberRemoved = 6005, Denied, Never, "start the peer with an empty data directory: it joins as a new node";
 
     /// The history no longer has what comes behind the token.
     Compacted = 7001, Conflict, Never, "watch again with a snapshot; a longer history is kept with feed_bytes_per_partition in the [limits] table";

@@ -60,13 +60,21 @@ async fn check(client: &Client, map: &str, count: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_joiner_is_a_member_that_forwards() {
+async fn a_peer_without_weight_is_a_member_that_forwards() {
     let dir = tempfile::tempdir().expect("a directory");
     let (mut seeds, peers) = start_three(dir.path(), 4).await;
     let before = peers[0].client().await.expect("connects");
     fill(&before, "m", 10).await;
     seeds.extend(common::addresses(&common::free_ports(1)));
-    let joiner = start_peer(&seeds, 3, dir.path(), 4).await;
+    let joiner = Grid::builder()
+        .name("n4")
+        .listen(&seeds[3])
+        .seeds(seeds.iter().take(3).cloned())
+        .data(dir.path().join("n4"))
+        .adjust(|settings| settings.weight = 0)
+        .start()
+        .await
+        .expect("starts");
     joiner.wait_ready(PATIENCE).await.expect("serves");
     let members = joiner.node().members().await.expect("members");
     assert_eq!(members.len(), 4, "{members:?}");

@@ -150,10 +150,10 @@ async fn behind_the_history_stands_a_code_and_a_snapshot_goes_on() {
     for at in 0..400 {
         client.put("m", format!("k{}", at % 50), Value::utf8(at.to_string())).await.expect("puts");
     }
+    let mut late = client.watch("m").from(start.clone()).start();
     let error = loop {
-        let mut late = client.watch("m").from(start.clone()).start();
-        match late.next().await {
-            Ok(_) => {}
+        match clock::timeout(PATIENCE, late.next()).await.expect("an end in time") {
+            Ok(message) => assert!(message.events.is_empty(), "there is a gap before {message:?}"),
             Err(error) => break error,
         }
     };

@@ -24,6 +24,8 @@ pub enum Action {
     CreateMap,
     /// Drops a map.
     DropMap,
+    /// Removes or drains a member.
+    ChangeMember,
 }
 
 /// Whether `principal` may do `action` to `resource` (a map's name, or empty).

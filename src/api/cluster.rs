@@ -3,6 +3,7 @@
 use super::authorize::{Action, Principal, authorize};
 use super::{Edge, wire};
 use crate::error::{Error, Result};
+use crate::meta::MemberIntent;
 use grid_proto::keystead::v1;
 use tonic::{Request, Response, Status};
 
@@ -46,6 +47,11 @@ impl Edge {
         Ok(v1::MembersReply { members: members.into_iter().map(wire::member_to_wire).collect() })
     }
 
+    async fn intend(&self, member: &str, intent: MemberIntent) -> Result<String> {
+        authorize(&Principal::Anonymous, Action::ChangeMember, member)?;
+        self.service.intend(member, intent).await.map(|node| node.to_string())
+    }
+
     async fn all_partitions(&self) -> Result<v1::PartitionsReply> {
         may_inspect()?;
         let partitions = self.service.partitions().await?;
@@ -82,6 +88,17 @@ impl v1::cluster_server::Cluster for Edge {
 
     async fn drop_map(&self, request: Request<v1::DropMapRequest>) -> Call<v1::DropMapReply> {
         answer(self.drop_named(request.into_inner()).await)
+    }
+
+    async fn remove_member(&self, request: Request<v1::RemoveMemberRequest>) -> Call<v1::RemoveMemberReply> {
+        let id = self.intend(&request.into_inner().member, MemberIntent::Removing).await;
+        answer(id.map(|id| v1::RemoveMemberReply { id }))
+    }
+
+    async fn drain_member(&self, request: Request<v1::DrainMemberRequest>) -> Call<v1::DrainMemberReply> {
+        let v1::DrainMemberRequest { member, undo } = request.into_inner();
+        let intent = if undo { MemberIntent::Active } else { MemberIntent::Draining };
+        answer(self.intend(&member, intent).await.map(|id| v1::DrainMemberReply { id }))
     }
 
     async fn time(&self, _request: Request<v1::TimeRequest>) -> Call<v1::TimeReply> {

@@ -3,11 +3,12 @@
 
 use crate::config::Limits;
 use crate::error::{Code, Error, Result};
+use crate::meta::MemberIntent;
 use crate::net::grpc::{self, GrpcConfig};
 use crate::net::{Network, TcpNetwork};
 use crate::node::{
     Explanation, GridService, LocalEntry, MemberInfo, MemberState, PartitionInfo, PlacementTable, ReplicaInfo,
-    WatchStream,
+    ReplicaState, WatchStream,
 };
 use crate::types::*;
 use bytes::Bytes;
@@ -395,6 +396,13 @@ impl GridService for FakePeer {
         self.world.state.lock().expect("lock").maps.clone()
     }
 
+    async fn intend(&self, member: &str, _intent: MemberIntent) -> Result<NodeId> {
+        match member {
+            "n1" => Ok(NodeId(7)),
+            _ => Err(Error::new(Code::NoSuchMember, format!("the grid has no member {member:?}"))),
+        }
+    }
+
     async fn members(&self) -> Result<Vec<MemberInfo>> {
         let (name, address) = ("n1".to_owned(), self.address());
         let state = MemberState::Alive;
@@ -402,13 +410,18 @@ impl GridService for FakePeer {
     }
 
     async fn partitions(&self) -> Result<Vec<PartitionInfo>> {
-        let replica = |node| ReplicaInfo { replica: node, node: NodeId(node), name: format!("n{node}") };
+        let replica = |node| ReplicaInfo {
+            replica: node,
+            node: NodeId(node),
+            name: format!("n{node}"),
+            state: if node == 3 { ReplicaState::Coming } else { ReplicaState::Holding },
+        };
         let one = |id: u32, first_slot, last_slot| PartitionInfo {
             id: PartitionId(id),
             first_slot,
             last_slot,
             leader: (id == 0).then(|| "n1".to_owned()),
-            replicas: vec![replica(1), replica(2)],
+            replicas: (1..=2 + u64::from(id)).map(replica).collect(),
             term: 3,
             applied: 17,
             rows: 5,

@@ -67,6 +67,13 @@ pub enum Command {
     Members(MembersArgs),
     /// List the partitions: leader, replicas, progress
     Partitions(PartitionsArgs),
+    /// Remove a member for good, dead or alive; what it holds moves away first
+    Remove(RemoveArgs),
+    /// Empty a member, which stays one
+    Drain(DrainArgs),
+    /// Look at how data moves between the peers
+    #[command(subcommand, after_help = "Example:\n  keystead rebalance status --json")]
+    Rebalance(RebalanceCommand),
     /// Tell where a key lives, and why there
     Explain(ExplainArgs),
     /// Run a task beside a key and print its answer
@@ -88,7 +95,7 @@ pub enum Command {
     Cancel(CancelArgs),
     /// Measure throughput and latency in a closed loop
     Bench(BenchArgs),
-    /// Show a grid of three peers that survives the loss of one, on real input
+    /// Show a grid that survives the loss of a peer and takes in another, on real input
     Demo(DemoArgs),
     /// Run a grid of three peers here, with a live table; type `kill 2` or `add`
     Dev(DevArgs),
@@ -370,6 +377,69 @@ pub struct MembersArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  keystead partitions --json")]
 pub struct PartitionsArgs {
+    /// Where and how.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// `remove`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+The command waits until the member has gone. Its disk is refused afterwards; an empty one joins anew.
+
+Example:
+  keystead remove n2")]
+pub struct RemoveArgs {
+    /// The member's name or id
+    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub member: String,
+    /// Return at once
+    #[arg(long)]
+    pub no_wait: bool,
+    /// Give up waiting after so many seconds; the removal goes on
+    #[arg(long, default_value_t = 600, value_name = "SECONDS")]
+    pub timeout: u64,
+    /// Where and how.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// `drain`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+The command waits until the member holds nothing.
+
+Example:
+  keystead drain n2 && systemctl stop keystead")]
+pub struct DrainArgs {
+    /// The member's name or id
+    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub member: String,
+    /// Let the member hold its share again
+    #[arg(long)]
+    pub undo: bool,
+    /// Return at once
+    #[arg(long)]
+    pub no_wait: bool,
+    /// Give up waiting after so many seconds; the drain goes on
+    #[arg(long, default_value_t = 600, value_name = "SECONDS")]
+    pub timeout: u64,
+    /// Where and how.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// `rebalance`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum RebalanceCommand {
+    /// Show the moves under way
+    Status(RebalanceArgs),
+}
+
+/// `rebalance status`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Example:\n  keystead rebalance status")]
+pub struct RebalanceArgs {
     /// Where and how.
     #[command(flatten)]
     pub connection: Connection,

@@ -4,15 +4,17 @@ use super::args::ExplainArgs;
 use super::output;
 use crate::client::Client;
 use crate::error::Result;
-use crate::node::{MemberState, PartitionInfo};
+use crate::node::{MemberState, PartitionInfo, ReplicaInfo, ReplicaState};
 use serde_json::json;
 use std::io::Write;
 
-fn state_name(state: MemberState) -> &'static str {
+pub(super) fn state_name(state: MemberState) -> &'static str {
     match state {
         MemberState::Alive => "alive",
         MemberState::Unreachable => "unreachable",
         MemberState::Joining => "joining",
+        MemberState::Draining => "draining",
+        MemberState::Removing => "removing",
     }
 }
 
@@ -56,7 +58,14 @@ fn partition_json(partition: &PartitionInfo) -> serde_json::Value {
     let replicas: Vec<_> = partition
         .replicas
         .iter()
-        .map(|replica| json!({ "replica": replica.replica, "node": replica.node.to_string(), "name": replica.name }))
+        .map(|replica| {
+            json!({
+                "replica": replica.replica,
+                "node": replica.node.to_string(),
+                "name": replica.name,
+                "state": replica.state,
+            })
+        })
         .collect();
     json!({
         "id": partition.id.0,
@@ -72,8 +81,23 @@ fn partition_json(partition: &PartitionInfo) -> serde_json::Value {
 }
 
 fn replica_names(partition: &PartitionInfo) -> String {
-    let names: Vec<&str> = partition.replicas.iter().map(|replica| replica.name.as_str()).collect();
+    let marked = |replica: &ReplicaInfo| match replica.state {
+        ReplicaState::Holding => replica.name.clone(),
+        ReplicaState::Coming => format!("+{}", replica.name),
+        ReplicaState::Leaving => format!("-{}", replica.name),
+    };
+    let names: Vec<String> = partition.replicas.iter().map(marked).collect();
     names.join(",")
+}
+
+fn note(partition: &PartitionInfo) -> String {
+    let moves = partition.replicas.iter().any(|replica| replica.state != ReplicaState::Holding);
+    match (moves, partition.under_replicated) {
+        (false, 0) => String::new(),
+        (true, 0) => "moving".to_owned(),
+        (false, missing) => format!("{missing} missing"),
+        (true, missing) => format!("moving, {missing} missing"),
+    }
 }
 
 fn leader_name(partition: &PartitionInfo) -> &str {
@@ -94,11 +118,7 @@ pub(super) async fn partitions(client: &Client, as_json: bool, out: &mut (dyn Wr
             partition.term.to_string(),
             partition.applied.to_string(),
             partition.rows.to_string(),
-            if partition.under_replicated == 0 {
-                String::new()
-            } else {
-                format!("{} missing", partition.under_replicated)
-            },
+            note(partition),
         ]
     };
     let rows: Vec<Vec<String>> = partitions.iter().map(row).collect();

@@ -15,6 +15,7 @@ mod grid;
 mod jobs;
 mod local;
 mod maps;
+mod movement;
 mod output;
 mod signals;
 mod start;
@@ -29,7 +30,7 @@ mod tests;
 use crate::client::{Client, ClientConfig};
 use crate::error::{Code, Error, Result};
 use crate::types::{AckLevel, ReadLevel};
-use args::{Ack, Cli, Command, Connection, Fresh};
+use args::{Ack, Cli, Command, Connection, Fresh, RebalanceCommand};
 use clap::Parser;
 use std::ffi::OsString;
 use std::io::Write;
@@ -127,6 +128,11 @@ pub async fn execute(command: Command, out: &mut (dyn Write + Send)) -> Result<(
         Command::Members(only) => grid::members(&connect(&only.connection).await?, only.connection.json, out).await,
         Command::Partitions(only) => {
             grid::partitions(&connect(&only.connection).await?, only.connection.json, out).await
+        }
+        Command::Remove(remove) => movement::remove(&connect(&remove.connection).await?, &remove, out).await,
+        Command::Drain(drain) => movement::drain(&connect(&drain.connection).await?, &drain, out).await,
+        Command::Rebalance(RebalanceCommand::Status(only)) => {
+            movement::status(&connect(&only.connection).await?, only.connection.json, out).await
         }
         Command::Explain(explain) => grid::explain(&connect(&explain.connection).await?, &explain, out).await,
         Command::Task(task) => task::task(&connect(&task.connection).await?, &task, out).await,

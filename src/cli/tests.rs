@@ -39,7 +39,8 @@ fn the_commands_are_well_formed_and_each_help_has_an_example() {
     for sub in &mut leaves {
         let help = sub.render_long_help().to_string();
         let named = help.contains(&format!("keystead {}", sub.get_name()))
-            || help.contains(&format!("keystead job {}", sub.get_name()));
+            || help.contains(&format!("keystead job {}", sub.get_name()))
+            || help.contains(&format!("keystead rebalance {}", sub.get_name()));
         assert!(help.contains("Example") && named, "{help}");
         let client_command = !["start", "demo", "dev"].contains(&sub.get_name());
         assert_eq!(help.contains("--endpoint"), client_command, "{help}");
@@ -116,6 +117,27 @@ async fn maps_are_created_with_options() {
     run_at(&address, &["put", "cache", "k", "v"]).await.expect("a write takes the map as it is");
     let unlimited = run_at(&address, &["create-map", "x", "--eviction", "lfu"]).await.expect_err("senseless");
     assert!(unlimited.what.contains("max_entries"), "{unlimited}");
+}
+
+#[tokio::test]
+async fn members_are_removed_and_drained_and_moves_are_shown() {
+    let (address, _stop) = FakePeer::new(&World::new()).serve().await;
+    let at = |arguments: &'static [&'static str]| run_at(&address, arguments);
+    let removed = json(&at(&["remove", "n1", "--no-wait", "--json"]).await.expect("a member"));
+    assert_eq!((&removed["id"], &removed["state"]), (&"0000000000000007".into(), &"removing".into()));
+    assert_eq!(at(&["drain", "n1", "--undo"]).await.expect("a member"), "n1 (0000000000000007) active\n");
+    for command in ["remove", "drain"] {
+        let error = run_at(&address, &[command, "n9"]).await.expect_err("no member");
+        assert_eq!((error.code, error.code.exit_status()), (Code::NoSuchMember, 3));
+    }
+    let error = at(&["drain", "n1", "--timeout", "0"]).await.expect_err("it holds three replicas");
+    assert!(error.code == Code::DeadlineExceeded && error.what.contains("3 replicas"), "{error}");
+    let status = json(&at(&["rebalance", "status", "--json"]).await.expect("shown"));
+    assert_eq!(status["moves"][0]["coming"], serde_json::json!(["n3"]));
+    let text = at(&["rebalance", "status"]).await.expect("shown");
+    assert!(text.contains("COMING") && text.contains("1 of 2 partitions move"), "{text}");
+    let partitions = at(&["partitions"]).await.expect("shown");
+    assert!(partitions.contains("+n3") && partitions.contains("moving"), "{partitions}");
 }
 
 #[tokio::test]

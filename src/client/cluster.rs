@@ -6,7 +6,7 @@ use crate::api::wire;
 use crate::clock::{self, Instant};
 use crate::error::{Code, Error, Result, Retry};
 use crate::node::{Explanation, MemberInfo, PartitionInfo, PlacementTable};
-use crate::types::{HybridTime, KeyCodec, MapDescriptor, MapSpec, ValueCodec};
+use crate::types::{HybridTime, KeyCodec, MapDescriptor, MapSpec, NodeId, ValueCodec};
 use bytes::Bytes;
 use grid_proto::keystead::v1;
 use tonic::transport::Channel;
@@ -45,6 +45,37 @@ impl Client {
     pub async fn members(&self) -> Result<Vec<MemberInfo>> {
         let reply = self.ask(|mut client| async move { client.members(v1::MembersRequest {}).await }).await?;
         reply.members.into_iter().map(wire::member_from_wire).collect()
+    }
+
+    /// Removes a member for good, named by its name or id: what it holds moves away first, if it is
+    /// alive. Gives its id at once; `members` tells when it has gone.
+    ///
+    /// # Errors
+    /// `NoSuchMember`; what else the grid answers.
+    pub async fn remove_member(&self, member: &str) -> Result<NodeId> {
+        let request = v1::RemoveMemberRequest { member: member.to_owned() };
+        let reply = self
+            .ask(|mut client| {
+                let request = request.clone();
+                async move { client.remove_member(request).await }
+            })
+            .await?;
+        wire::node_id(&reply.id)
+    }
+
+    /// Empties a member, which stays one; with `undo` it holds its share again. Gives its id at once.
+    ///
+    /// # Errors
+    /// `NoSuchMember`; what else the grid answers.
+    pub async fn drain_member(&self, member: &str, undo: bool) -> Result<NodeId> {
+        let request = v1::DrainMemberRequest { member: member.to_owned(), undo };
+        let reply = self
+            .ask(|mut client| {
+                let request = request.clone();
+                async move { client.drain_member(request).await }
+            })
+            .await?;
+        wire::node_id(&reply.id)
     }
 
     /// All partitions.

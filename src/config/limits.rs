@@ -69,6 +69,16 @@ pub struct Limits {
     pub max_connections: usize,
     /// A client that takes no replies for so long loses its stream, in milliseconds. Default 30 s.
     pub slow_client_ms: u32,
+    /// Partitions that move at once in the whole grid. Default 32.
+    pub moves_per_grid: usize,
+    /// Partitions that move at once to or from one peer. Default 16.
+    pub moves_per_node: usize,
+    /// How long the members must have been the same before anything moves, in milliseconds. Default 1 s.
+    pub move_settle_ms: u64,
+    /// How long a peer may be away before its replicas are created elsewhere, in milliseconds. Default 60 s.
+    pub move_replace_after_ms: u64,
+    /// How long a move waits for a newcomer that is away, in milliseconds. Default 10 s.
+    pub move_abandon_after_ms: u64,
 }
 
 /// A log entry's own share of 1 MiB.
@@ -105,6 +115,11 @@ impl Default for Limits {
             max_streams_per_connection: 1024,
             max_connections: 4096,
             slow_client_ms: 30_000,
+            moves_per_grid: 32,
+            moves_per_node: 16,
+            move_settle_ms: 1_000,
+            move_replace_after_ms: 60_000,
+            move_abandon_after_ms: 10_000,
         }
     }
 }

@@ -8,14 +8,18 @@ use crate::compute::{
 };
 use crate::config::{Backend, NodeConfig};
 use crate::error::{Code, Error, Result};
+use crate::meta::TaskMark;
 use crate::net::open_files_limit;
 use crate::node::{Node, NodeSettings, Ports};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::any::type_name;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
+use xxhash_rust::xxh3::xxh3_64;
 
 type Adjust = Box<dyn FnOnce(&mut NodeSettings) + Send>;
 
@@ -23,6 +27,8 @@ type Adjust = Box<dyn FnOnce(&mut NodeSettings) + Send>;
 pub struct GridBuilder {
     config: NodeConfig,
     registry: Result<Registry>,
+    /// What distinguishes the tasks of this program: versions given, and types seen.
+    marks: BTreeMap<String, TaskMark>,
     ports: Option<Ports>,
     temporary: bool,
     adjust: Option<Adjust>,
@@ -33,6 +39,7 @@ impl Default for GridBuilder {
         GridBuilder {
             config: NodeConfig::default(),
             registry: Registry::with_builtins(),
+            marks: BTreeMap::new(),
             ports: None,
             temporary: false,
             adjust: None,
@@ -101,7 +108,7 @@ impl GridBuilder {
 
     /// Registers a task: a function beside its key, typed by serde.
     #[must_use]
-    pub fn task<In, Out, F>(self, name: &str, handler: F) -> Self
+    pub fn task<In, Out, F>(mut self, name: &str, handler: F) -> Self
     where
         In: DeserializeOwned,
         Out: Serialize,
@@ -109,6 +116,8 @@ impl GridBuilder {
         In: 'static,
         Out: 'static,
     {
+        let types = [type_name::<In>(), type_name::<Out>(), type_name::<F>()].join(" ");
+        self.mark(name).fingerprint = xxh3_64(types.as_bytes());
         self.register(|registry| registry.register(name, handler))
     }
 
@@ -160,6 +169,19 @@ impl GridBuilder {
         self
     }
 
+    /// Says which version of a task this program has; 1 without. Once a peer carries a later one,
+    /// partitions are led by peers that have it.
+    #[must_use]
+    pub fn task_version(mut self, name: &str, version: u32) -> Self {
+        self.mark(name).version = version;
+        self
+    }
+
+    fn mark(&mut self, name: &str) -> &mut TaskMark {
+        let new = || TaskMark { name: name.to_owned(), version: 1, fingerprint: 0 };
+        self.marks.entry(name.to_owned()).or_insert_with(new)
+    }
+
     /// Uses other ports than the machine's: the simulator's.
     #[must_use]
     pub fn ports(mut self, ports: Ports) -> Self {
@@ -203,6 +225,12 @@ impl GridBuilder {
         if let Some(files) = open_files_limit() {
             let connections = &mut settings.peer.grpc.max_connections;
             *connections = (*connections).min(files / 2);
+        }
+        // Every peer carries the built-in ones.
+        let builtins = Registry::with_builtins()?.names();
+        for name in registry.names().into_iter().filter(|name| !builtins.contains(name)) {
+            let plain = TaskMark { name: name.clone(), version: 1, fingerprint: 0 };
+            settings.tasks.push(self.marks.remove(&name).unwrap_or(plain));
         }
         if let Some(adjust) = self.adjust {
             adjust(&mut settings);

@@ -16,6 +16,8 @@ pub enum MetaKey {
     Map(String),
     /// `dropped/<id>`: a map that was dropped, whose entries are still being deleted.
     Dropped(MapId),
+    /// `removed/<node>`: a node that was removed for good.
+    Removed(NodeId),
     /// `replica-ids`: the issuer of replica ids.
     ReplicaIds,
     /// `map-ids`: the issuer of map ids.
@@ -33,6 +35,7 @@ impl fmt::Display for MetaKey {
             },
             MetaKey::Map(name) => write!(f, "map/{name}"),
             MetaKey::Dropped(map) => write!(f, "dropped/{:010}", map.0),
+            MetaKey::Removed(node) => write!(f, "removed/{node}"),
             MetaKey::ReplicaIds => f.write_str("replica-ids"),
             MetaKey::MapIds => f.write_str("map-ids"),
         }
@@ -55,6 +58,7 @@ impl MetaKey {
                 MetaKey::Placement(PartitionId(partition.parse().ok().filter(|id| *id < u32::MAX)?).group())
             }
             Some(("dropped", map)) => MetaKey::Dropped(MapId(map.parse().ok()?)),
+            Some(("removed", node)) => MetaKey::Removed(node.parse().ok()?),
             Some(("map", name)) => MetaKey::Map(name.to_owned()),
             Some(_) => return None,
         };
@@ -77,6 +81,7 @@ mod tests {
             (MetaKey::Placement(GroupId(8)), "placement/00007"),
             (MetaKey::Map("a/b".to_owned()), "map/a/b"),
             (MetaKey::Dropped(MapId(7)), "dropped/0000000007"),
+            (MetaKey::Removed(NodeId(0xAB)), "removed/00000000000000ab"),
             (MetaKey::ReplicaIds, "replica-ids"),
             (MetaKey::MapIds, "map-ids"),
         ];

@@ -13,17 +13,26 @@ mod codec;
 mod drops;
 mod founding;
 mod keys;
+mod members;
+mod moves;
 mod planner;
 mod rows;
+#[cfg(test)]
+mod testing;
 mod view;
 
 pub use codec::Row;
 pub use drops::{DroppedMap, drop_map, forgotten};
 pub use founding::{FOUNDERS_MAX, Founder, FoundingRecord, founder_list};
 pub use keys::MetaKey;
+pub use members::{find_member, intend, meta_voters, removed};
+pub use moves::{MoveLimits, MovePlan, PlannedMove, Standing, moved, plan_moves};
 pub use planner::{
     Learners, NewMap, Replacement, RowChange, formed, founding_rows, member_change, missing_learners, new_map,
     replacement,
 };
-pub use rows::{DroppedRow, GridFounder, GridRow, MapIdsRow, MapRow, MemberRow, PlacementRow, ReplicaIdsRow};
+pub use rows::{
+    DroppedRow, GridFounder, GridRow, MapIdsRow, MapRow, MemberIntent, MemberRow, PlacementRow, RemovedRow,
+    ReplicaIdsRow, TaskMark,
+};
 pub use view::{MetaView, Versioned};

@@ -3,7 +3,7 @@
 use super::codec::{Extra, Row};
 use super::founding::{Founder, FoundingRecord};
 use super::keys::MetaKey;
-use super::rows::{GridFounder, GridRow, MapIdsRow, MapRow, MemberRow, PlacementRow, ReplicaIdsRow};
+use super::rows::{GridFounder, GridRow, MapIdsRow, MapRow, MemberIntent, MemberRow, PlacementRow, ReplicaIdsRow};
 use super::view::{MetaView, Versioned};
 use crate::error::{Code, Error, Result};
 use crate::ring::{self, RingNode};
@@ -53,11 +53,20 @@ pub fn founding_rows(record: &FoundingRecord) -> Result<Vec<(String, Bytes)>> {
     let mut placed = |group: GroupId, nodes: Vec<NodeId>, formed: bool| {
         let replicas: Vec<(ReplicaId, NodeId)> = (next..).zip(nodes).collect();
         next += replicas.len() as ReplicaId;
-        PlacementRow { group, version: 1, replicas, learners: Vec::new(), formed, extra: Extra::new() }
+        PlacementRow {
+            group,
+            version: 1,
+            replicas,
+            learners: Vec::new(),
+            leaving: Vec::new(),
+            lead: None,
+            formed,
+            extra: Extra::new(),
+        }
     };
     let founders = record.founders.iter().map(|founder| founder.node).collect();
     let mut placement = vec![placed(GroupId::META, founders, true)];
-    let ring_node = |f: &Founder| RingNode { node: f.node, weight: f.weight, zone: f.zone.clone() };
+    let ring_node = |f: &Founder| RingNode { node: f.node, weight: f.weight, zone: f.zone.clone(), leads: true };
     let nodes: Vec<RingNode> = record.founders.iter().map(ring_node).collect();
     let target = ring::place(&nodes, record.partitions, record.replicas, &[]);
     for (partition, nodes) in (0..).map(PartitionId).zip(target.replicas) {
@@ -86,6 +95,8 @@ fn first_member_row(founder: &Founder, since: u64) -> MemberRow {
         weight: founder.weight,
         incarnation: Incarnation(0),
         since,
+        intent: MemberIntent::Active,
+        tasks: Vec::new(),
         extra: Extra::new(),
     }
 }
@@ -104,14 +115,14 @@ fn grid_row(record: &FoundingRecord) -> GridRow {
 }
 
 /// Issues `count` replica ids: the first of them, and the change that issues them.
-fn issue(view: &MetaView, count: u64) -> Result<(ReplicaId, RowChange)> {
+pub(super) fn issue(view: &MetaView, count: u64) -> Result<(ReplicaId, RowChange)> {
     let issuer = view.replica_ids.as_ref();
     let Versioned { revision, row } = issuer.ok_or_else(|| missing(&MetaKey::ReplicaIds))?;
     let issued = ReplicaIdsRow { next: row.next + count, ..row.clone() };
     Ok((row.next, RowChange::of(&MetaKey::ReplicaIds, Some(*revision), &issued)?))
 }
 
-fn missing(key: &MetaKey) -> Error {
+pub(super) fn missing(key: &MetaKey) -> Error {
     Error::new(Code::NotReady, format!("the meta group has no row {key} yet"))
 }
 
@@ -140,6 +151,14 @@ pub fn replacement(view: &MetaView, group: GroupId, lost: ReplicaId) -> Result<O
     let Some((replica, node)) = all.find(|(replica, _)| *replica == lost) else { return Ok(None) };
     *replica = new;
     let node = *node;
+    // One that was on its way out goes at once: nothing is issued in its place.
+    if row.leaving.contains(&lost) {
+        row.leaving.retain(|id| *id != lost);
+        row.replicas.retain(|(id, _)| *id != new);
+        let gone = RowChange::of(&MetaKey::Placement(group), Some(*revision), &row)?;
+        return Ok(Some(Replacement { node, new: lost, changes: vec![gone] }));
+    }
+    row.lead = row.lead.map(|lead| if lead == lost { new } else { lead });
     let replaced = RowChange::of(&MetaKey::Placement(group), Some(*revision), &row)?;
     Ok(Some(Replacement { node, new, changes: vec![issued, replaced] }))
 }
@@ -185,13 +204,16 @@ pub fn missing_learners(view: &MetaView, membership: &BTreeMap<ReplicaId, NodeId
 /// or incarnation. `None` when the row says so already, or tells of a later incarnation.
 ///
 /// # Errors
-/// `Internal`, when the row cannot be encoded.
+/// `MemberRemoved` for a node that was removed; `Internal`, when the row cannot be encoded.
 pub fn member_change(view: &MetaView, member: &MemberRow) -> Result<Option<RowChange>> {
     let key = MetaKey::Member(member.node);
+    if view.removed.contains_key(&member.node) {
+        return Err(Error::new(Code::MemberRemoved, "this node was removed from the grid").at(&*member.name));
+    }
     let Some(Versioned { revision, row }) = view.members.get(&member.node) else {
         return RowChange::of(&key, None, member).map(Some);
     };
-    let changed = MemberRow { since: row.since, extra: row.extra.clone(), ..member.clone() };
+    let changed = MemberRow { since: row.since, intent: row.intent, extra: row.extra.clone(), ..member.clone() };
     if changed == *row || row.incarnation > member.incarnation {
         return Ok(None);
     }

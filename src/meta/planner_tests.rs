@@ -1,73 +1,8 @@
 //! The planner against a small stand-in for the meta group's map.
 
+use super::super::testing::{Rows, member};
 use super::*;
-use crate::types::{Eviction, GridId, KeyCodec, SLOTS, Slot, ValueCodec};
-
-/// Rows with revisions; writes are conditional as in the meta group.
-#[derive(Default)]
-struct Rows {
-    revision: u64,
-    rows: BTreeMap<String, (u64, Bytes)>,
-}
-
-impl Rows {
-    fn founded(founders: u64) -> Self {
-        let mut rows = Rows::default();
-        for (key, value) in founding_rows(&record(founders)).expect("rows") {
-            rows.write(&RowChange { key, condition: Condition::Absent, value: Some(value) }).expect("absent");
-        }
-        rows
-    }
-
-    fn write(&mut self, change: &RowChange) -> std::result::Result<(), String> {
-        let present = self.rows.get(&change.key).map(|(revision, _)| *revision);
-        let holds = match change.condition {
-            Condition::Absent => present.is_none(),
-            Condition::Revision(revision) => present == Some(revision),
-            _ => false,
-        };
-        if !holds {
-            return Err(change.key.clone());
-        }
-        self.revision += 1;
-        match &change.value {
-            Some(value) => drop(self.rows.insert(change.key.clone(), (self.revision, value.clone()))),
-            None => drop(self.rows.remove(&change.key)),
-        }
-        Ok(())
-    }
-
-    fn write_all(&mut self, changes: &[RowChange]) {
-        changes.iter().for_each(|change| self.write(change).expect("the row has not changed"));
-    }
-
-    fn view(&self) -> MetaView {
-        MetaView::build(self.rows.iter().map(|(key, (revision, value))| (key.as_str(), *revision, &value[..])))
-            .expect("rows can be read")
-    }
-}
-
-fn record(founders: u64) -> FoundingRecord {
-    let founder = |id: u64| Founder {
-        node: NodeId(id * 11),
-        name: format!("n{id}"),
-        address: format!("h{id}:7000"),
-        zone: None,
-        weight: 1,
-    };
-    FoundingRecord {
-        grid: GridId(7),
-        founders: (1..=founders).map(founder).collect(),
-        founder_list: (1..=founders).map(|id| format!("h{id}:7000")).collect(),
-        partitions: 8,
-        replicas: 3,
-        created_ms: 9,
-    }
-}
-
-fn member(id: u64) -> MemberRow {
-    MemberRow { node: NodeId(id), incarnation: Incarnation(1), ..first_member_row(&record(1).founders[0], 20) }
-}
+use crate::types::{Eviction, KeyCodec, SLOTS, Slot, ValueCodec};
 
 #[test]
 fn founding_numbers_the_meta_group_first_and_every_replica_once() {

@@ -35,6 +35,37 @@ pub struct GridRow {
     pub extra: Extra,
 }
 
+/// What is to become of a member.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MemberIntent {
+    /// It holds its share.
+    #[default]
+    Active,
+    /// It is to hold nothing, and stays a member.
+    Draining,
+    /// It is to hold nothing, and then to be no member any more.
+    Removing,
+}
+
+impl MemberIntent {
+    fn is_active(&self) -> bool {
+        *self == MemberIntent::Active
+    }
+}
+
+/// A task that a peer carries. The grid needs each task that a member's row names, in the highest
+/// version that one names: only peers that carry all of them are to lead.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct TaskMark {
+    /// Its name.
+    pub name: String,
+    /// The version that its author gave it.
+    pub version: u32,
+    /// Hash of the types of its handler, input and output, to tell builds apart.
+    pub fingerprint: u64,
+}
+
 /// A member of the grid.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberRow {
@@ -54,6 +85,25 @@ pub struct MemberRow {
     pub incarnation: Incarnation,
     /// When it joined, in Unix milliseconds.
     pub since: u64,
+    /// What is to become of it.
+    #[serde(default, skip_serializing_if = "MemberIntent::is_active")]
+    pub intent: MemberIntent,
+    /// The tasks that it carries besides the built-in ones, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tasks: Vec<TaskMark>,
+    /// Fields of later versions.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// A node that was removed for good: it is refused if it comes back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemovedRow {
+    /// The node.
+    #[serde(with = "text")]
+    pub node: NodeId,
+    /// Its name.
+    pub name: String,
     /// Fields of later versions.
     #[serde(flatten)]
     pub extra: Extra,
@@ -72,11 +122,40 @@ pub struct PlacementRow {
     /// Replicas that follow without a vote: a move's newcomers; of the meta group every other member.
     #[serde(with = "placed", default, skip_serializing_if = "Vec::is_empty")]
     pub learners: Vec<(ReplicaId, NodeId)>,
+    /// While a partition moves: the voters that the learners replace.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leaving: Vec<ReplicaId>,
+    /// While a partition moves: the replica that is to be the preferred leader afterwards.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lead: Option<ReplicaId>,
     /// Whether the group has been initialized: it is never initialized again.
     pub formed: bool,
     /// Fields of later versions.
     #[serde(flatten)]
     pub extra: Extra,
+}
+
+impl PlacementRow {
+    /// Whether a partition's replicas are being replaced.
+    pub fn is_moving(&self) -> bool {
+        self.group != GroupId::META && !(self.learners.is_empty() && self.leaving.is_empty())
+    }
+
+    /// The voters that are wanted in the end, the preferred leader first. The meta group's learners
+    /// stay learners; a partition's are on their way in.
+    pub fn target(&self) -> Vec<(ReplicaId, NodeId)> {
+        let staying = self.replicas.iter().filter(|(id, _)| !self.leaving.contains(id));
+        let coming = self.learners.iter().filter(|_| self.group != GroupId::META);
+        let mut target: Vec<_> = staying.chain(coming).copied().collect();
+        // A stable sort: the others keep their order.
+        target.sort_by_key(|(id, _)| self.lead.is_some() && Some(*id) != self.lead);
+        target
+    }
+
+    /// Every replica that may exist: voters, newcomers, and those on their way out.
+    pub fn all(&self) -> impl Iterator<Item = (ReplicaId, NodeId)> {
+        self.replicas.iter().chain(&self.learners).copied()
+    }
 }
 
 /// A map.
@@ -122,6 +201,7 @@ pub struct MapIdsRow {
 
 impl Row for GridRow {}
 impl Row for MemberRow {}
+impl Row for RemovedRow {}
 impl Row for PlacementRow {}
 impl Row for MapRow {}
 impl Row for DroppedRow {}
@@ -169,6 +249,8 @@ mod tests {
                 weight: 1,
                 incarnation: Incarnation(4),
                 since: 9,
+                intent: MemberIntent::Active,
+                tasks: Vec::new(),
                 extra: extra.clone(),
             },
             r#"{"node":"00000000000000ab","name":"n1","address":"a:1","zone":"z","weight":1,"incarnation":4,"since":9}"#,
@@ -178,6 +260,8 @@ mod tests {
             version: 2,
             replicas: vec![(3, NodeId(1)), (9, NodeId(2))],
             learners: Vec::new(),
+            leaving: Vec::new(),
+            lead: None,
             formed: true,
             extra: extra.clone(),
         };
@@ -190,6 +274,39 @@ mod tests {
         golden(
             &placement,
             r#"{"group":8,"version":2,"replicas":[],"learners":[[10,"0000000000000003"]],"formed":true}"#,
+        );
+        placement.leaving.push(3);
+        placement.lead = Some(10);
+        golden(
+            &placement,
+            concat!(
+                r#"{"group":8,"version":2,"replicas":[],"learners":[[10,"0000000000000003"]],"leaving":[3],"lead":10,"#,
+                r#""formed":true}"#
+            ),
+        );
+        golden(
+            &RemovedRow { node: NodeId(0xAB), name: "n1".to_owned(), extra: extra.clone() },
+            r#"{"node":"00000000000000ab","name":"n1"}"#,
+        );
+        let task = TaskMark { name: "transfer".to_owned(), version: 1, fingerprint: 7 };
+        let draining = MemberRow {
+            node: NodeId(1),
+            name: "n".to_owned(),
+            address: "a:1".to_owned(),
+            zone: None,
+            weight: 1,
+            incarnation: Incarnation(1),
+            since: 2,
+            intent: MemberIntent::Draining,
+            tasks: vec![task],
+            extra: extra.clone(),
+        };
+        golden(
+            &draining,
+            concat!(
+                r#"{"node":"0000000000000001","name":"n","address":"a:1","weight":1,"incarnation":1,"since":2,"#,
+                r#""intent":"draining","tasks":[{"name":"transfer","version":1,"fingerprint":7}]}"#
+            ),
         );
         let descriptor = MapDescriptor {
             id: MapId(7),
@@ -256,16 +373,19 @@ mod tests {
             extra in any_extra(),
         ) {
             let (node, incarnation) = (NodeId(node), Incarnation(incarnation));
-            let row = MemberRow { node, name, address, zone, weight, incarnation, since, extra };
+            let (intent, tasks) = (MemberIntent::Removing, Vec::new());
+            let row = MemberRow { node, name, address, zone, weight, incarnation, since, intent, tasks, extra };
             prop_assert_eq!(MemberRow::decode(&row.encode().expect("encodes")).expect("decodes"), row);
         }
 
         #[test]
         fn placements_round_trip(
-            group: u32, version: u64, replicas in any_placed(), learners in any_placed(), formed: bool,
+            group: u32, version: u64, replicas in any_placed(), learners in any_placed(), leaving: Vec<u64>, formed: bool,
             extra in any_extra(),
         ) {
-            let row = PlacementRow { group: GroupId(group), version, replicas, learners, formed, extra };
+            let lead = leaving.first().copied();
+            let row =
+                PlacementRow { group: GroupId(group), version, replicas, learners, leaving, lead, formed, extra };
             prop_assert_eq!(PlacementRow::decode(&row.encode().expect("encodes")).expect("decodes"), row);
         }
 

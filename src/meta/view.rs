@@ -2,7 +2,9 @@
 
 use super::codec::Row;
 use super::keys::MetaKey;
-use super::rows::{DroppedRow, GridRow, MapIdsRow, MapRow, MemberRow, PlacementRow, ReplicaIdsRow};
+use super::rows::{
+    DroppedRow, GridRow, MapIdsRow, MapRow, MemberIntent, MemberRow, PlacementRow, RemovedRow, ReplicaIdsRow,
+};
 use crate::error::Result;
 use crate::ring::{self, RingNode};
 use crate::types::{GroupId, MapDescriptor, MapId, NodeId, PartitionId, ReplicaId, Slot};
@@ -32,6 +34,8 @@ pub struct MetaView {
     pub maps: BTreeMap<String, Versioned<MapRow>>,
     /// Maps that were dropped and are not gone everywhere.
     pub dropped: BTreeMap<MapId, Versioned<DroppedRow>>,
+    /// Nodes that were removed for good.
+    pub removed: BTreeMap<NodeId, Versioned<RemovedRow>>,
     /// The issuer of replica ids.
     pub replica_ids: Option<Versioned<ReplicaIdsRow>>,
     /// The issuer of map ids.
@@ -64,6 +68,7 @@ impl MetaView {
             Some(MetaKey::Member(node)) => put(&mut self.members, node, read(key, revision, bytes)?),
             Some(MetaKey::Placement(group)) => put(&mut self.placement, group, read(key, revision, bytes)?),
             Some(MetaKey::Dropped(map)) => put(&mut self.dropped, map, read(key, revision, bytes)?),
+            Some(MetaKey::Removed(node)) => put(&mut self.removed, node, read(key, revision, bytes)?),
             Some(MetaKey::Map(name)) => put(&mut self.maps, name, read(key, revision, bytes)?),
         }
         self.version = self.version.max(revision);
@@ -94,9 +99,17 @@ impl MetaView {
     /// The replicas that a node should hold: (group, replica), voters and learners.
     pub fn held_by(&self, node: NodeId) -> impl Iterator<Item = (GroupId, ReplicaId)> {
         self.placement.iter().flat_map(move |(group, placed)| {
-            let all = placed.row.replicas.iter().chain(&placed.row.learners);
-            all.filter(move |(_, at)| *at == node).map(|(replica, _)| (*group, *replica))
+            placed.row.all().filter(move |(_, at)| *at == node).map(|(replica, _)| (*group, replica))
         })
+    }
+
+    /// Whether a replica has been given up for good: its id was issued, and no placement names it
+    /// any more. An id and the placement that names it are written together, so a view that knows
+    /// of the one knows of the other.
+    pub fn is_given_up(&self, group: GroupId, replica: ReplicaId) -> bool {
+        let issued = self.replica_ids.as_ref().is_some_and(|ids| ids.row.next > replica);
+        let named = self.placement_of(group).is_none_or(|row| row.all().any(|(id, _)| id == replica));
+        issued && !named
     }
 
     /// A member.
@@ -121,14 +134,37 @@ impl MetaView {
 
     /// The members as the ring takes them.
     pub fn ring_nodes(&self) -> Vec<RingNode> {
-        let of = |row: &MemberRow| RingNode { node: row.node, weight: row.weight, zone: row.zone.clone() };
-        self.members.values().map(|member| of(&member.row)).collect()
+        self.members.values().map(|member| self.ring_node(&member.row)).collect()
     }
 
-    /// Per partition the nodes of its voters, the preferred leader first, as the ring takes them.
+    /// A member as the ring takes it.
+    pub(super) fn ring_node(&self, row: &MemberRow) -> RingNode {
+        let weight = if row.intent == MemberIntent::Active { row.weight } else { 0 };
+        RingNode { node: row.node, weight, zone: row.zone.clone(), leads: self.may_lead(row) }
+    }
+
+    /// Whether a member carries every task that the grid needs: the others only follow.
+    pub fn may_lead(&self, member: &MemberRow) -> bool {
+        let carries =
+            |(name, version): (&str, u32)| member.tasks.iter().any(|task| task.name == name && task.version >= version);
+        self.needed_tasks().into_iter().all(carries)
+    }
+
+    /// The tasks that the grid needs, each in the highest version that a member carries.
+    pub fn needed_tasks(&self) -> BTreeMap<&str, u32> {
+        let mut needed = BTreeMap::new();
+        for task in self.members.values().flat_map(|member| &member.row.tasks) {
+            let version = needed.entry(task.name.as_str()).or_insert(task.version);
+            *version = task.version.max(*version);
+        }
+        needed
+    }
+
+    /// Per partition the nodes that should hold it in the end, the preferred leader first.
     pub fn table(&self) -> Vec<Vec<NodeId>> {
-        let nodes = |partition: u32| self.replicas(PartitionId(partition).group()).iter().map(|(_, node)| *node);
-        (0..self.partitions()).map(|partition| nodes(partition).collect()).collect()
+        let row = |partition: u32| self.placement_of(PartitionId(partition).group()).map(PlacementRow::target);
+        let nodes = |target: Vec<(ReplicaId, NodeId)>| target.into_iter().map(|(_, node)| node).collect();
+        (0..self.partitions()).map(|partition| row(partition).map(nodes).unwrap_or_default()).collect()
     }
 }
 

@@ -89,7 +89,7 @@ async fn run(
     while let Some((partition, reply)) = running.next().await {
         done += 1;
         let served = reply.as_ref().ok().map(|reply| reply.served.clone());
-        let outcome = reply.and_then(answer).map_err(|error| router.with_address(error));
+        let outcome = reply.and_then(answer).map_err(|error| router.for_clients(error));
         if answers.send(PartitionAnswer { partition, done, of, outcome, served }).await.is_err() {
             return;
         }

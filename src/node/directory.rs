@@ -2,11 +2,12 @@
 //! the meta group's facts. Others ask here for addresses and maps.
 
 use super::identity::Identity;
+use crate::error::{Code, Error};
 use crate::membership::{Gossip, LivePeers};
-use crate::meta::{FoundingRecord, MetaView};
+use crate::meta::{FoundingRecord, MemberRow, MetaView};
 use crate::net::peer::{AddressBook, PeerIdentity};
 use crate::partition::{MapCopies, MapCopy, MapDirectory};
-use crate::types::{KeyCodec, MapDescriptor, MapId, MapOptions, NodeId, ValueCodec};
+use crate::types::{KeyCodec, MapDescriptor, MapId, MapOptions, NodeId, Op, Request, ValueCodec};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use tokio::sync::watch;
 
@@ -148,6 +149,30 @@ impl Directory {
     /// Notes that the facts here reflect the meta group's log up to an index.
     pub fn set_reflected(&self, index: u64) {
         self.reflected.send_if_modified(|at| std::mem::replace(at, index.max(*at)) < index);
+    }
+
+    /// Says of a task that this peer does not carry, and others do, why it does not run: leadership
+    /// is handed to a peer that carries it as soon as one is there.
+    pub fn not_carried(&self, error: Error, request: &Request) -> Error {
+        let (Op::Task { name, .. } | Op::PartitionTask { name, .. }) = &request.op else { return error };
+        let view = self.view();
+        let carries = |row: &&MemberRow| row.tasks.iter().any(|task| task.name == *name);
+        let carriers: Vec<&MemberRow> = view.members.values().map(|member| &member.row).filter(carries).collect();
+        if error.code != Code::NoSuchTask || carriers.is_empty() {
+            return error;
+        }
+        let standing = |row: &MemberRow| {
+            let alive = if self.is_alive(row.node) { "alive" } else { "away" };
+            let lacks = if view.may_lead(row) { "" } else { ", lacks another task that the grid needs" };
+            format!("{} ({alive}{lacks})", row.name)
+        };
+        let carriers: Vec<String> = carriers.into_iter().map(standing).collect();
+        let what = format!(
+            "peer {} leads the partition and does not carry task {name:?}; carried by {}",
+            self.name,
+            carriers.join(", ")
+        );
+        Error::new(Code::TaskNotCarried, what)
     }
 
     /// A node's name, for people; its id if it is unknown.

@@ -21,6 +21,8 @@ const ASK: Duration = Duration::from_millis(1500);
 const JOIN_TIME: Duration = Duration::from_secs(10);
 /// Between two rounds of questions.
 const ROUND: Duration = Duration::from_millis(200);
+/// Between two questions whether this node still belongs to the grid.
+const CHECK_EVERY: Duration = Duration::from_secs(2);
 /// How often a waiting node says what it waits for, in rounds.
 const REPORT_EVERY: u32 = 25;
 
@@ -174,8 +176,7 @@ impl Founding {
                 Ok(Hello { node, grid: Some(record), .. }) if *node != self.directory.me() => {
                     return self.enter(seed, record.clone()).await;
                 }
-                // Waiting does not mend that.
-                Err(error) if error.code == Code::ForeignGrid => return Err(error.clone()),
+                Err(error) if is_final(error) => return Err(error.clone()),
                 _ => {}
             }
             answers.push((seed, hello));
@@ -201,18 +202,30 @@ impl Founding {
         self.found(hellos).await
     }
 
-    /// Asks each seed once whether it belongs to another grid than the one on this disk.
-    ///
-    /// # Errors
-    /// `ForeignGrid`.
-    pub async fn check_seeds(&self) -> Result<()> {
-        for seed in &self.settings.seeds {
-            match self.ask(seed).await {
-                Err(error) if error.code == Code::ForeignGrid => return Err(error),
-                _ => {}
+    /// Asks the others whether this node belongs to their grid: all seeds at first, then one peer
+    /// after the other. Gives the error that waiting does not mend.
+    pub async fn check_standing(&self) -> Error {
+        for seed in self.settings.seeds.clone() {
+            if let Err(error) = self.ask(&seed).await
+                && is_final(&error)
+            {
+                return error;
             }
         }
-        Ok(())
+        for turn in 0.. {
+            clock::sleep(CHECK_EVERY).await;
+            let mut addresses: BTreeSet<String> = self.settings.seeds.iter().cloned().collect();
+            addresses.extend(self.directory.live().values().map(|peer| peer.address.clone()));
+            addresses.extend(self.directory.view().members.values().map(|member| member.row.address.clone()));
+            addresses.remove(&self.settings.address);
+            let Some(address) = addresses.iter().nth(turn % addresses.len().max(1)) else { continue };
+            if let Err(error) = self.ask(address).await
+                && is_final(&error)
+            {
+                return error;
+            }
+        }
+        Error::internal("the peer's standing is checked no more")
     }
 
     async fn ask(&self, seed: &str) -> Result<Hello> {
@@ -236,6 +249,7 @@ impl Founding {
         }
         let welcome = match self.ask_in(seed, None).await {
             Ok(welcome) => welcome,
+            Err(error) if is_final(&error) => return Err(error),
             Err(error) => return Ok(format!("{seed} could not take this peer in ({})", error.what)),
         };
         self.settle_in(welcome).await?;
@@ -335,4 +349,9 @@ impl Founding {
             created_ms: self.clock.unix_ms(),
         }
     }
+}
+
+/// Waiting does not mend these.
+fn is_final(error: &Error) -> bool {
+    matches!(error.code, Code::ForeignGrid | Code::MemberRemoved)
 }

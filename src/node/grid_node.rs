@@ -11,6 +11,7 @@ use super::housekeeping::{Housekeeper, HousekeepingConfig};
 use super::jobs::Jobs;
 use super::mapping::Mapper;
 use super::memory_keeper::MemoryKeeper;
+use super::movement::{Movement, MovementStats};
 use super::opening::{listen, open_backend, open_identity, open_log, open_spool, prepare_dir};
 use super::peer_calls::PeerCalls;
 use super::ports::Ports;
@@ -46,6 +47,9 @@ pub enum Ended {
     Failed(Error),
 }
 
+/// A replica's id, applied index and rows.
+pub type ReplicaRows = (ReplicaId, u64, Vec<(bytes::Bytes, bytes::Bytes)>);
+
 /// A running peer.
 pub struct Node {
     pub(super) directory: Arc<Directory>,
@@ -59,6 +63,7 @@ pub struct Node {
     pub(super) founding: Arc<Founding>,
     pub(super) housekeeper: Arc<Housekeeper>,
     pub(super) clock_watch: Arc<ClockWatch>,
+    pub(super) movement: Arc<Movement>,
     pub(super) canceller: Arc<Canceller>,
     pub(super) registry: Arc<Registry>,
     pub(super) mapper: Arc<Mapper>,
@@ -170,6 +175,12 @@ impl Node {
         });
         let mapper = Arc::new(Mapper::new(hosting.clone(), router.clone(), registry.clone()));
         let jobs = Jobs::new(hosting.clone(), router.clone(), registry.clone());
+        let movement = Arc::new(Movement::new(
+            directory.clone(),
+            facts.clone(),
+            settings.movement.clone(),
+            Arc::new(MovementStats::default()),
+        ));
         let node = Arc::new_cyclic(|myself| Node {
             directory,
             hosting,
@@ -182,6 +193,7 @@ impl Node {
             founding,
             housekeeper,
             clock_watch,
+            movement,
             canceller,
             mapper,
             jobs,
@@ -298,6 +310,14 @@ impl Node {
     /// The grid's facts as this node knows them, and every change, for tests.
     pub fn watch_facts(&self) -> tokio::sync::watch::Receiver<Arc<crate::meta::MetaView>> {
         self.directory.watch_view()
+    }
+
+    /// A group's replica here: its id, applied index, and all rows in order; for tests.
+    pub fn replica_rows(&self, group: GroupId) -> Option<ReplicaRows> {
+        let hosted = self.hosting.get(group)?;
+        let applied = *hosted.state.applied_index().borrow();
+        let rows = hosted.state.scan(&[], None, usize::MAX).ok()?;
+        Some((hosted.group.replica(), applied, rows))
     }
 
     /// Timing of housekeeping, for tests.

@@ -15,10 +15,10 @@ use super::watching::WatchStream;
 use crate::clock::{self, Instant};
 use crate::compute::ResultMap;
 use crate::error::{Code, Error, Result};
-use crate::meta;
+use crate::meta::{self, MemberIntent};
 use crate::types::{
-    GroupId, HybridTime, JobId, JobInfo, JobStep, MapDescriptor, MapSpec, Op, Reply, ReplyBody, Request, WatchRequest,
-    affinity_of, slot_of,
+    GroupId, HybridTime, JobId, JobInfo, JobStep, MapDescriptor, MapSpec, NodeId, Op, Reply, ReplyBody, Request,
+    WatchRequest, affinity_of, slot_of,
 };
 use bytes::Bytes;
 use std::time::Duration;
@@ -109,7 +109,7 @@ impl GridService for Node {
         if let Some(guard) = guard {
             guard.disarm();
         }
-        outcome.map_err(|error| self.router.with_address(error))
+        outcome.map_err(|error| self.router.for_clients(error))
     }
 
     async fn watch(&self, request: WatchRequest) -> Result<WatchStream> {
@@ -138,7 +138,7 @@ impl GridService for Node {
             let map = meta::new_map(view, &wanted)?;
             Ok((map.descriptor, map.changes))
         };
-        self.facts.change(plan).await
+        self.facts.change(plan).await.map_err(|error| self.router.for_clients(error))
     }
 
     async fn drop_map(&self, name: &str) -> Result<(MapDescriptor, u32)> {
@@ -150,6 +150,13 @@ impl GridService for Node {
 
     fn maps(&self) -> Vec<MapDescriptor> {
         self.directory.view().maps.values().map(|map| map.row.descriptor.clone()).collect()
+    }
+
+    async fn intend(&self, member: &str, intent: MemberIntent) -> Result<NodeId> {
+        // Two requests that meet are told apart by the newest rows.
+        self.facts.refresh().await;
+        let change = self.facts.change(|view| meta::intend(view, member, intent)).await;
+        change.map_err(|error| self.router.for_clients(error))
     }
 
     async fn members(&self) -> Result<Vec<MemberInfo>> {

@@ -191,6 +191,18 @@ impl Hosting {
         self.parts.receptions.forget(group);
     }
 
+    /// Stops a replica that its group does not name any more, if it runs, and gives its id up.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn retire(&self, group: GroupId, replica: ReplicaId) -> Result<()> {
+        let _one = self.changing.lock().await;
+        if self.get(group).is_some_and(|hosted| hosted.group.replica() == replica) {
+            self.stop(group).await;
+        }
+        self.give_up(group, replica).await
+    }
+
     /// Gives a replica's id up for ever: its log and state are dropped, its tombstone stays.
     ///
     /// # Errors

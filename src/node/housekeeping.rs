@@ -4,10 +4,11 @@
 use super::clock_watch::ClockWatch;
 use super::directory::Directory;
 use super::hosting::{Hosted, Hosting};
+use super::leading::Leading;
 use crate::clock::{self, Instant};
 use crate::error::Code;
 use crate::storage::log::LogHealth;
-use crate::types::{GroupId, NodeId, ReplicaId};
+use crate::types::{GroupId, NodeId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -103,8 +104,10 @@ impl Housekeeper {
                 let since = *led_since.entry(group).or_insert_with(Instant::now);
                 if let Some(why) = &unfit {
                     tracing::debug!(%group, why, "giving up a leadership");
-                    self.hand_over(&hosted, None).await;
-                } else if since.elapsed() >= self.config.settle {
+                    self.hand_over(&hosted).await;
+                } else if since.elapsed() >= self.config.settle
+                    || Leading::of(&self.directory, &hosted).is_out_of_place()
+                {
                     self.prefer(group, &hosted, &mut fit).await;
                 }
             }
@@ -139,43 +142,26 @@ impl Housekeeper {
         }
     }
 
-    /// Hands leadership to the preferred replica if that is another, alive and up to date.
-    /// `fit` holds what other nodes have said of themselves in this round.
+    /// Hands leadership to a replica that should rather have it, if one is fit. `fit` holds what
+    /// other nodes have said of themselves in this round.
     async fn prefer(&self, group: GroupId, hosted: &Hosted, fit: &mut BTreeMap<NodeId, bool>) {
-        let view = self.directory.view();
-        let Some((preferred, node)) = view.replicas(group).first().copied() else { return };
-        if preferred != hosted.group.replica() && self.directory.is_alive(node) && self.is_fit(hosted, preferred) {
-            // One with a full disk or a wrong clock would give it back at once.
-            let says = match fit.get(&node) {
-                Some(known) => *known,
-                None => self.clock.says_fit(node).await,
-            };
-            fit.insert(node, says);
-            if !says {
-                return;
-            }
-            tracing::debug!(%group, %preferred, "handing over to the preferred leader");
-            let _ = hosted.group.transfer_leadership(preferred).await;
+        let Some((better, node)) = Leading::of(&self.directory, hosted).better() else { return };
+        // One with a full disk or a wrong clock would give it back at once.
+        let says = match fit.get(&node) {
+            Some(known) => *known,
+            None => self.clock.says_fit(node).await,
+        };
+        fit.insert(node, says);
+        if says {
+            tracing::debug!(%group, %better, "handing over to a replica that should rather lead");
+            let _ = hosted.group.transfer_leadership(better).await;
         }
     }
 
-    fn is_fit(&self, hosted: &Hosted, replica: ReplicaId) -> bool {
-        let status = hosted.group.status();
-        status.voters.contains_key(&replica)
-            && status.matched.get(&replica).is_some_and(|at| at + 64 >= status.last_log)
-    }
-
-    /// Hands leadership to the most up-to-date living voter; none if there is no other.
-    pub async fn hand_over(&self, hosted: &Hosted, not_to: Option<ReplicaId>) -> bool {
-        let status = hosted.group.status();
-        let me = hosted.group.replica();
-        let others = status
-            .voters
-            .iter()
-            .filter(|(id, node)| **id != me && Some(**id) != not_to && self.directory.is_alive(**node));
-        let best = others.max_by_key(|(id, _)| status.matched.get(id).copied().unwrap_or(0));
-        match best {
-            Some((id, _)) => hosted.group.transfer_leadership(*id).await.is_ok(),
+    /// Hands leadership to the best living voter; none if there is no other.
+    pub async fn hand_over(&self, hosted: &Hosted) -> bool {
+        match Leading::of(&self.directory, hosted).successor() {
+            Some(id) => hosted.group.transfer_leadership(id).await.is_ok(),
             None => false,
         }
     }
@@ -187,7 +173,7 @@ impl Housekeeper {
             let led: Vec<_> = self.hosting.all().into_iter().filter(|(_, hosted)| hosted.leadership().is_me).collect();
             let mut asked = false;
             for (_, hosted) in &led {
-                asked |= self.hand_over(hosted, None).await;
+                asked |= self.hand_over(hosted).await;
             }
             if !asked || Instant::now() >= until {
                 return;

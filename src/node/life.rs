@@ -23,6 +23,8 @@ impl Node {
         let (member, seeds) = (self.clone(), self.founding.clone());
         let housekeeping = self.clone();
         let copying = self.copying.clone();
+        let removal = self.clone();
+        self.keep(clock::spawn(async move { removal.watch_removal().await }));
         self.keep(clock::spawn(async move { facts.follow().await }));
         self.keep(clock::spawn(async move { copying.work().await }));
         self.keep(clock::spawn(async move { hosting.start_replicas().await }));
@@ -41,9 +43,8 @@ impl Node {
         self.keep(clock::spawn(async move { status.follow_leaders().await }));
         let checked = self.clone();
         self.keep(clock::spawn(async move {
-            if let Err(error) = seeds.check_seeds().await {
-                checked.fail(error);
-            }
+            let error = seeds.check_standing().await;
+            checked.fail(error);
         }));
     }
 
@@ -58,7 +59,12 @@ impl Node {
     }
 
     fn reconciler(&self) -> Reconciler {
-        Reconciler { directory: self.directory.clone(), hosting: self.hosting.clone(), facts: self.facts.clone() }
+        Reconciler {
+            directory: self.directory.clone(),
+            hosting: self.hosting.clone(),
+            facts: self.facts.clone(),
+            movement: self.movement.clone(),
+        }
     }
 
     /// Gets a grid and starts the meta group's replica.
@@ -134,13 +140,33 @@ impl Node {
                     Err(error) => tracing::error!(%group, replica, %error, "a replica could not be started"),
                 }
             }
-            // What could not be started is tried again before long.
+            let retired = self.retire_replicas(&now).await;
+            // What could not be started or given up is tried again before long.
             let wanted = now.held_by(self.id()).all(|(group, _)| self.hosting.get(group).is_some());
-            let pause = if wanted { Duration::from_secs(3600) } else { Duration::from_secs(1) };
+            let pause = if wanted && retired { Duration::from_secs(3600) } else { Duration::from_secs(1) };
             if let Ok(Err(_)) = clock::timeout(pause, view.changed()).await {
                 return;
             }
         }
+    }
+
+    /// Gives up the replicas that the placement names no more: their groups have gone on without
+    /// them. Whether all are gone.
+    async fn retire_replicas(&self, now: &meta::MetaView) -> bool {
+        let mut done = true;
+        for (group, replica) in self.log.replicas() {
+            if group == GroupId::META || !now.is_given_up(group, replica) {
+                continue;
+            }
+            match self.hosting.retire(group, replica).await {
+                Ok(()) => tracing::info!(%group, replica, "a replica has moved away; its data here is removed"),
+                Err(error) => {
+                    tracing::warn!(%group, replica, %error, "a replica that has moved away could not be removed");
+                    done = false;
+                }
+            }
+        }
+        done
     }
 
     /// Keeps the own member row true: name, address, zone, weight, incarnation.
@@ -158,13 +184,27 @@ impl Node {
             weight: settings.weight,
             incarnation: self.directory.identity().incarnation,
             since: self.router.time().ms(),
+            intent: Default::default(),
+            tasks: self.settings.tasks.clone(),
             extra: Default::default(),
         };
         while let Err(error) =
             self.facts.change(|view| Ok(((), meta::member_change(view, &row)?.into_iter().collect()))).await
         {
+            if error.code == Code::MemberRemoved {
+                return self.fail(error);
+            }
             tracing::debug!(%error, "the own member row could not be written; trying again");
             clock::sleep(Duration::from_millis(500)).await;
+        }
+    }
+
+    /// Waits until this node is told that it was removed.
+    async fn watch_removal(&self) {
+        let mut view = self.directory.watch_view();
+        if view.wait_for(|view| view.removed.contains_key(&self.id())).await.is_ok() {
+            let what = "this peer was removed from the grid; what it held is elsewhere";
+            self.fail(Error::new(Code::MemberRemoved, what).at(&*self.settings.name));
         }
     }
 

@@ -76,9 +76,25 @@ fn readings(node: &Node) -> Vec<Reading> {
         **group != GroupId::META && here < wanted
     });
     let tasks = &node.hosting.parts.tasks;
+    let movement = &node.movement.stats;
+    let moving = view.placement.values().filter(|placed| placed.row.is_moving()).count() as u64;
     vec![
         ("ready", "1 when the peer serves", u64::from(node.ready().is_ok()), false),
         ("members", "Members that the meta group knows", view.members.len() as u64, false),
+        ("moves_under_way", "Partitions whose replicas are being replaced", moving, false),
+        (
+            "moves_begun",
+            "Moves begun by this peer's plans, as the meta group's leader",
+            movement.begun.load(Relaxed),
+            true,
+        ),
+        (
+            "moves_ended",
+            "Moves brought to their end by this peer, as the partition's leader",
+            movement.ended.load(Relaxed),
+            true,
+        ),
+        ("moves_abandoned", "Moves given up by this peer's plans", movement.abandoned.load(Relaxed), true),
         ("members_alive", "Members that gossip holds for alive", node.directory.live().len() as u64, false),
         ("meta_version", "Revision of the local copy of the grid's facts", view.version, false),
         ("partition_replicas", "Partition replicas held", partitions().count() as u64, false),

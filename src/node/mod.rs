@@ -17,10 +17,12 @@ mod housekeeping;
 mod identity;
 mod job_run;
 mod jobs;
+mod leading;
 mod life;
 mod mapping;
 mod memory_keeper;
 mod metrics;
+mod movement;
 mod opening;
 mod peer_calls;
 mod ports;
@@ -43,8 +45,11 @@ pub use compute_service::{
 pub use copying::LocalEntry;
 pub use grid_node::{Ended, Node};
 pub use housekeeping::HousekeepingConfig;
+pub use movement::MovementConfig;
 pub use ports::{OpenBackend, Ports};
-pub use service::{Explanation, GridService, MemberInfo, MemberState, PartitionInfo, PlacementTable, ReplicaInfo};
+pub use service::{
+    Explanation, GridService, MemberInfo, MemberState, PartitionInfo, PlacementTable, ReplicaInfo, ReplicaState,
+};
 pub use settings::NodeSettings;
 pub use stamper::{Stamped, Stamper};
 pub use watching::{WatchConfig, WatchStream};

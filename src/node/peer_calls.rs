@@ -42,6 +42,7 @@ pub struct PeerCalls {
 #[async_trait::async_trait]
 impl PeerHandler for PeerCalls {
     async fn handle(&self, from: &PeerIdentity, frame: IncomingFrame) -> Result<Bytes> {
+        self.refuse_removed(from)?;
         match frame.kind {
             kind::HELLO => return wire::encode(&self.founding.hello()),
             kind::RECORD => {
@@ -83,6 +84,18 @@ impl PeerHandler for PeerCalls {
 }
 
 impl PeerCalls {
+    /// A node that was removed is told so, whatever it asks.
+    fn refuse_removed(&self, from: &PeerIdentity) -> Result<()> {
+        let view = self.facts.directory().view();
+        match view.removed.get(&from.node) {
+            None => Ok(()),
+            Some(removed) => {
+                let what = format!("node {} ({}) was removed from the grid", from.node, removed.row.name);
+                Err(Error::new(Code::MemberRemoved, what))
+            }
+        }
+    }
+
     /// Takes a node in: writes its member row, and waits for the id of its meta replica.
     async fn take_in(&self, join: Join) -> Result<Welcome> {
         let directory = self.facts.directory();
@@ -97,6 +110,8 @@ impl PeerCalls {
             weight: hello.weight,
             incarnation: Incarnation(join.incarnation),
             since: self.router.time().ms(),
+            intent: Default::default(),
+            tasks: Vec::new(),
             extra: Default::default(),
         };
         self.facts.change(|view| Ok(((), meta::member_change(view, &row)?.into_iter().collect()))).await?;

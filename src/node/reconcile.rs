@@ -1,26 +1,33 @@
 //! Brings fact to intent: the leader of each group compares the group's committed membership with
 //! the placement in the meta group and takes one step; the meta group's leader also writes the
-//! founding rows and takes members in. Every step is conditional, so that it does not matter which
-//! peer takes it, or that two do.
+//! founding rows, takes members in and directs movement. Every step is conditional, so that it does
+//! not matter which peer takes it, or that two do.
 
 use super::directory::Directory;
 use super::facts::Facts;
 use super::hosting::{Hosted, Hosting};
-use crate::clock;
+use super::leading::{CAUGHT_UP, Leading};
+use super::movement::Movement;
+use crate::clock::{self, Instant};
 use crate::error::Result;
-use crate::meta::{self, RowChange};
+use crate::meta::{self, MemberIntent, PlacementRow, RowChange};
 use crate::raft::GroupStatus;
 use crate::types::{Condition, GroupId, NodeId, ReplicaId};
-use std::collections::{BTreeMap, BTreeSet};
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 /// Between two looks.
 const PERIOD: Duration = Duration::from_millis(250);
 /// How long one step may take before the next group has its turn.
 const STEP: Duration = Duration::from_secs(5);
-/// A learner may vote when it lacks at most so many entries.
-const CAUGHT_UP: u64 = 64;
+/// Between two looks while something led here moves.
+const BUSY_PERIOD: Duration = Duration::from_millis(25);
+/// Groups that take a step at once.
+const AT_ONCE: usize = 16;
 
 /// Reconciles the groups that this node leads.
 pub struct Reconciler {
@@ -30,36 +37,71 @@ pub struct Reconciler {
     pub hosting: Arc<Hosting>,
     /// The grid's facts.
     pub facts: Arc<Facts>,
+    /// Directs movement, at the meta group's leader.
+    pub movement: Arc<Movement>,
 }
 
 impl Reconciler {
-    /// Works until it is dropped.
+    /// Works until it is dropped. A group without a majority does not hold up the others: each has
+    /// its own step under way, or none.
     pub async fn work(&self) {
-        let mut tick = clock::interval(PERIOD);
         let mut view = self.directory.watch_view();
+        let (mut steps, mut under_way) = (FuturesUnordered::new(), BTreeSet::new());
+        let mut waiting: VecDeque<(GroupId, Arc<Hosted>)> = VecDeque::new();
+        let (mut due, mut next) = (true, Instant::now());
         loop {
-            for (group, hosted) in self.hosting.all() {
-                if !*hosted.executor.leads().borrow() {
-                    continue;
-                }
-                let step = async {
-                    match group {
-                        GroupId::META => self.meta(&hosted).await,
-                        _ => self.partition(group, &hosted).await,
-                    }
-                };
-                // A group without a majority must not hold up the others.
-                match clock::timeout(STEP, step).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => tracing::debug!(%group, %error, "a step did not succeed; it is tried again"),
-                    Err(_) => tracing::debug!(%group, "a step takes too long; it is tried again"),
-                }
+            if due && waiting.is_empty() {
+                due = false;
+                waiting = self.led().into_iter().filter(|(group, _)| !under_way.contains(group)).collect();
+                next = Instant::now() + if self.is_busy(&waiting) { BUSY_PERIOD } else { PERIOD };
+            }
+            while steps.len() < AT_ONCE
+                && let Some((group, hosted)) = waiting.pop_front()
+            {
+                under_way.insert(group);
+                steps.push(async move {
+                    self.step(group, hosted).await;
+                    group
+                });
             }
             tokio::select! {
                 biased;
-                () = tick.tick() => {}
-                changed = view.changed() => if changed.is_err() { return },
+                Some(group) = steps.next(), if !steps.is_empty() => drop(under_way.remove(&group)),
+                changed = view.changed() => match changed {
+                    Ok(()) => due = true,
+                    Err(_) => return,
+                },
+                () = clock::sleep_until(next), if waiting.is_empty() => due = true,
             }
+        }
+    }
+
+    /// The groups that are led here. Movement is directed where the meta group is.
+    fn led(&self) -> Vec<(GroupId, Arc<Hosted>)> {
+        let leads = |hosted: &Arc<Hosted>| *hosted.executor.leads().borrow();
+        let led: Vec<_> = self.hosting.all().into_iter().filter(|(_, hosted)| leads(hosted)).collect();
+        if !led.iter().any(|(group, _)| *group == GroupId::META) {
+            self.movement.forget();
+        }
+        led
+    }
+
+    fn is_busy(&self, led: &VecDeque<(GroupId, Arc<Hosted>)>) -> bool {
+        let view = self.directory.view();
+        led.iter().any(|(group, _)| view.placement_of(*group).is_some_and(PlacementRow::is_moving))
+    }
+
+    async fn step(&self, group: GroupId, hosted: Arc<Hosted>) {
+        let step = async {
+            match group {
+                GroupId::META => self.meta(&hosted).await,
+                _ => self.partition(group, &hosted).await,
+            }
+        };
+        match clock::timeout(STEP, step).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%group, %error, "a step did not succeed; it is tried again"),
+            Err(_) => tracing::debug!(%group, "a step takes too long; it is tried again"),
         }
     }
 
@@ -84,8 +126,11 @@ impl Reconciler {
         if !gone.is_empty() {
             return hosted.group.remove_learners(gone).await;
         }
-        let replicas = view.replicas(GroupId::META);
-        self.voters(hosted, &status, replicas.iter().map(|(id, _)| *id).collect()).await
+        let wanted = view.replicas(GroupId::META).iter().map(|(id, _)| *id).collect();
+        if self.voters(hosted, &status, &wanted, true).await? {
+            return self.movement.step(&status).await;
+        }
+        Ok(())
     }
 
     async fn write_founding_rows(&self) -> Result<()> {
@@ -101,33 +146,81 @@ impl Reconciler {
         if let Some(change) = meta::formed(&view, group)? {
             return self.facts.write(vec![change]).await;
         }
+        let Some(row) = view.placement_of(group) else { return Ok(()) };
         let status = hosted.group.status();
-        let wanted = view.replicas(group);
+        let target = row.target();
         let missing = |id: &ReplicaId| !status.voters.contains_key(id) && !status.learners.contains_key(id);
-        if let Some((id, node)) = wanted.iter().find(|(id, _)| missing(id)) {
+        if let Some((id, node)) = target.iter().find(|(id, _)| missing(id)) {
+            tracing::debug!(%group, replica = id, %node, "a replica is added; it catches up");
             return hosted.group.add_learner(*id, *node).await;
         }
-        let wanted: BTreeSet<ReplicaId> = wanted.iter().map(|(id, _)| *id).collect();
+        let wanted: BTreeSet<ReplicaId> = target.iter().map(|(id, _)| *id).collect();
         let gone: BTreeSet<ReplicaId> = status.learners.keys().copied().filter(|id| !wanted.contains(id)).collect();
         if !wanted.is_empty() && !gone.is_empty() {
             return hosted.group.remove_learners(gone).await;
         }
-        self.voters(hosted, &status, wanted).await
+        if self.voters(hosted, &status, &wanted, false).await?
+            && let Some(change) = meta::moved(&view, group, &wanted)?
+        {
+            self.facts.write(vec![change]).await?;
+            self.movement.stats.ended.fetch_add(1, Relaxed);
+            tracing::info!(%group, replicas = ?target, "a partition has moved");
+            if let Some((better, _)) = Leading::of(&self.directory, hosted).better() {
+                return hosted.group.transfer_leadership(better).await;
+            }
+        }
+        Ok(())
     }
 
     /// Replaces the voters by the wanted ones, in one joint change, once those have caught up.
-    async fn voters(&self, hosted: &Hosted, status: &GroupStatus, wanted: BTreeSet<ReplicaId>) -> Result<()> {
+    /// Whether the wanted ones are the committed voters.
+    async fn voters(
+        &self,
+        hosted: &Hosted,
+        status: &GroupStatus,
+        wanted: &BTreeSet<ReplicaId>,
+        keep_old: bool,
+    ) -> Result<bool> {
         let present: BTreeSet<ReplicaId> = status.voters.keys().copied().collect();
-        if wanted.is_empty() || wanted == present || !wanted.contains(&hosted.group.replica()) {
-            return Ok(());
+        if *wanted == present && status.settled {
+            return Ok(true);
         }
-        let caught_up = |id: &ReplicaId| {
-            *id == hosted.group.replica() || status.matched.get(id).is_some_and(|at| at + CAUGHT_UP >= status.last_log)
-        };
-        if wanted.difference(&present).all(caught_up) {
-            tracing::info!(group = %hosted.group.id(), ?present, ?wanted, "replacing voters");
-            hosted.group.change_voters(wanted).await?;
+        let me = hosted.group.replica();
+        let caught_up =
+            |id: &ReplicaId| *id == me || status.matched.get(id).is_some_and(|at| at + CAUGHT_UP >= status.last_log);
+        let group = hosted.group.id();
+        if wanted.is_empty() || !wanted.difference(&present).all(caught_up) {
+            return Ok(false);
         }
-        Ok(())
+        if !self.is_safe(status, wanted) {
+            tracing::debug!(%group, ?present, ?wanted, "a change waits: too few of the voters would be alive");
+            return Ok(false);
+        }
+        if !wanted.contains(&me) && present.intersection(wanted).next().is_some() {
+            // The leader is to go: one that stays takes over first, and goes on with the change.
+            let next = Leading::of(&self.directory, hosted).successor().filter(|next| wanted.contains(next));
+            if let Some(next) = next.filter(caught_up) {
+                tracing::debug!(%group, next, "leadership is handed over: this replica is to go");
+                hosted.group.transfer_leadership(next).await?;
+            }
+            return Ok(false);
+        }
+        tracing::info!(%group, ?present, ?wanted, "replacing voters");
+        hosted.group.change_voters(wanted.clone(), keep_old).await?;
+        Ok(false)
+    }
+
+    /// Whether a change of voters leaves no fewer of them alive than there are, and a majority of
+    /// the new ones: unless a member is being removed for good, whose copy goes in any case.
+    fn is_safe(&self, status: &GroupStatus, wanted: &BTreeSet<ReplicaId>) -> bool {
+        let view = self.directory.view();
+        let known: BTreeMap<ReplicaId, NodeId> =
+            status.voters.iter().chain(&status.learners).map(|(id, node)| (*id, *node)).collect();
+        let counts = |id: &&ReplicaId| known.get(id).is_some_and(|node| self.directory.is_alive(*node));
+        let stays = |node: &NodeId| view.member(*node).is_some_and(|row| row.intent != MemberIntent::Removing);
+        let before = status.voters.iter().filter(|(id, node)| counts(id) && stays(node)).count();
+        let after = wanted.iter().filter(counts).count();
+        // In a joint change both sets count as voters; what was safe to begin is brought to its end.
+        (status.joint || after >= before) && after > wanted.len() / 2
     }
 }

@@ -27,6 +27,8 @@ const ATTEMPT: Duration = Duration::from_secs(1);
 /// How long the local copy of the grid's facts may take to come up to the meta group's leader when
 /// a map is not known here.
 const CATCH_UP: Duration = Duration::from_millis(1_000);
+/// How long a task that the leader's peer does not carry waits for leadership to go where it is.
+const CARRY_WAIT: Duration = Duration::from_secs(3);
 /// Requests of several partitions are split into at most so many at once.
 const MAX_SPLIT: usize = 4096;
 
@@ -280,6 +282,7 @@ impl Router {
         let repeatable = request.op.is_read() || request.stamp.is_some();
         let mut pause = Duration::from_millis(5);
         let (mut asked, mut caught_up, mut unsure) = (0, false, false);
+        let carried_by = Instant::now() + CARRY_WAIT.min(expires.saturating_duration_since(Instant::now()) / 2);
         loop {
             let left = expires.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -292,7 +295,8 @@ impl Router {
             // What may have reached a log may take effect yet.
             unsure |= matches!(error.code, Code::OutcomeUnknown | Code::DeadlineExceeded | Code::PeerUnreachable);
             // What only the session's owner can mend goes back to it at once.
-            let owners = matches!(error.code, Code::ResendFrom | Code::SessionFull | Code::ClockAhead);
+            let owners =
+                matches!(error.code, Code::ResendFrom | Code::SessionFull | Code::ClockAhead | Code::TaskNotCarried);
             // The leader may not have heard of a task's map yet.
             let unheard = error.code == Code::NoSuchMap && request.op.is_task();
             if unheard && !caught_up && matches!(self.route(group, asked), Route::Here(_)) {
@@ -310,6 +314,10 @@ impl Router {
                 return Err(error);
             }
             asked += 1;
+            // Unless an attempt may have reached a log, nothing can have happened.
+            if error.code == Code::TaskNotCarried && !unsure && Instant::now() >= carried_by {
+                return Err(error);
+            }
             self.leaders().remove(&group);
             let known = error.leader.as_deref().and_then(|leader| leader.parse().ok());
             if let Some(leader) = known {
@@ -429,7 +437,7 @@ impl Router {
         let expires = Instant::now() + time;
         hosted.executor.submit(Job { request: request.clone(), map: map.cloned(), hops, expires, reply })?;
         match clock::timeout_at(expires, answer).await {
-            Ok(Ok(answer)) => answer,
+            Ok(Ok(answer)) => answer.map_err(|error| self.directory.not_carried(error, request)),
             Ok(Err(_)) => Err(Error::new(Code::OutcomeUnknown, "the partition stopped before it answered")),
             Err(_) => Err(Error::new(Code::DeadlineExceeded, "the partition did not answer in time")),
         }
@@ -485,8 +493,12 @@ impl Router {
         self.execute_in(group, forward.request, map, forward.hops, expires).await
     }
 
-    /// Puts the leader's address into an error that names its id: what clients understand.
-    pub fn with_address(&self, mut error: Error) -> Error {
+    /// Makes of an error what clients understand: a leader is named by its address, and a peer that
+    /// was removed is one that serves no more.
+    pub fn for_clients(&self, mut error: Error) -> Error {
+        if error.code == Code::MemberRemoved {
+            return Error::new(Code::ShuttingDown, error.what);
+        }
         let node = error.leader.as_deref().and_then(|leader| leader.parse::<NodeId>().ok());
         if let Some(node) = node {
             error.leader = self.directory.address_of(node);

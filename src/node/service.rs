@@ -4,6 +4,7 @@ use super::compute_service::ComputeService;
 use super::copying::LocalEntry;
 use super::watching::WatchStream;
 use crate::error::Result;
+use crate::meta::MemberIntent;
 use crate::types::{
     GridId, HybridTime, MapDescriptor, MapSpec, NodeId, PartitionId, ReplicaId, Reply, Request, Slot, WatchRequest,
 };
@@ -21,6 +22,23 @@ pub enum MemberState {
     Unreachable,
     /// Heard of by gossip, not yet known to the meta group.
     Joining,
+    /// Alive, and to hold nothing any more.
+    Draining,
+    /// To be no member any more: it goes when it holds nothing.
+    Removing,
+}
+
+/// How a replica stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReplicaState {
+    /// It belongs to the partition.
+    #[default]
+    Holding,
+    /// It is catching up, and takes the place of one that leaves.
+    Coming,
+    /// Another takes its place.
+    Leaving,
 }
 
 /// A member, as `keystead members --json` shows it.
@@ -53,6 +71,9 @@ pub struct ReplicaInfo {
     pub node: NodeId,
     /// That node's name.
     pub name: String,
+    /// How it stands.
+    #[serde(default)]
+    pub state: ReplicaState,
 }
 
 /// A partition, as `keystead partitions --json` shows it.
@@ -66,7 +87,7 @@ pub struct PartitionInfo {
     pub last_slot: u16,
     /// Name of the node that leads it, if one is known.
     pub leader: Option<String>,
-    /// Its replicas, the preferred leader first.
+    /// Its replicas, the preferred leader first; while it moves also those that are coming.
     pub replicas: Vec<ReplicaInfo>,
     /// The leader's term, as far as known.
     pub term: u64,
@@ -132,6 +153,9 @@ pub trait GridService: ComputeService {
 
     /// All maps, by name, from the local copy of the meta group.
     fn maps(&self) -> Vec<MapDescriptor>;
+
+    /// Writes down what is to become of a member, named by its name or id; gives its id.
+    async fn intend(&self, member: &str, intent: MemberIntent) -> Result<NodeId>;
 
     /// All members, by name.
     async fn members(&self) -> Result<Vec<MemberInfo>>;

@@ -1,8 +1,10 @@
 //! What a node is built with: the checked configuration, and the parts' own bounds.
 
 use super::housekeeping::HousekeepingConfig;
+use super::movement::MovementConfig;
 use super::watching::WatchConfig;
 use crate::config::NodeConfig;
+use crate::meta::TaskMark;
 use crate::net::peer::PeerConfig;
 use crate::partition::MemoryLimit;
 use crate::partition::executor::ExecutorConfig;
@@ -50,6 +52,10 @@ pub struct NodeSettings {
     pub housekeeping: HousekeepingConfig,
     /// Bounds of watches and of the history behind them.
     pub watch: WatchConfig,
+    /// Bounds and delays of movement.
+    pub movement: MovementConfig,
+    /// The tasks that the peer carries besides the built-in ones.
+    pub tasks: Vec<TaskMark>,
 }
 
 impl From<&NodeConfig> for NodeSettings {
@@ -76,6 +82,8 @@ impl From<&NodeConfig> for NodeSettings {
             watch: WatchConfig::from(&config.limits),
             log: log_config(config.memory_limit),
             housekeeping: housekeeping_config(config.memory_limit),
+            movement: MovementConfig::from(&config.limits),
+            tasks: Vec::new(),
         }
     }
 }

@@ -4,13 +4,14 @@
 use super::directory::Directory;
 use super::hosting::Hosting;
 use super::router::Router;
-use super::service::{Explanation, MemberInfo, MemberState, PartitionInfo, PlacementTable, ReplicaInfo};
+use super::service::{Explanation, MemberInfo, MemberState, PartitionInfo, PlacementTable, ReplicaInfo, ReplicaState};
 use super::wire::{self, GroupReport, StatusReport, kind};
 use crate::clock;
 use crate::error::{Code, Error, Result};
+use crate::meta::{MemberIntent, PlacementRow};
 use crate::net::peer::{AddressBook, Lane, PeerTransport};
 use crate::ring;
-use crate::types::{GroupId, NodeId, PartitionId, affinity_of, slot_of};
+use crate::types::{GroupId, NodeId, PartitionId, ReplicaId, affinity_of, slot_of};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -123,7 +124,12 @@ impl Status {
                 id: *node,
                 address: gossip.map_or_else(|| row.address.clone(), |peer| peer.address.clone()),
                 zone: row.zone.clone(),
-                state: if alive { MemberState::Alive } else { MemberState::Unreachable },
+                state: match row.intent {
+                    MemberIntent::Removing => MemberState::Removing,
+                    _ if !alive => MemberState::Unreachable,
+                    MemberIntent::Draining => MemberState::Draining,
+                    MemberIntent::Active => MemberState::Alive,
+                },
                 leaders: led.count() as u32,
                 replicas: held.count() as u32,
                 trouble: reports.get(node).and_then(|report| report.trouble.clone()),
@@ -160,6 +166,7 @@ impl Status {
         let info = |id: PartitionId| {
             let slots = ring::slot_range(id, view.partitions());
             let leader = leaders.get(&id.group());
+            let row = view.placement_of(id.group());
             let replicas = view.replicas(id.group());
             let standing = leader.and_then(|(group, leader, _)| report_of(&reports, *leader, *group));
             PartitionInfo {
@@ -167,14 +174,7 @@ impl Status {
                 first_slot: *slots.start(),
                 last_slot: *slots.end(),
                 leader: leader.map(|(_, node, _)| self.directory.name_of(*node)),
-                replicas: replicas
-                    .iter()
-                    .map(|(replica, node)| ReplicaInfo {
-                        replica: *replica,
-                        node: *node,
-                        name: self.directory.name_of(*node),
-                    })
-                    .collect(),
+                replicas: row.map(|row| self.replicas(row)).unwrap_or_default(),
                 term: leader.map_or(0, |(_, _, term)| *term),
                 applied: standing.map_or(0, |report| report.applied),
                 rows: standing.map_or(0, |report| report.rows),
@@ -184,6 +184,21 @@ impl Status {
             }
         };
         Ok((0..view.partitions()).map(|id| info(PartitionId(id))).collect())
+    }
+
+    fn replicas(&self, row: &PlacementRow) -> Vec<ReplicaInfo> {
+        let state = |id: ReplicaId| match () {
+            () if row.leaving.contains(&id) => ReplicaState::Leaving,
+            () if row.learners.iter().any(|(learner, _)| *learner == id) => ReplicaState::Coming,
+            () => ReplicaState::Holding,
+        };
+        let info = |(replica, node): (ReplicaId, NodeId)| ReplicaInfo {
+            replica,
+            node,
+            name: self.directory.name_of(node),
+            state: state(replica),
+        };
+        row.all().map(info).collect()
     }
 
     /// Where partitions are led, as far as this peer knows.

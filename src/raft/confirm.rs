@@ -22,7 +22,7 @@
 //! Whoever asks must have applied an entry of its own term (the run's marker): then it has all
 //! that earlier terms have committed. Nothing here says what may be read, nor changes any vote.
 
-use super::group::{Group, Standing};
+use super::group::Group;
 use super::network::{RaftTransport, kind};
 use super::types::{LeaderId, Vote};
 use crate::clock;
@@ -30,6 +30,8 @@ use crate::error::{Code, Error, Result};
 use crate::net::peer::Lane;
 use crate::types::{GroupId, NodeId, ReplicaId};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use openraft::ServerState;
+use openraft::async_runtime::WatchReceiver;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -55,6 +57,33 @@ struct Question {
 impl Question {
     fn is_answered_by(&self, vote: &Vote) -> bool {
         *vote == Vote { leader_id: LeaderId { term: self.term, voted_for: self.leader }, committed: true }
+    }
+}
+
+/// A leading replica's term and voters, as openraft has them now.
+struct Standing {
+    term: u64,
+    /// A majority of each is a majority.
+    configs: Vec<BTreeSet<ReplicaId>>,
+    /// Where the voters are.
+    nodes: BTreeMap<ReplicaId, NodeId>,
+}
+
+impl Standing {
+    /// `None` if the replica does not lead.
+    fn of(group: &Group) -> Option<Self> {
+        let metrics = group.raft().server_metrics();
+        let metrics = metrics.borrow_watched();
+        if metrics.state != ServerState::Leader || !metrics.vote.committed {
+            return None;
+        }
+        let members = metrics.membership_config.membership();
+        let node = |id| Some((id, members.get_node(&id)?.node));
+        Some(Standing {
+            term: metrics.vote.leader_id.term,
+            configs: members.get_joint_config().clone(),
+            nodes: members.voter_ids().filter_map(node).collect(),
+        })
     }
 }
 
@@ -122,7 +151,7 @@ impl Confirmer {
     /// # Errors
     /// `NoLeader` when it does not lead, or no majority says that it does.
     pub async fn confirm(&self, group: &Group) -> Result<u64> {
-        let Some(standing) = group.standing() else {
+        let Some(standing) = Standing::of(group) else {
             return Err(Error::new(Code::NoLeader, "the replica here does not lead"));
         };
         self.prove(group.id(), group.replica(), standing, group.saved_vote()).await

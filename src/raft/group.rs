@@ -95,15 +95,6 @@ pub struct Leadership {
     pub is_me: bool,
 }
 
-/// A leading replica's term and voters, as openraft has them now.
-pub(super) struct Standing {
-    pub(super) term: u64,
-    /// A majority of each is a majority.
-    pub(super) configs: Vec<BTreeSet<ReplicaId>>,
-    /// Where the voters are.
-    pub(super) nodes: BTreeMap<ReplicaId, NodeId>,
-}
-
 /// What became of a proposal.
 #[derive(Debug)]
 pub enum Verdict {
@@ -143,6 +134,10 @@ pub struct GroupStatus {
     pub matched: BTreeMap<ReplicaId, u64>,
     /// The log is purged up to here.
     pub purged: u64,
+    /// Whether these members are the committed ones, and no joint change is under way.
+    pub settled: bool,
+    /// Whether a joint change is under way: then the voters are the old and the new ones together.
+    pub joint: bool,
 }
 
 /// One replica of one group.
@@ -250,22 +245,6 @@ impl Group {
         self.log.saved_vote()
     }
 
-    /// Term and voters, if this replica leads.
-    pub(super) fn standing(&self) -> Option<Standing> {
-        let metrics = self.raft.server_metrics();
-        let metrics = metrics.borrow_watched();
-        if metrics.state != ServerState::Leader || !metrics.vote.committed {
-            return None;
-        }
-        let members = metrics.membership_config.membership();
-        let node = |id| Some((id, members.get_node(&id)?.node));
-        Some(Standing {
-            term: metrics.vote.leader_id.term,
-            configs: members.get_joint_config().clone(),
-            nodes: members.voter_ids().filter_map(node).collect(),
-        })
-    }
-
     /// Confirms leadership by heartbeats begun after this call, which renew the right to write as
     /// well; gives the term confirmed.
     ///
@@ -297,12 +276,13 @@ impl Group {
         self.raft.add_learner(replica, ReplicaNode { node }, false).await.map(drop).map_err(|error| self.refused(error))
     }
 
-    /// At the leader: replaces voters by others, in one joint change; the old ones leave the group.
+    /// At the leader: replaces voters by others, in one joint change; the old ones leave the group, or
+    /// go on as learners.
     ///
     /// # Errors
     /// As [`Group::add_learner`].
-    pub async fn change_voters(&self, voters: BTreeSet<ReplicaId>) -> Result<()> {
-        self.raft.change_membership(voters, false).await.map(drop).map_err(|error| self.refused(error))
+    pub async fn change_voters(&self, voters: BTreeSet<ReplicaId>, keep_old: bool) -> Result<()> {
+        self.raft.change_membership(voters, keep_old).await.map(drop).map_err(|error| self.refused(error))
     }
 
     /// At the leader: removes learners.
@@ -359,7 +339,11 @@ impl Group {
             kind.insert(*id, node.node);
         }
         let matched = metrics.replication.iter().flatten();
+        let changed_at = metrics.membership_config.log_id().as_ref().map_or(0, |id| id.index);
+        let applied = metrics.last_applied.as_ref().map_or(0, |id| id.index);
         GroupStatus {
+            settled: members.get_joint_config().len() == 1 && changed_at <= applied,
+            joint: members.get_joint_config().len() > 1,
             term: metrics.current_term,
             last_log: metrics.last_log_index.unwrap_or(0),
             applied: metrics.last_applied.map_or(0, |id| id.index),

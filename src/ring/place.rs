@@ -16,6 +16,8 @@ pub struct RingNode {
     pub weight: u32,
     /// What fails together with it; a node without one is a zone of its own.
     pub zone: Option<String>,
+    /// Whether it may lead. Where no node of a partition may, one of them is named all the same.
+    pub leads: bool,
 }
 
 /// Who should hold each partition.
@@ -51,6 +53,8 @@ pub fn place(nodes: &[RingNode], partitions: u32, replicas: usize, present: &[Ve
 pub(super) struct Field {
     pub(super) ids: Vec<NodeId>,
     weights: Vec<u64>,
+    /// Per node whether it may lead.
+    leads: Vec<bool>,
     /// Per node the index of its zone.
     pub(super) zones: Vec<usize>,
     /// Replicas that a partition gets: as wanted, or as many as there are nodes.
@@ -79,6 +83,7 @@ impl Field {
         Field {
             bounds: replica_bounds(&weights, &zones, zone_limit, partitions as usize, copies),
             ids: weighted.into_iter().map(|(id, _)| id).collect(),
+            leads: by_id.values().map(|node| node.leads).collect(),
             rank: walk.iter().map(|order| inverse(order)).collect(),
             weights,
             zones,
@@ -240,22 +245,23 @@ impl<'a> Leaders<'a> {
     /// A leader that is in place stays; else the first on the ring that leads less than its share.
     fn chosen(field: &'a Field, table: &'a Table<'_>, present: &[Vec<NodeId>]) -> Vec<Option<usize>> {
         let held = &table.held;
-        let items: Vec<(u64, usize)> = field.weights.iter().copied().zip(table.loads.iter().copied()).collect();
+        let weights = field.weights.iter().zip(&field.leads).map(|(weight, leads)| if *leads { *weight } else { 0 });
+        let items: Vec<(u64, usize)> = weights.zip(table.loads.iter().copied()).collect();
         let total = held.iter().filter(|nodes| !nodes.is_empty()).count();
         let shares = fair_shares(total, &items);
         let bounds: Vec<Bounds> = shares.iter().zip(&table.loads).map(|(s, load)| Bounds::of(*s, *load)).collect();
         let mut loads = vec![0; field.ids.len()];
         let in_place = |partition: usize| {
             let leader = field.index(*present.get(partition)?.first()?)?;
-            held[partition].contains(&leader).then_some(leader)
+            (field.leads[leader] && held[partition].contains(&leader)).then_some(leader)
         };
         let mut leader: Vec<Option<usize>> = (0..held.len()).map(in_place).collect();
         leader.iter().flatten().for_each(|node| loads[*node] += 1);
         for partition in 0..held.len() {
             if leader[partition].is_none() {
                 let mut ranked = held[partition].clone();
-                ranked.sort_by_key(|node| field.rank[partition][*node]);
-                let below = ranked.iter().find(|node| loads[**node] < bounds[**node].fair());
+                ranked.sort_by_key(|node| (!field.leads[*node], field.rank[partition][*node]));
+                let below = ranked.iter().find(|node| field.leads[**node] && loads[**node] < bounds[**node].fair());
                 leader[partition] = below.or(ranked.first()).copied();
                 leader[partition].iter().for_each(|node| loads[*node] += 1);
             }
@@ -269,6 +275,9 @@ impl<'a> Leaders<'a> {
 impl Moves for Leaders<'_> {
     fn best(&self, from: usize, to: usize) -> Option<usize> {
         let may = |partition: &usize| self.leader[*partition] == Some(from) && self.held[*partition].contains(&to);
+        if !self.field.leads[to] {
+            return None;
+        }
         (0..self.held.len()).filter(may).min_by_key(|partition| self.field.rank[*partition][to])
     }
 

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 fn node(id: u64) -> RingNode {
     // Spread like real ids, which are random.
-    RingNode { node: NodeId(id.wrapping_mul(0x9E37_79B9_7F4A_7C15)), weight: 1, zone: None }
+    RingNode { node: NodeId(id.wrapping_mul(0x9E37_79B9_7F4A_7C15)), weight: 1, zone: None, leads: true }
 }
 
 fn plain(count: u64) -> Vec<RingNode> {

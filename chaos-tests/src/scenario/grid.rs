@@ -3,10 +3,12 @@
 //! In: a seed. Out: violations of: no acknowledged write lost, linearizability per key, each
 //! request once, broadcasts once per partition, scatters that miss nothing, one leader per term, the
 //! level of each acknowledgement, watches without gap or repeat, entries hidden at their time, neither
-//! before nor after, and that all finish once everything is mended.
+//! before nor after, that all finish once everything is mended, and that every partition then has its
+//! replicas where they should be, each with the same rows.
 
 mod clients;
 mod expiring;
+mod movement;
 mod peer;
 mod shape;
 mod watchers;
@@ -17,9 +19,12 @@ use crate::dice::Dice;
 use crate::history::History;
 use crate::nemesis::{Plan, Profile};
 use crate::simulation::Simulation;
+use keystead::node::Node;
 use shape::Shape;
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Weak;
 use std::time::Duration;
 
 /// When the faults begin: the grid has been founded by then, or has to manage under faults.
@@ -42,6 +47,8 @@ struct Records {
     watched: Rc<RefCell<Vec<Watched>>>,
     /// Everything has been read in the end.
     judged: Rc<RefCell<bool>>,
+    /// The running peers, to look at their replicas in the end.
+    nodes: Rc<RefCell<BTreeMap<String, Weak<Node>>>>,
 }
 
 /// Runs the scenario.
@@ -78,8 +85,13 @@ fn run(seed: u64, lying: bool) -> Vec<Violation> {
     simulation.client("w1", move |life| watchers::copy(life, seed, endpoints, follower));
     let (expiring, endpoints) = (records.clone(), seeds.clone());
     simulation.client("e0", move |life| expiring::expire(life, seed, endpoints, expiring));
+    if let (Some(name), Some((_, at))) = (shape.removed(), shape.removal) {
+        let endpoints = seeds.clone();
+        simulation.client("operator", move |life| movement::remove(life, endpoints, name, at));
+    }
     let (judge, endpoints) = (records.clone(), seeds);
-    simulation.client("judge", move |life| clients::read_all(life, endpoints, partitions, judge));
+    let judged = shape.clone();
+    simulation.client("judge", move |life| clients::read_all(life, endpoints, judged, judge));
     let profile = Profile {
         nodes: shape.peers,
         calm_until: CALM_UNTIL,

@@ -2,11 +2,15 @@
 
 use super::values::{bad, key_codec_from_wire, key_codec_to_wire, value_codec_from_wire, value_codec_to_wire};
 use crate::error::Result;
-use crate::node::{Explanation, MemberInfo, MemberState, PartitionInfo, PlacementTable, ReplicaInfo};
+use crate::node::{Explanation, MemberInfo, MemberState, PartitionInfo, PlacementTable, ReplicaInfo, ReplicaState};
 use crate::types::{Eviction, GridId, MapDescriptor, MapId, MapOptions, MapSpec, NodeId, PartitionId, Slot};
 use grid_proto::keystead::v1;
 
-fn node_id(text: &str) -> Result<NodeId> {
+/// A node's id, from the wire.
+///
+/// # Errors
+/// `InvalidRequest` when it is not readable.
+pub fn node_id(text: &str) -> Result<NodeId> {
     text.parse().map_err(|_| bad("a node id is not 16 hex digits"))
 }
 
@@ -20,6 +24,8 @@ pub fn member_to_wire(member: MemberInfo) -> v1::Member {
         MemberState::Alive => v1::MemberState::Alive,
         MemberState::Unreachable => v1::MemberState::Unreachable,
         MemberState::Joining => v1::MemberState::Joining,
+        MemberState::Draining => v1::MemberState::Draining,
+        MemberState::Removing => v1::MemberState::Removing,
     };
     v1::Member {
         name: member.name,
@@ -41,6 +47,8 @@ pub fn member_from_wire(member: v1::Member) -> Result<MemberInfo> {
     let state = match member.state() {
         v1::MemberState::Alive => MemberState::Alive,
         v1::MemberState::Joining => MemberState::Joining,
+        v1::MemberState::Draining => MemberState::Draining,
+        v1::MemberState::Removing => MemberState::Removing,
         v1::MemberState::Unreachable | v1::MemberState::Unspecified => MemberState::Unreachable,
     };
     Ok(MemberInfo {
@@ -61,6 +69,12 @@ pub fn partition_to_wire(partition: PartitionInfo) -> v1::Partition {
         replica: replica.replica,
         node: replica.node.to_string(),
         name: replica.name,
+        state: match replica.state {
+            ReplicaState::Holding => v1::ReplicaState::Unspecified,
+            ReplicaState::Coming => v1::ReplicaState::Coming,
+            ReplicaState::Leaving => v1::ReplicaState::Leaving,
+        }
+        .into(),
     };
     v1::Partition {
         id: partition.id.0,
@@ -81,7 +95,12 @@ pub fn partition_to_wire(partition: PartitionInfo) -> v1::Partition {
 /// `InvalidRequest` when a field is not readable.
 pub fn partition_from_wire(partition: v1::Partition) -> Result<PartitionInfo> {
     let replica = |replica: v1::Replica| {
-        Ok(ReplicaInfo { replica: replica.replica, node: node_id(&replica.node)?, name: replica.name })
+        let state = match replica.state() {
+            v1::ReplicaState::Unspecified => ReplicaState::Holding,
+            v1::ReplicaState::Coming => ReplicaState::Coming,
+            v1::ReplicaState::Leaving => ReplicaState::Leaving,
+        };
+        Ok(ReplicaInfo { replica: replica.replica, node: node_id(&replica.node)?, name: replica.name, state })
     };
     Ok(PartitionInfo {
         id: PartitionId(partition.id),

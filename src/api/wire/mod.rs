@@ -16,7 +16,8 @@ mod watch;
 
 pub use cluster::{
     explanation_from_wire, explanation_to_wire, map_from_wire, map_spec_from_wire, map_spec_to_wire, map_to_wire,
-    member_from_wire, member_to_wire, partition_from_wire, partition_to_wire, placement_from_wire, placement_to_wire,
+    member_from_wire, member_to_wire, node_id, partition_from_wire, partition_to_wire, placement_from_wire,
+    placement_to_wire,
 };
 pub use compute::{
     broadcast_from_wire, broadcast_to_wire, partition_answer_from_wire, partition_answer_to_wire,

@@ -1,5 +1,5 @@
-//! Sends the events and takes the answers, while a peer is killed. In: events, a client, the
-//! peers. Out: for each event its answer with its times, and when the kill was.
+//! Sends the events and takes the answers, while a peer is killed and another joins. In: events, a client, the
+//! peers. Out: for each event its answer with its times and its giver, when the kill was, and the join.
 //!
 //! Events are sent in order and in one session, without waiting for each other's answers, so each
 //! customer's events take effect in their order whatever happens to a peer. A bounded number of
@@ -13,7 +13,7 @@ use crate::client::Client;
 use crate::clock::{self, Instant};
 use crate::compute::rolling_total;
 use crate::error::{Error, Result};
-use crate::types::{TaskPayload, ValueCodec};
+use crate::types::{NodeId, TaskPayload, ValueCodec};
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -31,6 +31,8 @@ pub(super) const WINDOW_UNPACED: usize = 1024;
 const CHOOSE_PERCENT: usize = 35;
 /// The kill is at this share of the events, in percent.
 const KILL_PERCENT: usize = 40;
+/// Another peer joins at this share of the events, in percent.
+const JOIN_PERCENT: usize = 50;
 
 /// What came of one event. Times count from the first event's sending.
 #[derive(Clone, Debug)]
@@ -41,6 +43,8 @@ pub(super) struct Outcome {
     pub(super) answered: Duration,
     /// The answer.
     pub(super) total: Result<i64>,
+    /// The peer that led the customer's partition and answered.
+    pub(super) by: Option<NodeId>,
 }
 
 /// The kill.
@@ -58,12 +62,23 @@ pub(super) struct Kill {
     pub(super) reads: StateReads,
 }
 
+/// The peer that joins.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Joiner {
+    /// Its name.
+    pub(super) peer: String,
+    /// When its process was started, from the first event's sending.
+    pub(super) at: Duration,
+}
+
 /// What came of the whole.
 pub(super) struct Drive {
     /// One outcome for each event.
     pub(super) outcomes: Vec<Option<Outcome>>,
     /// The kill.
     pub(super) kill: Kill,
+    /// The join.
+    pub(super) joiner: Joiner,
 }
 
 /// The task's payload for an event.
@@ -82,15 +97,16 @@ pub(super) fn payload(event: &Event) -> Result<TaskPayload> {
     Ok(TaskPayload { codec: ValueCodec::Msgpack, data: data.into() })
 }
 
-/// Asks the task and reads its answer.
-pub(super) async fn ask(client: Client, customer: String, payload: TaskPayload) -> Result<i64> {
-    let answer = client.task(rolling_total::NAME, customer, payload).await?.payload;
-    let output: rolling_total::Output = rmp_serde::from_slice(&answer.data)
+/// Asks the task and reads its answer: the total, and who answered.
+pub(super) async fn ask(client: Client, customer: String, payload: TaskPayload) -> Result<(i64, NodeId)> {
+    let answer = client.task(rolling_total::NAME, customer, payload).await?;
+    let output: rolling_total::Output = rmp_serde::from_slice(&answer.payload.data)
         .map_err(|error| Error::internal(format!("an unreadable answer: {error}")))?;
-    Ok(output.total)
+    Ok((output.total, answer.served.node))
 }
 
-/// Sends all events at the rate (0: as fast as answers come) and kills the busiest leader on the way.
+/// Sends all events at the rate (0: as fast as answers come); on the way it kills the busiest leader
+/// and lets another peer join.
 ///
 /// # Errors
 /// When the victim cannot be chosen, or an event cannot be encoded. An event that fails is an
@@ -99,13 +115,15 @@ pub(super) async fn drive(client: &Client, peers: &Peers, events: &[Event], rate
     let began = Instant::now();
     let (sent, watching) = watch::channel(0);
     let (answers, answered) = mpsc::unbounded_channel();
-    let (sending, outcomes, kill) = tokio::join!(
+    let joining = watching.clone();
+    let (sending, outcomes, kill, joiner) = tokio::join!(
         send(client, events, rate, began, answers, sent),
         collect(answered, events.len()),
         kill_busiest(client, peers, events.len(), began, watching),
+        join(peers, events.len(), began, joining),
     );
     sending?;
-    Ok(Drive { outcomes, kill: kill? })
+    Ok(Drive { outcomes, kill: kill?, joiner: joiner? })
 }
 
 type Answers = mpsc::UnboundedSender<(usize, Outcome)>;
@@ -133,12 +151,14 @@ async fn send(
         let early = poll_once(call.as_mut()).await;
         let answers = answers.clone();
         clock::spawn(async move {
-            let total = match early {
-                Poll::Ready(total) => total,
+            let answer = match early {
+                Poll::Ready(answer) => answer,
                 Poll::Pending => call.await,
             };
+            let by = answer.as_ref().ok().map(|(_, by)| *by);
+            let total = answer.map(|(total, _)| total);
             // The collector ends last; if it is gone the demo has been given up.
-            drop(answers.send((at, Outcome { sent: sent_at, answered: began.elapsed(), total })));
+            drop(answers.send((at, Outcome { sent: sent_at, answered: began.elapsed(), total, by })));
             drop(place);
         });
         sent.send_replace(at + 1);
@@ -197,6 +217,12 @@ async fn kill_busiest(
         return Err(Error::internal(format!("peer {peer} could not be killed")));
     }
     Ok(Kill { peer, led, partitions: partitions.len(), at, reads })
+}
+
+async fn join(peers: &Peers, events: usize, began: Instant, mut sent: watch::Receiver<usize>) -> Result<Joiner> {
+    drop(sent.wait_for(|sent| *sent >= events * JOIN_PERCENT / 100).await);
+    let at = began.elapsed();
+    Ok(Joiner { peer: peers.add()?, at })
 }
 
 #[cfg(test)]

@@ -4,8 +4,13 @@ use super::drive::{Drive, Outcome};
 use super::event::BUCKETS;
 use super::readings::StateReads;
 use super::verify::Verdict;
+use crate::types::NodeId;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::time::Duration;
+
+/// The share of all events that the joined peer must answer as a leader, in percent.
+pub(super) const JOINER_PERCENT: f64 = 5.0;
 
 /// Everything that the demo found; `--json` prints it as it is.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -30,6 +35,16 @@ pub(super) struct Figures {
     pub(super) killed_led_partitions: u64,
     pub(super) partitions: u64,
     pub(super) killed_at_s: f64,
+    pub(super) joined: String,
+    pub(super) joined_at_s: f64,
+    /// Events that the joined peer answered as a leader, in percent of all.
+    pub(super) joined_percent: f64,
+    /// Whether that is enough.
+    pub(super) joiner_led: bool,
+    /// When the joined peer gave its first answer, from the first event's sending.
+    pub(super) joined_first_answer_s: Option<f64>,
+    /// Events that each peer answered as a leader.
+    pub(super) answers_by_peer: BTreeMap<String, u64>,
     /// The longest time between two answers, one after the other, after the kill.
     pub(super) longest_gap_after_kill_ms: f64,
     /// The longest time that an event sent or unanswered after the kill waited for its answer.
@@ -47,7 +62,13 @@ pub(super) struct Figures {
 }
 
 /// The figures of a drive.
-pub(super) fn figures(drive: &Drive, customers: usize, verdict: Verdict, reads: StateReads) -> Figures {
+pub(super) fn figures(
+    drive: &Drive,
+    customers: usize,
+    verdict: Verdict,
+    reads: StateReads,
+    names: &BTreeMap<NodeId, String>,
+) -> Figures {
     let outcomes: Vec<&Outcome> = drive.outcomes.iter().flatten().collect();
     let ends = answer_times(&outcomes);
     let mut waits: Vec<Duration> = outcomes.iter().map(|outcome| outcome.answered - outcome.sent).collect();
@@ -57,6 +78,16 @@ pub(super) fn figures(drive: &Drive, customers: usize, verdict: Verdict, reads: 
     let waited = outcomes.iter().filter(|outcome| outcome.answered >= kill.at);
     let slowest = waited.map(|outcome| outcome.answered - outcome.sent).max().unwrap_or_default();
     let events = drive.outcomes.len() as u64;
+    let name = |node: NodeId| names.get(&node).cloned().unwrap_or_else(|| node.to_string());
+    let mut answers_by_peer: BTreeMap<String, u64> = names.values().map(|name| (name.clone(), 0)).collect();
+    for by in outcomes.iter().filter_map(|outcome| outcome.by) {
+        *answers_by_peer.entry(name(by)).or_default() += 1;
+    }
+    let joined = drive.joiner.peer.clone();
+    let joined_answers = answers_by_peer.get(&joined).copied().unwrap_or(0);
+    let joined_percent = joined_answers as f64 * 100.0 / events.max(1) as f64;
+    let of_joiner = outcomes.iter().filter(|outcome| outcome.by.is_some_and(|by| name(by) == joined));
+    let first = of_joiner.map(|outcome| outcome.answered).min();
     Figures {
         agrees: verdict.is_flawless() && reads.remote == Some(0),
         events,
@@ -76,6 +107,12 @@ pub(super) fn figures(drive: &Drive, customers: usize, verdict: Verdict, reads: 
         killed_led_partitions: kill.led as u64,
         partitions: kill.partitions as u64,
         killed_at_s: kill.at.as_secs_f64(),
+        joined,
+        joined_at_s: drive.joiner.at.as_secs_f64(),
+        joined_percent,
+        joiner_led: joined_percent >= JOINER_PERCENT,
+        joined_first_answer_s: first.map(|first| first.as_secs_f64()),
+        answers_by_peer,
         longest_gap_after_kill_ms: longest_gap(&ends, kill.at).as_secs_f64() * 1e3,
         slowest_after_kill_ms: slowest.as_secs_f64() * 1e3,
         state_reads_over_network: reads.remote,
@@ -129,7 +166,7 @@ fn micros(duration: Duration) -> u64 {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::cli::demo::drive::Kill;
+    use crate::cli::demo::drive::{Joiner, Kill};
     use crate::error::{Code, Error};
 
     fn ms(ms: u64) -> Duration {
@@ -141,12 +178,14 @@ pub(super) mod tests {
         let outcome = |at: u64| {
             let sent = ms(at * 100);
             let answered = if at == 5 { ms(1500) } else { sent + ms(if at > 5 { 1001 } else { 1 }) };
-            Some(Outcome { sent, answered, total: Ok(1) })
+            Some(Outcome { sent, answered, total: Ok(1), by: Some(NodeId(if at == 9 { 4 } else { 1 })) })
         };
         let kill = Kill { peer: "n2".to_owned(), led: 22, partitions: 64, at: ms(450), reads: StateReads::default() };
-        let drive = Drive { outcomes: (0..10).map(outcome).collect(), kill };
+        let joiner = Joiner { peer: "n4".to_owned(), at: ms(500) };
+        let drive = Drive { outcomes: (0..10).map(outcome).collect(), kill, joiner };
         let reads = StateReads { remote: Some(0), local: Some(1680) };
-        figures(&drive, 3, Verdict { answered: 13, ..Verdict::default() }, reads)
+        let names = (1..=4).map(|id| (NodeId(id), format!("n{id}"))).collect();
+        figures(&drive, 3, Verdict { answered: 13, ..Verdict::default() }, reads, &names)
     }
 
     #[test]
@@ -158,15 +197,18 @@ pub(super) mod tests {
         assert!((figures.longest_gap_after_kill_ms - 1050.0).abs() < 1e-6, "{figures:?}");
         assert!((figures.slowest_after_kill_ms - 1001.0).abs() < 1e-6);
         assert_eq!(figures.answers_by_second, [5, 5]);
+        assert!(figures.joiner_led && (figures.joined_percent - 10.0).abs() < 1e-9);
+        assert_eq!(figures.answers_by_peer.values().copied().collect::<Vec<_>>(), [9, 0, 0, 1]);
+        assert_eq!(figures.joined_first_answer_s, Some(1.901));
         assert_eq!(figures.state_reads_expected_by_a_remote_store, 1680);
     }
 
     #[test]
     fn an_unknown_or_remote_read_does_not_agree() {
-        let drive = Drive { outcomes: Vec::new(), kill: Kill::default() };
+        let drive = Drive { outcomes: Vec::new(), kill: Kill::default(), joiner: Joiner::default() };
         for remote in [None, Some(1)] {
             let reads = StateReads { remote, local: Some(0) };
-            assert!(!figures(&drive, 0, Verdict::default(), reads).agrees);
+            assert!(!figures(&drive, 0, Verdict::default(), reads, &BTreeMap::new()).agrees);
         }
     }
 
@@ -174,8 +216,8 @@ pub(super) mod tests {
     fn an_error_is_no_answer() {
         let failed = Error::new(Code::NoLeader, "none");
         let outcomes = [
-            Outcome { sent: ms(0), answered: ms(5), total: Err(failed) },
-            Outcome { sent: ms(0), answered: ms(3), total: Ok(1) },
+            Outcome { sent: ms(0), answered: ms(5), total: Err(failed), by: None },
+            Outcome { sent: ms(0), answered: ms(3), total: Ok(1), by: None },
         ];
         assert_eq!(answer_times(&outcomes.iter().collect::<Vec<_>>()), [ms(3)]);
     }

@@ -1,10 +1,10 @@
-//! `demo`: the grid's main job on real input, with a peer killed on the way.
+//! `demo`: the grid's main job on real input, with a peer killed and another joining on the way.
 //!
 //! In: events, from a file or made up. It starts three peers as processes of their own, sends
 //! every event through the task `rolling-total` beside its customer's data, kills the peer that
-//! leads most partitions without stopping, and compares every answer with a computation of its
+//! leads most partitions without stopping, lets a fourth join, and compares every answer with a computation of its
 //! own. Out: a table, a picture, the answers as a file. Never leaves a process or a directory
-//! behind, and never calls a run good whose answers do not all agree.
+//! behind, and never calls a run good whose answers do not all agree, or whose joiner led nothing.
 
 mod calendar;
 mod decimal;
@@ -77,7 +77,21 @@ pub(super) async fn demo(args: &DemoArgs, out: &mut (dyn Write + Send)) -> Resul
         output.write(&events, &drive.outcomes)?;
     }
     show(args, &drive, &figures, out)?;
-    if figures.agrees { Ok(()) } else { Err(disagreement(&figures)) }
+    match (figures.agrees, figures.joiner_led) {
+        (true, true) => Ok(()),
+        (true, false) => Err(too_little(&figures)),
+        (false, _) => Err(disagreement(&figures)),
+    }
+}
+
+fn too_little(figures: &Figures) -> Error {
+    let least = figures::JOINER_PERCENT;
+    let what = format!(
+        "peer {} joined and answered {:.1} % of the events as a leader, less than {least} %",
+        figures.joined, figures.joined_percent
+    );
+    Error::new(Code::NotReady, what)
+        .remedy("the run must last some seconds after the join: use more events or a lower --rate")
 }
 
 fn stopped_by(signal: &str) -> Error {
@@ -118,7 +132,11 @@ async fn run(peers: &Peers, events: &[Event], rate: u64) -> Result<(Drive, Figur
     let last = final_questions(events);
     let answers = ask_finally(&client, &last).await?;
     let reads = StateReads::sum(peers, drive.kill.reads).await.since(before);
-    let figures = figures::figures(&drive, last.len(), verdict(events, &drive, &last, &answers), reads);
+    let names = client.members().await?.into_iter().map(|member| (member.id, member.name)).collect();
+    let figures = figures::figures(&drive, last.len(), verdict(events, &drive, &last, &answers), reads, &names);
+    if !figures.joiner_led {
+        tracing::warn!(last = peers.last_words(&drive.joiner.peer), "the joined peer led too little");
+    }
     Ok((drive, figures))
 }
 
@@ -168,7 +186,7 @@ async fn ask_finally(client: &Client, questions: &[Event]) -> Result<Vec<Option<
     for question in questions {
         calls.push(drive::ask(client.clone(), question.customer.clone(), drive::payload(question)?));
     }
-    Ok(stream::iter(calls).buffered(FINAL_AT_ONCE).map(Result::ok).collect().await)
+    Ok(stream::iter(calls).buffered(FINAL_AT_ONCE).map(|answer| answer.ok().map(|(total, _)| total)).collect().await)
 }
 
 fn verdict(events: &[Event], drive: &Drive, last: &[Event], answers: &[Option<i64>]) -> Verdict {
@@ -184,7 +202,11 @@ fn show(args: &DemoArgs, drive: &Drive, figures: &Figures, out: &mut (dyn Write 
         return json(out, &value);
     }
     let outcomes: Vec<&drive::Outcome> = drive.outcomes.iter().flatten().collect();
-    let picture = report::picture(&figures::answer_times(&outcomes), &drive.kill.peer, drive.kill.at);
+    let marks = [
+        (drive.kill.at, format!("{} killed", drive.kill.peer)),
+        (drive.joiner.at, format!("{} joins", drive.joiner.peer)),
+    ];
+    let picture = report::picture(&figures::answer_times(&outcomes), &marks);
     let mut text = format!("{}\n{picture}", report::table(figures));
     if figures.agrees {
         text.push_str(&format!("\n{}\n", report::sentence(figures)));

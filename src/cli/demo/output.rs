@@ -61,7 +61,8 @@ fn lines(mut out: impl Write, events: &[Event], outcomes: &[Option<Outcome>]) ->
 #[cfg(test)]
 pub(super) fn to_bytes(events: &[Event], totals: &[i64]) -> Vec<u8> {
     use std::time::Duration;
-    let outcome = |total: &i64| Some(Outcome { sent: Duration::ZERO, answered: Duration::ZERO, total: Ok(*total) });
+    let outcome =
+        |total: &i64| Some(Outcome { sent: Duration::ZERO, answered: Duration::ZERO, total: Ok(*total), by: None });
     let outcomes: Vec<Option<Outcome>> = totals.iter().map(outcome).collect();
     let mut out = Vec::new();
     lines(&mut out, events, &outcomes).expect("a vector takes everything");

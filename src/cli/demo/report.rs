@@ -28,6 +28,16 @@ pub(super) fn table(figures: &Figures) -> String {
                 figures.killed, figures.killed_at_s, figures.killed_led_partitions, figures.partitions
             ),
         ),
+        (
+            "joined",
+            format!(
+                "{} after {:.1} s; its first answer after {}",
+                figures.joined,
+                figures.joined_at_s,
+                figures.joined_first_answer_s.map_or_else(|| "never".to_owned(), |at| format!("{at:.1} s"))
+            ),
+        ),
+        ("answered by", answered_by(figures)),
         ("longest gap after the kill", format!("{:.0} ms", figures.longest_gap_after_kill_ms)),
         ("slowest answer after the kill", format!("{:.0} ms", figures.slowest_after_kill_ms)),
         (
@@ -51,9 +61,15 @@ pub(super) fn table(figures: &Figures) -> String {
     out
 }
 
-/// The picture: events answered per second over time, with the kill marked. `ends` are the times of
-/// the answers, ascending.
-pub(super) fn picture(ends: &[Duration], killed: &str, killed_at: Duration) -> String {
+fn answered_by(figures: &Figures) -> String {
+    let share = |count: u64| count as f64 * 100.0 / figures.events.max(1) as f64;
+    let one = |(name, count): (&String, &u64)| format!("{name} {} ({:.1} %)", grouped(*count), share(*count));
+    figures.answers_by_peer.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+/// The picture: events answered per second over time, with what happened marked. `ends` are the
+/// times of the answers, ascending.
+pub(super) fn picture(ends: &[Duration], marks: &[(Duration, String)]) -> String {
     let Some(last) = ends.last() else { return String::new() };
     let step = Duration::from_nanos((last.as_nanos() / COLUMNS as u128) as u64 + 1);
     let counts = counts(ends, step);
@@ -62,13 +78,16 @@ pub(super) fn picture(ends: &[Duration], killed: &str, killed_at: Duration) -> S
     let bar = |count: &u64| BARS[(count * 8).div_ceil(highest) as usize];
     let bars: String = counts.iter().map(bar).collect();
     let per_second = (highest as f64 / step.as_secs_f64()).round() as u64;
-    let at = ((killed_at.as_nanos() / step.as_nanos()) as usize).min(counts.len() - 1);
-    format!(
-        "events answered per second, {:.2} s a column; a full column is {}\n{bars}\n{:at$}^ {killed} killed\n",
+    let mut picture = format!(
+        "events answered per second, {:.2} s a column; a full column is {}\n{bars}\n",
         step.as_secs_f64(),
         grouped(per_second),
-        "",
-    )
+    );
+    for (time, what) in marks {
+        let at = ((time.as_nanos() / step.as_nanos()) as usize).min(counts.len() - 1);
+        picture.push_str(&format!("{:at$}^ {what}\n", ""));
+    }
+    picture
 }
 
 /// The verdict in a sentence.
@@ -127,6 +146,8 @@ duplicated                     0
 events/s                       5
 latency p50, p99               1.0 ms, 1001.0 ms
 killed                         n2 after 0.5 s; it led 22 of 64 partitions
+joined                         n4 after 0.5 s; its first answer after 1.9 s
+answered by                    n1 9 (90.0 %), n2 0 (0.0 %), n3 0 (0.0 %), n4 1 (10.0 %)
 longest gap after the kill     1050 ms
 slowest answer after the kill  1001 ms
 state reads over the network   0 of 1,680
@@ -155,7 +176,7 @@ state reads beside the task    1,680
     fn the_picture_has_a_hole_where_answers_are_missing_and_the_kill_below() {
         let ms = |ms: u64| Duration::from_millis(ms);
         let ends: Vec<Duration> = (0..720).filter(|at| !(300..400).contains(at)).map(|at| ms(at * 10 + 9)).collect();
-        let picture = picture(&ends, "n2", ms(2950));
+        let picture = picture(&ends, &[(ms(2950), "n2 killed".to_owned())]);
         let lines: Vec<&str> = picture.lines().collect();
         assert_eq!(lines.len(), 3, "{picture}");
         let bars: Vec<char> = lines[1].chars().collect();
@@ -163,7 +184,7 @@ state reads beside the task    1,680
         assert!(bars[..29].iter().all(|bar| "▇█".contains(*bar)), "{picture}");
         assert!(bars[31..39].iter().all(|bar| *bar == ' '), "{picture}");
         assert_eq!(lines[2], format!("{:29}^ n2 killed", ""));
-        assert_eq!(super::picture(&[], "n2", ms(1)), "");
+        assert_eq!(super::picture(&[], &[]), "");
     }
 
     #[test]

@@ -169,6 +169,11 @@ impl Peers {
         Ok(())
     }
 
+    /// The last words of a peer's log.
+    pub(super) fn last_words(&self, name: &str) -> String {
+        self.path().map(|path| last_lines(&log_of(&path, name))).unwrap_or_default()
+    }
+
     /// Kills the peer of this name with SIGKILL; whether there was one.
     pub(super) fn kill(&self, name: &str) -> bool {
         self.find(name).is_some_and(|peer| peer.kill())

@@ -113,6 +113,8 @@ struct Pending {
     last_error: Option<Error>,
     /// An attempt ended without a word on whether it took effect.
     unsure: bool,
+    /// Attempts that were refused because the leader's peer does not carry the task.
+    refused: u64,
 }
 
 /// The unanswered writes that touch a slot, in order.
@@ -188,6 +190,7 @@ impl Core {
             avoid: None,
             last_error: None,
             unsure: false,
+            refused: 0,
         };
         self.timers.insert((pending.timer, id));
         if is_write {
@@ -294,10 +297,11 @@ impl Core {
 fn timed_out(pending: &Pending) -> Error {
     let sent = matches!(pending.state, State::Sent { .. });
     let unsure = pending.write.is_some() && (pending.unsure || sent);
+    // Every attempt was refused, so nothing can have happened.
+    let refused = pending.refused > 0 && pending.refused == pending.attempts;
     // What a peer can see is said as it says it, and nothing else.
     if let Some(error) = &pending.last_error
-        && matches!(error.code, Code::NoMajority | Code::DiskFull)
-        && !unsure
+        && (refused || (matches!(error.code, Code::NoMajority | Code::DiskFull) && !unsure))
     {
         return error.clone();
     }

@@ -56,6 +56,7 @@ impl Core {
         let Some(pending) = self.pending.get_mut(&id) else { return };
         pending.failures += 1;
         pending.unsure |= matches!(error.code, Code::OutcomeUnknown | Code::DeadlineExceeded | Code::PeerUnreachable);
+        pending.refused += u64::from(error.code == Code::TaskNotCarried);
         let failures = pending.failures;
         let mut pause = Some(failures);
         if other_peer {

@@ -45,6 +45,17 @@ struct Answer {
     reply: Result<Vec<(PartitionId, Pulled)>>,
 }
 
+/// What an answer was good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Taken {
+    /// Nothing: its source could not go on.
+    Nothing,
+    /// A source said that there is nothing new.
+    Heard,
+    /// A position has moved.
+    Moved,
+}
+
 /// A watch under way.
 pub(super) struct Watcher {
     watching: Arc<Watching>,
@@ -116,9 +127,11 @@ impl Watcher {
                 answer = self.pulls.next() => answer,
             };
             let answer = answer.ok_or_else(|| Error::internal("a watch without partitions"))?;
-            let moved = self.take_in(answer);
+            let taken = self.take_in(answer);
             let is_due = self.told.is_none_or(|told| told.elapsed() >= self.watching.config.progress);
-            if !self.is_starting() && (moved || !self.events.is_empty() || is_due) {
+            if !self.is_starting()
+                && (taken == Taken::Moved || !self.events.is_empty() || (taken == Taken::Heard && is_due))
+            {
                 return Ok(self.message());
             }
         }
@@ -243,8 +256,8 @@ impl Watcher {
         })
     }
 
-    /// Takes in an answer; whether a position has moved.
-    fn take_in(&mut self, answer: Answer) -> bool {
+    /// Takes in an answer.
+    fn take_in(&mut self, answer: Answer) -> Taken {
         if let Some(source) = answer.source {
             self.asking.remove(&source);
         }
@@ -253,7 +266,7 @@ impl Watcher {
                 part.busy = false;
             }
         }
-        let Some(source) = answer.source else { return false };
+        let Some(source) = answer.source else { return Taken::Nothing };
         let pulled = match answer.reply {
             Ok(pulled) => pulled,
             Err(error) => {
@@ -263,15 +276,15 @@ impl Watcher {
                         part.tried.insert(source);
                     }
                 }
-                return false;
+                return Taken::Nothing;
             }
         };
-        let mut moved = false;
+        let mut taken = Taken::Nothing;
         for (partition, pulled) in pulled {
             let Some(part) = self.parts.get_mut(&partition) else { continue };
             match pulled {
                 Pulled::On(events, position) => {
-                    moved |= position != part.position;
+                    taken = taken.max(if position == part.position { Taken::Heard } else { Taken::Moved });
                     part.position = position;
                     part.tried.clear();
                     part.compacted = None;
@@ -286,7 +299,7 @@ impl Watcher {
                 }
             }
         }
-        moved
+        taken
     }
 }
 

@@ -251,9 +251,9 @@ impl Run {
         // A refusal that may be repaired elsewhere or later is not the command's answer: a retry
         // is to run it.
         let repairable = |error: &Error| {
-            // A map that this peer has not heard of yet may exist.
-            error.code.retry() != Retry::Never
-                || matches!(error.code, Code::Internal | Code::NoSuchMap | Code::MemoryFull)
+            // A map that this peer has not heard of yet may exist; another peer may carry the task.
+            let elsewhere = matches!(error.code, Code::NoSuchMap | Code::NoSuchTask | Code::MemoryFull);
+            error.code.retry() != Retry::Never || elsewhere || error.code == Code::Internal
         };
         let is_answer = !body.as_ref().is_err_and(repairable);
         let stamp = job.request.stamp.clone().filter(|_| is_answer && !job.request.op.is_read());

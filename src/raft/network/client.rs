@@ -14,7 +14,7 @@ use openraft::OptionalSend;
 use openraft::alias::SnapshotOf;
 use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable};
-use openraft::network::{RPCOption, stream_append_sequential};
+use openraft::network::{Backoff, RPCOption, stream_append_sequential};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
     TransferLeaderResponse, VoteRequest, VoteResponse,
@@ -25,6 +25,9 @@ use serde::de::DeserializeOwned;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// The longest pause before a replica that cannot be reached is tried again, in milliseconds.
+const LONGEST_PAUSE_MS: u64 = 500;
 
 /// openraft's client for one replica.
 pub struct ReplicaClient {
@@ -93,6 +96,12 @@ impl ReplicaClient {
 
 impl RaftNetworkV2<TypeConfig> for ReplicaClient {
     type SnapshotData = SnapshotData;
+
+    /// The first pauses are short: a new replica is often asked for a moment before it runs.
+    fn backoff(&self) -> Option<Backoff> {
+        let pauses = [20, 40, 80, 160].into_iter().chain(std::iter::repeat(LONGEST_PAUSE_MS));
+        Some(Backoff::new(pauses.map(Duration::from_millis)))
+    }
 
     async fn append_entries(
         &mut self,

@@ -1,8 +1,9 @@
 //! Clients at work, through the real client and its network.
 
 use super::peer::{KEEP, LISTS};
+use super::shape::Shape;
 use super::workload::{self, MAP, Step, Steps};
-use super::{QUIET_FROM, Records};
+use super::{QUIET_FROM, Records, movement};
 use crate::checks::Violation;
 use crate::history::{Action, Answer};
 use crate::machine::Life;
@@ -216,7 +217,7 @@ async fn count(client: &Client, partitions: u32, records: &Records) {
 }
 
 /// Reads everything once the others have finished: all of it must be answered.
-pub(super) async fn read_all(life: Life, endpoints: Vec<String>, partitions: u32, records: Records) {
+pub(super) async fn read_all(life: Life, endpoints: Vec<String>, shape: Shape, records: Records) {
     while *records.working.borrow() > 0 {
         sleep(Duration::from_millis(50)).await;
     }
@@ -229,13 +230,14 @@ pub(super) async fn read_all(life: Life, endpoints: Vec<String>, partitions: u32
             records.finals.borrow_mut().insert(key.to_owned(), value);
         }
     }
-    let lists = workload::lists().map(str::to_owned).chain(workload::partition_keys(partitions));
+    let lists = workload::lists().map(str::to_owned).chain(workload::partition_keys(shape.partitions));
     for key in lists.collect::<Vec<_>>().iter().map(String::as_str) {
         let stored = until_answered(|| client.get(LISTS, key)).await;
         let list = stored.map(|stored| decode_list(&stored.value.data)).unwrap_or_default();
         records.marks.borrow_mut().found(key, list);
     }
     *records.judged.borrow_mut() = true;
+    movement::converge(&client, &shape, &records).await;
 }
 
 /// The task's list, as it wrote it.

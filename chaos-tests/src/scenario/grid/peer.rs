@@ -9,8 +9,10 @@ use crate::machine::Life;
 use crate::ports::SimThreads;
 use crate::runner::PLANNED_PANIC;
 use keystead::Grid;
+use keystead::clock::sleep;
 use keystead::compute::{PartitionContext, PartitionScan, ResultMap, Scatter, TaskContext, TaskError};
 use keystead::config::NodeConfig;
+use keystead::error::{Code, Error};
 use keystead::membership::{ChitchatMembership, ChitchatOptions};
 use keystead::node::{Ended, NodeSettings, OpenBackend, Ports};
 use keystead::raft::LeaderObserver;
@@ -32,9 +34,14 @@ pub(super) const FAIL: u8 = 2;
 
 /// Runs a peer until its end.
 pub(super) async fn run(life: Life, shape: Shape, seeds: Vec<String>, leaders: LeaderLog, records: Records) {
-    let listen = seeds[index_of(&life.name)].clone();
+    let at = index_of(&life.name);
+    let listen = seeds[at].clone();
+    if life.number == 1 {
+        sleep(Duration::from_millis(shape.starts_ms[at])).await;
+    }
     // Without another peer it is a grid of one, which has no seeds.
-    let seeds = if shape.peers == 1 { Vec::new() } else { seeds };
+    let seeds = if shape.peers == 1 { Vec::new() } else { seeds.into_iter().take(shape.founders).collect() };
+    let removed = shape.removed();
     let config = NodeConfig {
         name: life.name.clone(),
         listen,
@@ -55,14 +62,18 @@ pub(super) async fn run(life: Life, shape: Shape, seeds: Vec<String>, leaders: L
         .start()
         .await;
     let failed = match started {
-        Ok(grid) => match grid.ended().await {
-            Ended::Stopped => "it stopped, and nobody asked".to_owned(),
-            Ended::Failed(error) => error.to_string(),
-        },
-        Err(error) => error.to_string(),
+        Ok(grid) => {
+            records.nodes.borrow_mut().insert(life.name.clone(), Arc::downgrade(grid.node()));
+            match grid.ended().await {
+                Ended::Stopped => Error::internal("it stopped, and nobody asked"),
+                Ended::Failed(error) => error,
+            }
+        }
+        Err(error) => error,
     };
     crate::event!(&life.name, "the peer has ended: {failed}");
-    if !life.lost_power() {
+    let was_removed = failed.code == Code::MemberRemoved && removed.as_ref() == Some(&life.name);
+    if !life.lost_power() && !was_removed {
         let what = format!("{} gave up: {failed}", life.name);
         records.violations.borrow_mut().push(Violation { check: "a peer goes on", what });
     }
@@ -106,6 +117,9 @@ fn adjust(settings: &mut NodeSettings, shape: &Shape, observer: LeaderObserver) 
     settings.watch.feed_per_partition = shape.feed_bytes;
     settings.watch.message_bytes = 2_000;
     settings.watch.progress = Duration::from_millis(500);
+    settings.movement.settle = Duration::from_millis(300);
+    settings.movement.replace_after = Duration::from_millis(1500);
+    settings.movement.abandon_after = Duration::from_millis(1000);
     settings.log = LogConfig {
         segment_bytes: shape.segment_bytes,
         cache_bytes: 64 << 10,

@@ -30,6 +30,12 @@ pub(super) struct Shape {
     pub(super) segment_bytes: u64,
     /// Bytes of history of changes per partition: often few, so that watches find it passed.
     pub(super) feed_bytes: usize,
+    /// Peers that found the grid; the others join it.
+    pub(super) founders: usize,
+    /// When each peer starts for the first time, in milliseconds; 0 for founders.
+    pub(super) starts_ms: Vec<u64>,
+    /// A peer that is removed, and when.
+    pub(super) removal: Option<(usize, u64)>,
 }
 
 impl Shape {
@@ -44,7 +50,7 @@ impl Shape {
             _ => 3,
         };
         let sled = dice.per_mille(500);
-        Shape {
+        let mut shape = Shape {
             peers,
             clients: dice.between(2, 4) as u32,
             partitions: dice.between(1, 4) as u32,
@@ -58,7 +64,30 @@ impl Shape {
                 false => MemoryLimit::default(),
             },
             held_snapshot_bytes: dice.between(0, 16 << 10) as usize,
+            founders: peers.min(3),
+            starts_ms: Vec::new(),
+            removal: None,
+        };
+        shape.draw_movement(seed);
+        shape
+    }
+
+    /// Who joins later, and who is removed.
+    fn draw_movement(&mut self, seed: u64) {
+        let mut dice = Dice::new(seed, "movement");
+        if dice.per_mille(250) {
+            self.founders = 1 + dice.index(self.founders);
         }
+        let mut start = |at: usize| if at < self.founders { 0 } else { dice.between(0, 6000) };
+        self.starts_ms = (0..self.peers).map(&mut start).collect();
+        if self.peers >= 3 && dice.per_mille(400) {
+            self.removal = Some((dice.index(self.peers), dice.between(5000, 11_000)));
+        }
+    }
+
+    /// The peer that is removed.
+    pub(super) fn removed(&self) -> Option<String> {
+        self.removal.map(|(at, _)| format!("n{}", at + 1))
     }
 
     /// The peers' host names.

@@ -43,7 +43,7 @@ pub fn watched(watched: &Watched, operations: &[Operation], finals: &Finals) -> 
             violations.extend(counted(&events).map(|what| violation(watched, key, what)));
         }
         if watched.whole {
-            let found = [missing(&of_key, &events, watched.from), wrong_end(&events, *end)];
+            let found = [missing(&of_key, &events, watched.from), wrong_end(&of_key, &events, *end)];
             violations.extend(found.into_iter().flatten().map(|what| violation(watched, key, what)));
         }
     }
@@ -133,8 +133,14 @@ fn missing(operations: &[&Operation], events: &[&Seen], from: u64) -> Option<Str
     (gone < deleted).then(|| format!("{deleted} deletions were acknowledged, {gone} came"))
 }
 
-fn wrong_end(events: &[&Seen], end: Option<i64>) -> Option<String> {
-    let last = events.last()?;
+/// The last event is what the entry ends with. A write that its client gave up as unknown may have
+/// taken effect after the entry was read in the end.
+fn wrong_end(operations: &[&Operation], events: &[&Seen], end: Option<i64>) -> Option<String> {
+    let given_up = |event: &Seen| {
+        let mut unknown = operations.iter().filter(|operation| operation.outcome == Outcome::Unknown);
+        event.value.is_some() && unknown.any(|operation| writes(operation.action) == event.value)
+    };
+    let last = events.iter().rev().find(|event| event.value == end || !given_up(event))?;
     (last.value != end).then(|| format!("the last event is {last:?}, the entry ends with {end:?}"))
 }
 

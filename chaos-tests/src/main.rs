@@ -65,9 +65,8 @@ fn named(scenario: &str) -> anyhow::Result<Scenario> {
         "gossip" => Ok(scenario::gossip),
         "grid" => Ok(scenario::grid),
         "lying-disks" => Ok(scenario::grid_on_lying_disks),
-        "removals" => Ok(scenario::grid_with_removals),
         "log" => Ok(scenario::log),
-        other => bail!("there is no scenario {other:?}; there are: grid, removals, gossip, log, lying-disks"),
+        other => bail!("there is no scenario {other:?}; there are: grid, gossip, log, lying-disks"),
     }
 }
 

@@ -5,5 +5,5 @@ mod grid;
 mod log;
 
 pub use gossip::gossip;
-pub use grid::{grid, grid_on_lying_disks, grid_with_removals};
+pub use grid::{grid, grid_on_lying_disks};
 pub use log::log;

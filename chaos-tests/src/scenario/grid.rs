@@ -53,22 +53,16 @@ struct Records {
 
 /// Runs the scenario.
 pub fn grid(seed: u64) -> Vec<Violation> {
-    run(seed, false, false)
+    run(seed, false)
 }
 
 /// The same on disks that acknowledge syncs without doing them: the checks must notice.
 pub fn grid_on_lying_disks(seed: u64) -> Vec<Violation> {
-    run(seed, true, false)
+    run(seed, true)
 }
 
-/// The same, with a peer removed on the way in some seeds. Not among those that must pass yet: see
-/// the README of this crate.
-pub fn grid_with_removals(seed: u64) -> Vec<Violation> {
-    run(seed, false, true)
-}
-
-fn run(seed: u64, lying: bool, removals: bool) -> Vec<Violation> {
-    let shape = Shape::draw(seed, removals);
+fn run(seed: u64, lying: bool) -> Vec<Violation> {
+    let shape = Shape::draw(seed);
     crate::event!("grid", "{shape:?}");
     let mut simulation = Simulation::new(seed, AT_MOST);
     let (records, leaders) = (Records::default(), LeaderLog::default());

@@ -40,7 +40,7 @@ pub(super) struct Shape {
 
 impl Shape {
     /// Draws a shape.
-    pub(super) fn draw(seed: u64, removals: bool) -> Self {
+    pub(super) fn draw(seed: u64) -> Self {
         let mut dice = Dice::new(seed, "shape");
         let peers = match dice.below(10) {
             0 => 1,
@@ -69,9 +69,6 @@ impl Shape {
             removal: None,
         };
         shape.draw_movement(seed);
-        if !removals {
-            shape.removal = None;
-        }
         shape
     }
 

@@ -169,17 +169,25 @@ impl Founding {
         if seeds.is_empty() {
             return self.found(vec![self.hello()]).await;
         }
-        let mut answers = Vec::new();
+        let (mut answers, mut refused) = (Vec::new(), None);
         for seed in seeds {
             let hello = if seed == own { Ok(self.hello()) } else { self.ask(seed).await };
             match &hello {
                 Ok(Hello { node, grid: Some(record), .. }) if *node != self.directory.me() => {
-                    return self.enter(seed, record.clone()).await;
+                    let said = self.enter(seed, record.clone()).await?;
+                    if self.directory.record().is_some() {
+                        return Ok(said);
+                    }
+                    // Another seed may be able to: this one may be cut off from the meta group.
+                    refused = refused.or(Some(said));
                 }
                 Err(error) if is_final(error) => return Err(error.clone()),
                 _ => {}
             }
             answers.push((seed, hello));
+        }
+        if let Some(said) = refused {
+            return Ok(said);
         }
         let founders = founder_list(seeds);
         // A seed may name this node by another address than it gives out itself.

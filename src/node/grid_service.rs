@@ -71,18 +71,20 @@ impl ComputeService for Node {
         };
         let id = JobId::new(slot_of(affinity_of(&job.key)), random);
         let StartJob { name, key, payload, time_ms, .. } = job;
-        self.jobs.step_of(id, JobStep::Start { name, key, payload, time_ms }).await
+        let started = self.jobs.step_of(id, JobStep::Start { name, key, payload, time_ms }).await;
+        started.map_err(|error| self.router.for_clients(error))
     }
 
     async fn job(&self, id: JobId) -> Result<JobInfo> {
-        self.jobs.step_of(id, JobStep::Get).await
+        self.jobs.step_of(id, JobStep::Get).await.map_err(|error| self.router.for_clients(error))
     }
 
     async fn jobs(&self) -> Result<Vec<JobInfo>> {
         let partitions = broadcast::partitions(self)?;
         let list =
             |(partition, _): broadcast::Ranged| self.jobs.step(partition.group(), JobId::default(), JobStep::List);
-        let lists = futures::future::try_join_all(partitions.into_iter().map(list)).await?;
+        let lists = futures::future::try_join_all(partitions.into_iter().map(list)).await;
+        let lists = lists.map_err(|error| self.router.for_clients(error))?;
         let jobs = |list| match list {
             ReplyBody::Jobs(jobs) => jobs,
             _ => Vec::new(),
@@ -93,7 +95,7 @@ impl ComputeService for Node {
     }
 
     async fn cancel_job(&self, id: JobId) -> Result<JobInfo> {
-        self.jobs.step_of(id, JobStep::Cancel).await
+        self.jobs.step_of(id, JobStep::Cancel).await.map_err(|error| self.router.for_clients(error))
     }
 
     async fn cancel(&self, id: u64) -> CancelReport {
@@ -145,7 +147,7 @@ impl GridService for Node {
         if name == META_MAP {
             return Err(Error::new(Code::InvalidName, "the grid's own map cannot be dropped"));
         }
-        self.drops().drop_map(name).await
+        self.drops().drop_map(name).await.map_err(|error| self.router.for_clients(error))
     }
 
     fn maps(&self) -> Vec<MapDescriptor> {

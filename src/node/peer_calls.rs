@@ -4,7 +4,7 @@ use super::facts::Facts;
 use super::founding::Founding;
 use super::hosting::Hosting;
 use super::mapping::Mapper;
-use super::router::Router;
+use super::router::{Router, serves_no_more};
 use super::status::Status;
 use super::watching::Watching;
 use super::wire::{self, Join, Welcome, kind};
@@ -43,6 +43,18 @@ pub struct PeerCalls {
 impl PeerHandler for PeerCalls {
     async fn handle(&self, from: &PeerIdentity, frame: IncomingFrame) -> Result<Bytes> {
         self.refuse_removed(from)?;
+        let answer = self.answer(from, frame).await;
+        // Who asks takes a removal for its own. What another has just told this peer is about this
+        // peer: it serves no more.
+        answer.map_err(|error| match self.refuse_removed(from) {
+            Err(removed) if error.code == Code::MemberRemoved => removed,
+            _ => serves_no_more(error),
+        })
+    }
+}
+
+impl PeerCalls {
+    async fn answer(&self, from: &PeerIdentity, frame: IncomingFrame) -> Result<Bytes> {
         match frame.kind {
             kind::HELLO => return wire::encode(&self.founding.hello()),
             kind::RECORD => {
@@ -81,9 +93,7 @@ impl PeerHandler for PeerCalls {
             other => Err(Error::new(Code::ProtocolMismatch, format!("{other} is no kind of message"))),
         }
     }
-}
 
-impl PeerCalls {
     /// A node that was removed is told so, whatever it asks.
     fn refuse_removed(&self, from: &PeerIdentity) -> Result<()> {
         let view = self.facts.directory().view();

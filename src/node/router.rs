@@ -307,6 +307,10 @@ impl Router {
             // Nobody else has the partition: there is nobody to wait for.
             let alone_and_full = error.code == Code::DiskFull && !unsure;
             let final_here = error.code.retry() == Retry::Never || alone_and_full;
+            if error.code == Code::MemberRemoved && unsure && !request.op.is_read() {
+                // Others refuse this peer from now on, but one of them may have taken the write in before.
+                return Err(Error::new(Code::OutcomeUnknown, error.what).at(place(group)));
+            }
             if hops > 0 || final_here || (owners && !simple) {
                 return Err(error);
             }
@@ -495,15 +499,22 @@ impl Router {
 
     /// Makes of an error what clients understand: a leader is named by its address, and a peer that
     /// was removed is one that serves no more.
-    pub fn for_clients(&self, mut error: Error) -> Error {
-        if error.code == Code::MemberRemoved {
-            return Error::new(Code::ShuttingDown, error.what);
-        }
+    pub fn for_clients(&self, error: Error) -> Error {
+        let mut error = serves_no_more(error);
         let node = error.leader.as_deref().and_then(|leader| leader.parse::<NodeId>().ok());
         if let Some(node) = node {
             error.leader = self.directory.address_of(node);
         }
         error
+    }
+}
+
+/// That this peer was removed is nobody else's end: whoever asked it is to ask another. Other errors
+/// stay what they are.
+pub(super) fn serves_no_more(error: Error) -> Error {
+    match error.code {
+        Code::MemberRemoved => Error::new(Code::ShuttingDown, error.what),
+        _ => error,
     }
 }
 

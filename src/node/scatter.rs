@@ -60,6 +60,7 @@ pub(super) fn start(node: Arc<Node>, mut request: Scatter) -> Result<mpsc::Recei
                 drop(sender.send(ScatterEvent::End(Err(error))).await);
             }
             outcome = run(&node, &request, partitions, &sender) => {
+                let outcome = outcome.map_err(|error| node.router.for_clients(error));
                 drop(sender.send(ScatterEvent::End(outcome)).await);
             }
         }
@@ -216,6 +217,10 @@ async fn take(
         if error.code.retry() != Retry::Never || unheard {
             gathered.again.insert(partition, error);
             continue;
+        }
+        if error.code == Code::MemberRemoved {
+            // Said of this peer: whatever it asks, it gets nothing. Another can do it all.
+            return Err(error);
         }
         gathered.again.remove(&partition);
         gathered.failed.insert(partition, error.clone());

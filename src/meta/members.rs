@@ -31,13 +31,30 @@ pub fn find_member<'a>(view: &'a MetaView, who: &str) -> Result<&'a Versioned<Me
     }
 }
 
-/// Writes down what is to become of a member. No changes when its row says so already.
+/// The node that was removed under this id or name; of several of the name, the last.
+fn find_removed(view: &MetaView, who: &str) -> Option<NodeId> {
+    if let Some(node) = who.parse().ok().filter(|node: &NodeId| view.removed.contains_key(node)) {
+        return Some(node);
+    }
+    let named = view.removed.values().filter(|removed| removed.row.name == who);
+    named.max_by_key(|removed| removed.revision).map(|removed| removed.row.node)
+}
+
+/// Writes down what is to become of a member. No changes when its row says so already, or when it
+/// is to be removed and has been: whoever asks again missed the answer.
 ///
 /// # Errors
 /// `NoSuchMember`; `InvalidRequest` for the last member, which cannot go, and for one that is
 /// being removed, which cannot be kept.
 pub fn intend(view: &MetaView, who: &str, intent: MemberIntent) -> Result<(NodeId, Vec<RowChange>)> {
-    let member = find_member(view, who)?;
+    let found = find_member(view, who);
+    if let (Err(error), MemberIntent::Removing) = (&found, intent)
+        && error.code == Code::NoSuchMember
+        && let Some(removed) = find_removed(view, who)
+    {
+        return Ok((removed, Vec::new()));
+    }
+    let member = found?;
     let row = &member.row;
     if row.intent == intent {
         return Ok((row.node, Vec::new()));

@@ -241,6 +241,18 @@ enum Event {
     Gone(usize),
     Remove(usize),
     Drain(usize),
+
+    // Whoever missed the answer asks again, by name or id; nobody else is meant by it.
+    for who in ["n4", &node.to_string()] {
+        assert_eq!(intend(&view, who, MemberIntent::Removing), Ok((node, Vec::new())), "{who}");
+        let kept = intend(&view, who, MemberIntent::Draining).map_err(|error| error.code);
+        assert_eq!(kept, Err(Code::NoSuchMember), "{who}");
+    }
+    assert_eq!(intend(&view, "n9", MemberIntent::Removing).map_err(|error| error.code), Err(Code::NoSuchMember));
+    let later = MemberRow { name: "n4".to_owned(), ..member(99) };
+    rows.write_all(&member_change(&rows.view(), &later).expect("encodes").into_iter().collect::<Vec<_>>());
+    let (meant, changes) = intend(&rows.view(), "n4", MemberIntent::Removing).expect("a member");
+    assert_eq!((meant, changes.len()), (NodeId(99), 1), "the member of the name, not the one before it");
     End(usize),
 }
 

@@ -26,7 +26,7 @@ pub use drops::{DroppedMap, drop_map, forgotten};
 pub use founding::{FOUNDERS_MAX, Founder, FoundingRecord, founder_list};
 pub use keys::MetaKey;
 pub use members::{find_member, intend, meta_voters, removed};
-pub use moves::{MoveLimits, MovePlan, PlannedMove, Standing, moved, plan_moves};
+pub use moves::{MoveLimits, MovePlan, PlannedMove, Standing, moved, plan_moves, switching};
 pub use planner::{
     Learners, NewMap, Replacement, RowChange, formed, founding_rows, member_change, missing_learners, new_map,
     replacement,

@@ -3,8 +3,9 @@
 //!
 //! A move begins with one write: the placement row names the newcomers as learners, under new
 //! replica ids, and the voters that they replace as leaving. The group's leader makes that true in
-//! its membership; when the committed voters are the wanted ones, a second write ends the move.
-//! Nothing else remembers a move, so whoever leads the meta group goes on with it.
+//! its membership, and says in the row that it is about to: a newcomer that may be a voter is not
+//! given up, since giving up destroys it. When the committed voters are the wanted ones, another
+//! write ends the move. Nothing else remembers a move, so whoever leads the meta group goes on with it.
 
 use super::keys::MetaKey;
 use super::planner::{RowChange, issue, missing};
@@ -113,8 +114,11 @@ fn candidates(view: &MetaView, standing: &Standing) -> Vec<RingNode> {
     view.members.values().map(|member| &member.row).filter(stays).map(|row| view.ring_node(row)).collect()
 }
 
-/// Whether a move's newcomers cannot be waited for.
+/// Whether a move's newcomers cannot be waited for, and are surely no voters yet.
 fn is_hopeless(view: &MetaView, standing: &Standing, row: &PlacementRow) -> bool {
+    if row.switching {
+        return false;
+    }
     let lost = |node: &NodeId| {
         standing.gone.contains(node) || view.member(*node).is_none_or(|row| row.intent == MemberIntent::Removing)
     };
@@ -127,6 +131,7 @@ fn abandoned(placed: &Versioned<PlacementRow>) -> Result<RowChange> {
         learners: Vec::new(),
         leaving: Vec::new(),
         lead: None,
+        switching: false,
         ..placed.row.clone()
     };
     RowChange::of(&MetaKey::Placement(row.group), Some(placed.revision), &row)
@@ -220,6 +225,7 @@ fn begin(
         let first = wish.wanted.first();
         let lead = row.all().find(|(_, node)| Some(node) == first).map(|(id, _)| id);
         row.lead = lead;
+        row.switching = false;
         plan.changes.push(RowChange::of(&MetaKey::Placement(row.group), Some(wish.placed.revision), &row)?);
         plan.begun.push(PlannedMove { group: row.group, coming, leaving: wish.leaving, why: wish.why });
     }
@@ -256,6 +262,18 @@ impl Load {
     }
 }
 
+/// Writes down that a moving group's voters may be changed from now on, or that they surely are not
+/// being changed. `None` when the row says so already, or nothing moves.
+///
+/// # Errors
+/// `Internal`, when the row cannot be encoded.
+pub fn switching(view: &MetaView, group: GroupId, switching: bool) -> Result<Option<RowChange>> {
+    let moving = |placed: &&Versioned<PlacementRow>| placed.row.is_moving() && placed.row.switching != switching;
+    let Some(placed) = view.placement.get(&group).filter(moving) else { return Ok(None) };
+    let row = PlacementRow { version: placed.row.version + 1, switching, ..placed.row.clone() };
+    RowChange::of(&MetaKey::Placement(group), Some(placed.revision), &row).map(Some)
+}
+
 /// Ends a move whose group's committed voters are the wanted ones. `None` when nothing moves or it
 /// has not got that far.
 ///
@@ -274,6 +292,7 @@ pub fn moved(view: &MetaView, group: GroupId, voters: &BTreeSet<ReplicaId>) -> R
         learners: Vec::new(),
         leaving: Vec::new(),
         lead: None,
+        switching: false,
         ..placed.row.clone()
     };
     RowChange::of(&MetaKey::Placement(group), Some(placed.revision), &row).map(Some)

@@ -176,6 +176,50 @@ fn a_move_whose_newcomer_is_lost_is_given_up_and_planned_anew() {
 }
 
 #[test]
+fn a_newcomer_that_may_be_a_voter_already_is_not_given_up() {
+    let mut rows = grid(3, 16, 3);
+    join(&mut rows, 44, None);
+    let mut standing = all_alive(&rows);
+    let plan = plan_moves(&rows.view(), &standing, &LIMITS).expect("a plan");
+    rows.write_all(&plan.changes);
+    let group = plan.begun[0].group;
+    // Two views of the same row: one of the writes comes first, and the other is refused.
+    standing.alive.remove(&NodeId(44));
+    standing.stuck = BTreeSet::from([group]);
+    let giving_up = plan_moves(&rows.view(), &standing, &LIMITS).expect("a plan").changes;
+    let mark = switching(&rows.view(), group, true).expect("encodes").expect("it moves");
+    rows.write_all(std::slice::from_ref(&mark));
+    assert!(giving_up.iter().any(|change| rows.write(change).is_err()));
+
+    assert_eq!(switching(&rows.view(), group, true), Ok(None), "it is written already");
+    assert_eq!(plan_moves(&rows.view(), &standing, &LIMITS).expect("a plan").abandoned, []);
+    standing.gone = BTreeSet::from([NodeId(44)]);
+    assert_eq!(plan_moves(&rows.view(), &standing, &LIMITS).expect("a plan").abandoned, [], "gone or not");
+    assert!(!rows.view().is_given_up(group, plan.begun[0].coming[0].0));
+
+    let unmark = switching(&rows.view(), group, false).expect("encodes").expect("it is marked");
+    rows.write_all(&[unmark]);
+    let given_up = plan_moves(&rows.view(), &standing, &LIMITS).expect("a plan");
+    assert!(given_up.abandoned.contains(&group));
+    rows.write_all(&given_up.changes);
+    assert_eq!(switching(&rows.view(), group, true), Ok(None), "nothing moves");
+    assert!(rows.write(&mark).is_err(), "a leader that has not heard of it changes nothing");
+}
+
+#[test]
+fn the_mark_goes_with_the_move() {
+    let mut rows = grid(3, 4, 3);
+    join(&mut rows, 44, None);
+    let standing = all_alive(&rows);
+    let plan = plan_moves(&rows.view(), &standing, &LIMITS).expect("a plan");
+    rows.write_all(&plan.changes);
+    let group = plan.begun[0].group;
+    rows.write_all(&[switching(&rows.view(), group, true).expect("encodes").expect("it moves")]);
+    end(&mut rows, group);
+    assert!(!rows.view().placement_of(group).expect("a row").switching);
+}
+
+#[test]
 fn a_removed_member_holds_nothing_and_leaves_a_note() {
     let mut rows = grid(4, 16, 3);
     let standing = all_alive(&rows);
@@ -197,6 +241,18 @@ fn a_removed_member_holds_nothing_and_leaves_a_note() {
     assert!(!view.members.contains_key(&node) && view.removed.contains_key(&node));
     assert!(view.held_by(node).next().is_none());
     assert_eq!(member_change(&view, &member(node.0)).map_err(|error| error.code), Err(Code::MemberRemoved));
+
+    // Whoever missed the answer asks again, by name or id; nobody else is meant by it.
+    for who in ["n4", &node.to_string()] {
+        assert_eq!(intend(&view, who, MemberIntent::Removing), Ok((node, Vec::new())), "{who}");
+        let kept = intend(&view, who, MemberIntent::Draining).map_err(|error| error.code);
+        assert_eq!(kept, Err(Code::NoSuchMember), "{who}");
+    }
+    assert_eq!(intend(&view, "n9", MemberIntent::Removing).map_err(|error| error.code), Err(Code::NoSuchMember));
+    let later = MemberRow { name: "n4".to_owned(), ..member(99) };
+    rows.write_all(&member_change(&rows.view(), &later).expect("encodes").into_iter().collect::<Vec<_>>());
+    let (meant, changes) = intend(&rows.view(), "n4", MemberIntent::Removing).expect("a member");
+    assert_eq!((meant, changes.len()), (NodeId(99), 1), "the member of the name, not the one before it");
 }
 
 #[test]
@@ -241,18 +297,6 @@ enum Event {
     Gone(usize),
     Remove(usize),
     Drain(usize),
-
-    // Whoever missed the answer asks again, by name or id; nobody else is meant by it.
-    for who in ["n4", &node.to_string()] {
-        assert_eq!(intend(&view, who, MemberIntent::Removing), Ok((node, Vec::new())), "{who}");
-        let kept = intend(&view, who, MemberIntent::Draining).map_err(|error| error.code);
-        assert_eq!(kept, Err(Code::NoSuchMember), "{who}");
-    }
-    assert_eq!(intend(&view, "n9", MemberIntent::Removing).map_err(|error| error.code), Err(Code::NoSuchMember));
-    let later = MemberRow { name: "n4".to_owned(), ..member(99) };
-    rows.write_all(&member_change(&rows.view(), &later).expect("encodes").into_iter().collect::<Vec<_>>());
-    let (meant, changes) = intend(&rows.view(), "n4", MemberIntent::Removing).expect("a member");
-    assert_eq!((meant, changes.len()), (NodeId(99), 1), "the member of the name, not the one before it");
     End(usize),
 }
 

@@ -60,6 +60,7 @@ pub fn founding_rows(record: &FoundingRecord) -> Result<Vec<(String, Bytes)>> {
             learners: Vec::new(),
             leaving: Vec::new(),
             lead: None,
+            switching: false,
             formed,
             extra: Extra::new(),
         }

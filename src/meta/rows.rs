@@ -128,6 +128,10 @@ pub struct PlacementRow {
     /// While a partition moves: the replica that is to be the preferred leader afterwards.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lead: Option<ReplicaId>,
+    /// While a partition moves: its leader may have begun to change the voters. From then on the
+    /// newcomers may be voters, so that they are not given up any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub switching: bool,
     /// Whether the group has been initialized: it is never initialized again.
     pub formed: bool,
     /// Fields of later versions.
@@ -265,6 +269,7 @@ mod tests {
             formed: true,
             extra: extra.clone(),
         };
+            switching: false,
         golden(
             &placement,
             r#"{"group":8,"version":2,"replicas":[[3,"0000000000000001"],[9,"0000000000000002"]],"formed":true}"#,
@@ -287,6 +292,14 @@ mod tests {
         golden(
             &RemovedRow { node: NodeId(0xAB), name: "n1".to_owned(), extra: extra.clone() },
             r#"{"node":"00000000000000ab","name":"n1"}"#,
+        placement.switching = true;
+        golden(
+            &placement,
+            concat!(
+                r#"{"group":8,"version":2,"replicas":[],"learners":[[10,"0000000000000003"]],"leaving":[3],"lead":10,"#,
+                r#""switching":true,"formed":true}"#
+            ),
+        );
         );
         let task = TaskMark { name: "transfer".to_owned(), version: 1, fingerprint: 7 };
         let draining = MemberRow {
@@ -383,9 +396,8 @@ mod tests {
             group: u32, version: u64, replicas in any_placed(), learners in any_placed(), leaving: Vec<u64>, formed: bool,
             extra in any_extra(),
         ) {
-            let lead = leaving.first().copied();
-            let row =
-                PlacementRow { group: GroupId(group), version, replicas, learners, leaving, lead, formed, extra };
+            let (lead, group, switching) = (leaving.first().copied(), GroupId(group), !formed);
+            let row = PlacementRow { group, version, replicas, learners, leaving, lead, switching, formed, extra };
             prop_assert_eq!(PlacementRow::decode(&row.encode().expect("encodes")).expect("decodes"), row);
         }
 

@@ -69,6 +69,7 @@ impl Node {
 
     /// Gets a grid and starts the meta group's replica.
     async fn enter_grid(&self) -> Result<()> {
+            changing: Default::default(),
         let record = self.founding.find_grid().await?;
         if let Some(gossip) = self.directory.gossip() {
             gossip.announce(Some(record.grid), 0).await;

@@ -10,14 +10,14 @@ use super::leading::{CAUGHT_UP, Leading};
 use super::movement::Movement;
 use crate::clock::{self, Instant};
 use crate::error::Result;
-use crate::meta::{self, MemberIntent, PlacementRow, RowChange};
+use crate::meta::{self, MemberIntent, MetaView, PlacementRow, RowChange};
 use crate::raft::GroupStatus;
 use crate::types::{Condition, GroupId, NodeId, ReplicaId};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Between two looks.
@@ -39,6 +39,18 @@ pub struct Reconciler {
     pub facts: Arc<Facts>,
     /// Directs movement, at the meta group's leader.
     pub movement: Arc<Movement>,
+    /// Groups whose voters were asked to change, with the term: until the answer comes.
+    pub changing: Mutex<BTreeMap<GroupId, u64>>,
+}
+
+/// How the voters of a group stand to the wanted ones.
+enum Voters {
+    /// The wanted ones are the committed voters.
+    AsWanted,
+    /// They are not, and cannot be yet.
+    Waiting,
+    /// They may be made the voters now.
+    Changeable,
 }
 
 impl Reconciler {
@@ -127,10 +139,11 @@ impl Reconciler {
             return hosted.group.remove_learners(gone).await;
         }
         let wanted = view.replicas(GroupId::META).iter().map(|(id, _)| *id).collect();
-        if self.voters(hosted, &status, &wanted, true).await? {
-            return self.movement.step(&status).await;
+        match self.voters(hosted, &status, &wanted).await? {
+            Voters::AsWanted => self.movement.step(&status).await,
+            Voters::Changeable => self.change_voters(hosted, &status, wanted, true).await,
+            Voters::Waiting => Ok(()),
         }
-        Ok(())
     }
 
     async fn write_founding_rows(&self) -> Result<()> {
@@ -159,42 +172,61 @@ impl Reconciler {
         if !wanted.is_empty() && !gone.is_empty() {
             return hosted.group.remove_learners(gone).await;
         }
-        if self.voters(hosted, &status, &wanted, false).await?
-            && let Some(change) = meta::moved(&view, group, &wanted)?
-        {
-            self.facts.write(vec![change]).await?;
-            self.movement.stats.ended.fetch_add(1, Relaxed);
-            tracing::info!(%group, replicas = ?target, "a partition has moved");
-            if let Some((better, _)) = Leading::of(&self.directory, hosted).better() {
-                return hosted.group.transfer_leadership(better).await;
+        let newcomer_votes = || row.learners.iter().any(|(id, _)| status.voters.contains_key(id));
+        match self.voters(hosted, &status, &wanted).await? {
+            Voters::AsWanted => self.end_move(group, hosted, &view, &wanted).await,
+            // The newcomers are kept from now on, whatever this leader or the next comes to.
+            Voters::Changeable if row.is_moving() && !row.switching => self.mark_switching(&view, group, true).await,
+            Voters::Changeable => self.change_voters(hosted, &status, wanted, false).await,
+            // It has not come to the change: a newcomer that is away may be given up again.
+            Voters::Waiting
+                if row.switching && status.settled && !newcomer_votes() && !self.may_be_changing(group, &status) =>
+            {
+                self.mark_switching(&view, group, false).await
             }
+            Voters::Waiting => Ok(()),
+        }
+    }
+
+    async fn mark_switching(&self, view: &MetaView, group: GroupId, switching: bool) -> Result<()> {
+        self.facts.write(meta::switching(view, group, switching)?.into_iter().collect()).await
+    }
+
+    /// The voters are the wanted ones: ends the move, if there is one, and lets the preferred
+    /// replica lead.
+    async fn end_move(
+        &self,
+        group: GroupId,
+        hosted: &Hosted,
+        view: &MetaView,
+        wanted: &BTreeSet<ReplicaId>,
+    ) -> Result<()> {
+        let Some(change) = meta::moved(view, group, wanted)? else { return Ok(()) };
+        self.facts.write(vec![change]).await?;
+        self.movement.stats.ended.fetch_add(1, Relaxed);
+        tracing::info!(%group, replicas = ?wanted, "a partition has moved");
+        if let Some((better, _)) = Leading::of(&self.directory, hosted).better() {
+            return hosted.group.transfer_leadership(better).await;
         }
         Ok(())
     }
 
-    /// Replaces the voters by the wanted ones, in one joint change, once those have caught up.
-    /// Whether the wanted ones are the committed voters.
-    async fn voters(
-        &self,
-        hosted: &Hosted,
-        status: &GroupStatus,
-        wanted: &BTreeSet<ReplicaId>,
-        keep_old: bool,
-    ) -> Result<bool> {
+    /// Whether the voters are the wanted ones, or may be replaced by them: those must have caught up.
+    async fn voters(&self, hosted: &Hosted, status: &GroupStatus, wanted: &BTreeSet<ReplicaId>) -> Result<Voters> {
         let present: BTreeSet<ReplicaId> = status.voters.keys().copied().collect();
         if *wanted == present && status.settled {
-            return Ok(true);
+            return Ok(Voters::AsWanted);
         }
         let me = hosted.group.replica();
         let caught_up =
             |id: &ReplicaId| *id == me || status.matched.get(id).is_some_and(|at| at + CAUGHT_UP >= status.last_log);
         let group = hosted.group.id();
         if wanted.is_empty() || !wanted.difference(&present).all(caught_up) {
-            return Ok(false);
+            return Ok(Voters::Waiting);
         }
         if !self.is_safe(status, wanted) {
             tracing::debug!(%group, ?present, ?wanted, "a change waits: too few of the voters would be alive");
-            return Ok(false);
+            return Ok(Voters::Waiting);
         }
         if !wanted.contains(&me) && present.intersection(wanted).next().is_some() {
             // The leader is to go: one that stays takes over first, and goes on with the change.
@@ -203,11 +235,36 @@ impl Reconciler {
                 tracing::debug!(%group, next, "leadership is handed over: this replica is to go");
                 hosted.group.transfer_leadership(next).await?;
             }
-            return Ok(false);
+            return Ok(Voters::Waiting);
         }
-        tracing::info!(%group, ?present, ?wanted, "replacing voters");
-        hosted.group.change_voters(wanted.clone(), keep_old).await?;
-        Ok(false)
+        Ok(Voters::Changeable)
+    }
+
+    /// Replaces the voters by the wanted ones, in one joint change.
+    async fn change_voters(
+        &self,
+        hosted: &Hosted,
+        status: &GroupStatus,
+        wanted: BTreeSet<ReplicaId>,
+        keep_old: bool,
+    ) -> Result<()> {
+        let group = hosted.group.id();
+        tracing::info!(%group, present = ?status.voters.keys(), ?wanted, "replacing voters");
+        self.changing().insert(group, status.term);
+        let changed = hosted.group.change_voters(wanted, keep_old).await;
+        // Only an answer says that nothing is on its way any more; a step that takes too long ends
+        // without one.
+        self.changing().remove(&group);
+        changed
+    }
+
+    /// Whether this leader has asked for a change of voters in this term, and was not answered.
+    fn may_be_changing(&self, group: GroupId, status: &GroupStatus) -> bool {
+        self.changing().get(&group) == Some(&status.term)
+    }
+
+    fn changing(&self) -> MutexGuard<'_, BTreeMap<GroupId, u64>> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether a change of voters leaves no fewer of them alive than there are, and a majority of

@@ -195,6 +195,14 @@ impl Gossip for ChitchatGossip {
             .await;
     }
 
+    async fn seek(&self, address: &str) {
+        match resolve(address, Some(self.advertise)).await {
+            // Gossip that has ended greets nobody.
+            Ok(found) => drop(self.handle.gossip(found)),
+            Err(error) => tracing::debug!(%error, "a peer cannot be looked for"),
+        }
+    }
+
     async fn leave(&self) {
         self.handle.with_chitchat(|chitchat| chitchat.self_node_state().set(LEAVING, "1")).await;
         // Two rounds carry the word to the first peers; they carry it on.

@@ -55,6 +55,17 @@ async fn peers_see_each_other_and_notice_one_that_falls_silent() {
 }
 
 #[tokio::test]
+async fn peers_whose_seeds_are_gone_find_each_other_when_one_is_told_where_to_look() {
+    let (first, second) = (start(peer(1, 1), &[]).await, start(peer(2, 1), &[]).await);
+    let both: LivePeers = [1, 2].map(|id| (NodeId(id), peer(id, 1))).into();
+    first.seek("no such address").await;
+    first.seek(&second.advertised().to_string()).await;
+    for gossip in [&first, &second] {
+        until(gossip, |peers| *peers == both).await;
+    }
+}
+
+#[tokio::test]
 async fn announcements_spread_and_are_seen_at_home_at_once() {
     let [first, second, third] = three().await;
     for gossip in [&first, &second, &third] {

@@ -55,6 +55,9 @@ pub trait Gossip: Send + Sync + 'static {
     /// Replaces the own grid and placement version.
     async fn announce(&self, grid: Option<GridId>, placement_version: u64);
 
+    /// Greets whoever gossips at an address: a peer that the seed list does not lead to.
+    async fn seek(&self, address: &str);
+
     /// Stops and tells the others.
     async fn leave(&self);
 }

@@ -12,6 +12,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// How often members that gossip has not found are looked for, and how many at once.
+const SEEK_EVERY: Duration = Duration::from_secs(1);
+const SEEK_AT_ONCE: usize = 8;
+
 impl Node {
     /// A grid first; then everything else until the end.
     pub(super) async fn live(self: Arc<Self>) {
@@ -23,13 +27,14 @@ impl Node {
         let (member, seeds) = (self.clone(), self.founding.clone());
         let housekeeping = self.clone();
         let copying = self.copying.clone();
-        let removal = self.clone();
+        let (removal, seeker) = (self.clone(), self.clone());
         self.keep(clock::spawn(async move { removal.watch_removal().await }));
         self.keep(clock::spawn(async move { facts.follow().await }));
         self.keep(clock::spawn(async move { copying.work().await }));
         self.keep(clock::spawn(async move { hosting.start_replicas().await }));
         self.keep(clock::spawn(async move { reconciler.work().await }));
         self.keep(clock::spawn(async move { member.report_in().await }));
+        self.keep(clock::spawn(async move { seeker.seek_members().await }));
         self.keep(clock::spawn(async move { starter.replace_damaged().await }));
         self.keep(clock::spawn(async move {
             let why = housekeeper.work().await;
@@ -64,12 +69,12 @@ impl Node {
             hosting: self.hosting.clone(),
             facts: self.facts.clone(),
             movement: self.movement.clone(),
+            changing: Default::default(),
         }
     }
 
     /// Gets a grid and starts the meta group's replica.
     async fn enter_grid(&self) -> Result<()> {
-            changing: Default::default(),
         let record = self.founding.find_grid().await?;
         if let Some(gossip) = self.directory.gossip() {
             gossip.announce(Some(record.grid), 0).await;
@@ -197,6 +202,23 @@ impl Node {
             }
             tracing::debug!(%error, "the own member row could not be written; trying again");
             clock::sleep(Duration::from_millis(500)).await;
+        }
+    }
+
+    /// Looks for members that gossip has not found where the grid's facts say that they are: the
+    /// peers that the seed list names may all have gone.
+    async fn seek_members(&self) {
+        for turn in 0.. {
+            clock::sleep(SEEK_EVERY).await;
+            let Some(gossip) = self.directory.gossip() else { continue };
+            let view = self.directory.view();
+            let unheard = view.members.values().filter(|member| !self.directory.is_alive(member.row.node));
+            let mut members: Vec<&str> = unheard.map(|member| &*member.row.address).collect();
+            let first = turn * SEEK_AT_ONCE % members.len().max(1);
+            members.rotate_left(first);
+            for address in members.into_iter().take(SEEK_AT_ONCE) {
+                gossip.seek(address).await;
+            }
         }
     }
 

@@ -1,8 +1,8 @@
 //! Dropping maps: which rows to write. Pure.
 //!
 //! A drop takes the map's row away and leaves a note with its id; the note goes when no partition
-//! has an entry of the map any more. Ids are never given again, so what is left of a map can never
-//! show up in a later one of the same name.
+//! has an entry of the map any more and whoever missed the answer has had time to ask again. Ids are
+//! never given again, so what is left of a map can never show up in a later one of the same name.
 
 use super::keys::MetaKey;
 use super::planner::RowChange;
@@ -28,12 +28,23 @@ pub fn drop_map(view: &MetaView, name: &str) -> Result<DroppedMap> {
     let missing = || Error::new(Code::NoSuchMap, format!("there is no map {name:?}"));
     let present = view.maps.get(name).ok_or_else(missing)?;
     let descriptor = present.row.descriptor.clone();
-    let note = DroppedRow { name: name.to_owned(), extra: Default::default() };
+    let note = DroppedRow { name: name.to_owned(), map: Some(descriptor.clone()), extra: Default::default() };
     let changes = vec![
         RowChange::delete(&MetaKey::Map(name.to_owned()), present.revision),
         RowChange::of(&MetaKey::Dropped(descriptor.id), None, &note)?,
     ];
     Ok(DroppedMap { descriptor, changes })
+}
+
+/// The map of that name that is there, or, if there is none, the last one that a note tells of: who
+/// asks for a drop again is answered as before.
+///
+/// # Errors
+/// `NoSuchMap`.
+pub fn to_drop(view: &MetaView, name: &str) -> Result<MapDescriptor> {
+    let missing = || Error::new(Code::NoSuchMap, format!("there is no map {name:?}"));
+    let noted = || view.dropped.values().rev().filter_map(|note| note.row.map.as_ref()).find(|map| map.name == name);
+    view.map(name).or_else(noted).cloned().ok_or_else(missing)
 }
 
 /// Nothing is left of a dropped map: takes the note away, if it is there.
@@ -63,6 +74,7 @@ mod tests {
         let made = new_map(&view, &spec).expect("new");
         write(&mut view, 2, &made.changes);
 
+        assert_eq!(to_drop(&view, "m"), Ok(made.descriptor.clone()));
         let dropped = drop_map(&view, "m").expect("there");
         assert_eq!(dropped.descriptor, made.descriptor);
         assert_eq!(dropped.changes[0].condition, Condition::Revision(2), "not one that was created since");
@@ -70,10 +82,18 @@ mod tests {
         assert!(view.map("m").is_none());
         assert_eq!(view.dropped[&MapId(4)].row.name, "m");
 
+        assert_eq!(to_drop(&view, "m"), Ok(made.descriptor), "whoever asks again is told of the same map");
+
         let later = new_map(&view, &spec).expect("new");
         assert_eq!(later.descriptor.id, MapId(5));
-        let gone = forgotten(&view, MapId(4)).expect("noted");
-        write(&mut view, 4, &[gone]);
+        write(&mut view, 4, &later.changes);
+        assert_eq!(to_drop(&view, "m"), Ok(later.descriptor.clone()), "the one that is there");
+        let again = drop_map(&view, "m").expect("there");
+        write(&mut view, 5, &again.changes);
+        assert_eq!(to_drop(&view, "m"), Ok(later.descriptor), "the last one");
+        let gone: Vec<RowChange> = [4, 5].into_iter().filter_map(|id| forgotten(&view, MapId(id))).collect();
+        write(&mut view, 6, &gone);
         assert!(view.dropped.is_empty() && forgotten(&view, MapId(4)).is_none());
+        assert_eq!(to_drop(&view, "m").expect_err("long gone").code, Code::NoSuchMap);
     }
 }

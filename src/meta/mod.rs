@@ -22,7 +22,7 @@ mod testing;
 mod view;
 
 pub use codec::Row;
-pub use drops::{DroppedMap, drop_map, forgotten};
+pub use drops::{DroppedMap, drop_map, forgotten, to_drop};
 pub use founding::{FOUNDERS_MAX, Founder, FoundingRecord, founder_list};
 pub use keys::MetaKey;
 pub use members::{find_member, intend, meta_voters, removed};

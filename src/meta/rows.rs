@@ -173,11 +173,14 @@ pub struct MapRow {
     pub extra: Extra,
 }
 
-/// A map that was dropped: its entries are still being deleted.
+/// A map that was dropped a short while ago, or whose entries are still being deleted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DroppedRow {
     /// The name that it had.
     pub name: String,
+    /// What it was: the answer to who asks for the drop again. Notes of older peers lack it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub map: Option<MapDescriptor>,
     /// Fields of later versions.
     #[serde(flatten)]
     pub extra: Extra,
@@ -266,10 +269,10 @@ mod tests {
             learners: Vec::new(),
             leaving: Vec::new(),
             lead: None,
+            switching: false,
             formed: true,
             extra: extra.clone(),
         };
-            switching: false,
         golden(
             &placement,
             r#"{"group":8,"version":2,"replicas":[[3,"0000000000000001"],[9,"0000000000000002"]],"formed":true}"#,
@@ -289,9 +292,6 @@ mod tests {
                 r#""formed":true}"#
             ),
         );
-        golden(
-            &RemovedRow { node: NodeId(0xAB), name: "n1".to_owned(), extra: extra.clone() },
-            r#"{"node":"00000000000000ab","name":"n1"}"#,
         placement.switching = true;
         golden(
             &placement,
@@ -300,6 +300,9 @@ mod tests {
                 r#""switching":true,"formed":true}"#
             ),
         );
+        golden(
+            &RemovedRow { node: NodeId(0xAB), name: "n1".to_owned(), extra: extra.clone() },
+            r#"{"node":"00000000000000ab","name":"n1"}"#,
         );
         let task = TaskMark { name: "transfer".to_owned(), version: 1, fingerprint: 7 };
         let draining = MemberRow {
@@ -335,13 +338,20 @@ mod tests {
         );
         let options = MapOptions { ttl_ms: 5, max_entries: 6, max_bytes: 7, eviction: Eviction::Lfu, replicated: true };
         golden(
-            &MapRow { descriptor: MapDescriptor { options, ..descriptor }, extra: extra.clone() },
+            &MapRow { descriptor: MapDescriptor { options, ..descriptor.clone() }, extra: extra.clone() },
             concat!(
                 r#"{"id":7,"name":"orders","key_codec":"utf8","value_codec":"msgpack","schema":2,"#,
                 r#""options":{"ttl_ms":5,"max_entries":6,"max_bytes":7,"eviction":"lfu","replicated":true}}"#
             ),
         );
-        golden(&DroppedRow { name: "orders".to_owned(), extra: extra.clone() }, r#"{"name":"orders"}"#);
+        golden(&DroppedRow { name: "orders".to_owned(), map: None, extra: extra.clone() }, r#"{"name":"orders"}"#);
+        golden(
+            &DroppedRow { name: "orders".to_owned(), map: Some(descriptor.clone()), extra: extra.clone() },
+            concat!(
+                r#"{"name":"orders","map":{"id":7,"name":"orders","key_codec":"utf8","value_codec":"msgpack","#,
+                r#""schema":2}}"#
+            ),
+        );
         golden(&ReplicaIdsRow { next: 5, extra: extra.clone() }, r#"{"next":5}"#);
         golden(&MapIdsRow { next: 6, extra }, r#"{"next":6}"#);
     }

@@ -9,11 +9,12 @@ use super::facts::Facts;
 use super::hosting::Hosting;
 use super::router::Router;
 use crate::clock::{self, Instant};
-use crate::error::{Code, Error, Result};
+use crate::error::{Error, Result};
 use crate::meta;
 use crate::ring;
 use crate::types::{AckLevel, GroupId, MapDescriptor, MapId, Op, PartitionId, ReadLevel, ReplyBody, Request, Slot};
 use futures::stream::{self, StreamExt};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +28,9 @@ const PIECE_PAUSE: Duration = Duration::from_millis(5);
 const AT_ONCE: usize = 8;
 /// Pause before what could not be done is tried again, or looked at by a new leader.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// How long a note stays when all entries are gone: until then a drop that is asked for again, its
+/// answer having been lost, is answered as it was. Longer than clients ask by themselves.
+const NOTE_STAYS: Duration = Duration::from_secs(10);
 
 /// Drops maps.
 pub struct Drops {
@@ -42,14 +46,13 @@ pub struct Drops {
 
 impl Drops {
     /// Drops a map. When this returns, no partition writes to it any more, but for the number that
-    /// is given, which could not be asked yet.
+    /// is given, which could not be asked yet. Asked for again, it gives the same, while the note stands.
     ///
     /// # Errors
     /// `NoSuchMap`; what the meta group answers.
     pub async fn drop_map(&self, name: &str) -> Result<(MapDescriptor, u32)> {
         self.facts.refresh().await;
-        let known = self.directory.view().map(name).cloned();
-        let known = known.ok_or_else(|| Error::new(Code::NoSuchMap, format!("there is no map {name:?}")))?;
+        let known = meta::to_drop(&self.directory.view(), name)?;
         let plan = |view: &meta::MetaView| match view.map(name) {
             Some(map) if map.id == known.id => meta::drop_map(view, name).map(|dropped| ((), dropped.changes)),
             // Dropped meanwhile: by an earlier attempt whose answer was lost, or by somebody else.
@@ -64,12 +67,18 @@ impl Drops {
     /// Deletes what is left of dropped maps, as long as the node lives.
     pub async fn work(&self) {
         let mut view = self.directory.watch_view();
+        // Maps whose entries are gone, and since when this node knows that.
+        let mut empty: BTreeMap<MapId, Instant> = BTreeMap::new();
         loop {
             let dropped: Vec<MapId> = view.borrow_and_update().dropped.keys().copied().collect();
             let leads = self.hosting.get(GroupId::META).is_some_and(|meta| meta.leadership().is_me);
-            if leads {
-                for map in &dropped {
-                    self.delete(*map).await;
+            empty.retain(|map, _| leads && dropped.contains(map));
+            for map in dropped.iter().filter(|_| leads) {
+                let since = empty.get(map).copied();
+                if since.is_some_and(|since| since.elapsed() >= NOTE_STAYS) {
+                    self.forget(*map).await;
+                } else if since.is_none() && self.delete(*map).await {
+                    empty.insert(*map, Instant::now());
                 }
             }
             let pause = if dropped.is_empty() { None } else { Some(RETRY_PAUSE) };
@@ -83,19 +92,26 @@ impl Drops {
         }
     }
 
-    /// Deletes a map's entries everywhere, and then the note.
-    async fn delete(&self, map: MapId) {
+    /// Deletes a map's entries everywhere; says whether all are gone.
+    async fn delete(&self, map: MapId) -> bool {
         let outcomes = self.in_all_partitions(|partition| self.delete_in(map, partition)).await;
-        match outcomes.into_iter().collect::<Result<Vec<u64>>>() {
+        match outcomes.into_iter().sum::<Result<u64>>() {
             Ok(deleted) => {
-                let deleted: u64 = deleted.into_iter().sum();
-                let plan = |view: &meta::MetaView| Ok(((), meta::forgotten(view, map).into_iter().collect()));
-                match self.facts.change(plan).await {
-                    Ok(()) => tracing::info!(%map, deleted, "a dropped map is gone"),
-                    Err(error) => tracing::debug!(%map, %error, "a dropped map's note stays for now"),
-                }
+                tracing::info!(%map, deleted, "the entries of a dropped map are gone");
+                true
             }
-            Err(error) => tracing::debug!(%map, %error, "a dropped map is not gone everywhere yet"),
+            Err(error) => {
+                tracing::debug!(%map, %error, "a dropped map is not gone everywhere yet");
+                false
+            }
+        }
+    }
+
+    /// Takes the note of a map away.
+    async fn forget(&self, map: MapId) {
+        let plan = |view: &meta::MetaView| Ok(((), meta::forgotten(view, map).into_iter().collect()));
+        if let Err(error) = self.facts.change(plan).await {
+            tracing::debug!(%map, %error, "a dropped map's note stays for now");
         }
     }
 

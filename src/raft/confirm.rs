@@ -238,6 +238,11 @@ fn damaged() -> Error {
     Error::new(Code::ProtocolMismatch, "questions about leadership, or their answers, are damaged")
 }
 
+/// Questions about no replica: who answers them is there.
+pub(super) fn no_questions() -> Bytes {
+    encode_questions([].iter())
+}
+
 fn encode_questions<'a>(questions: impl ExactSizeIterator<Item = &'a Question>) -> Bytes {
     let mut to = BytesMut::with_capacity(1 + questions.len() * QUESTION);
     to.put_u8(VERSION);

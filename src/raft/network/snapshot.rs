@@ -2,9 +2,10 @@
 
 use super::client::{Call, ReplicaClient};
 use super::kind;
-use crate::clock::{ThreadKind, run_on};
+use crate::clock::{self, ThreadKind, run_on};
 use crate::error::{Code, Error, Result};
 use crate::net::peer::Lane;
+use crate::raft::confirm::no_questions;
 use crate::raft::rpc_codec::{self as codec, SnapshotPart};
 use crate::raft::snapshot::{Chunk, SnapshotData, SnapshotSource};
 use crate::raft::types::{SnapshotMeta, TypeConfig, Vote};
@@ -102,6 +103,11 @@ pub(super) async fn send(
     theirs
 }
 
+/// Whether a call's answer did not come.
+fn is_silence(code: Code) -> bool {
+    matches!(code, Code::DeadlineExceeded | Code::OutcomeUnknown)
+}
+
 fn local(error: Error) -> RPCError<TypeConfig> {
     RPCError::Network(NetworkError::new(&error))
 }
@@ -128,23 +134,52 @@ impl Transfer<'_> {
                 Ok(vote) => return Ok(vote),
                 Err(error) => error,
             };
-            let unheard = matches!(error.code, Code::DeadlineExceeded | Code::OutcomeUnknown);
-            if !unheard || attempt >= config.chunk_attempts {
+            if !is_silence(error.code) || attempt >= config.chunk_attempts {
                 return Err(self.client.rpc_error(call, &error));
             }
             attempt += 1;
         }
     }
 
+    /// Sends the trailer. Installing may take long; an answer that was lost with its connection is
+    /// not waited for: while none comes, the receiver is asked for a sign of life.
     async fn end(&self, pieces: u32, trailer: Bytes) -> Result<Vote, RPCError<TypeConfig>> {
+        let config = &self.client.shared.config;
         let call = Call {
             lane: Lane::Bulk,
             kind: kind::SNAPSHOT_END,
-            deadline: self.client.shared.config.install_timeout,
+            deadline: config.install_timeout,
             action: RPCTypes::InstallSnapshot,
         };
         let payload = self.encode(pieces, None, trailer).map_err(local)?;
-        self.call(call, payload).await.map_err(|error| self.client.rpc_error(call, &error))
+        let watched = async {
+            loop {
+                clock::sleep(config.chunk_timeout).await;
+                if let Err(error) = self.sign_of_life().await {
+                    return Err(error);
+                }
+            }
+        };
+        let ended = tokio::select! {
+            biased;
+            answer = self.call(call, payload) => answer,
+            silent = watched => silent,
+        };
+        ended.map_err(|error| self.client.rpc_error(call, &error))
+    }
+
+    /// Asks something small on the lane of the transfer. Whatever is answered, it is a sign of life.
+    async fn sign_of_life(&self) -> Result<()> {
+        let call = Call {
+            lane: Lane::Bulk,
+            kind: kind::CONFIRM,
+            deadline: self.client.shared.config.chunk_timeout,
+            action: RPCTypes::InstallSnapshot,
+        };
+        match self.client.send(call, no_questions()).await {
+            Err(error) if is_silence(error.code) || error.code == Code::PeerUnreachable => Err(error),
+            _ => Ok(()),
+        }
     }
 
     fn encode(&self, sequence: u32, meta: Option<SnapshotMeta>, body: Bytes) -> Result<Bytes> {

@@ -115,6 +115,40 @@ async fn a_receiver_with_a_higher_vote_ends_the_transfer() {
     assert!(lossy.heard.lock().expect("lock").len() <= 2, "it went on sending");
 }
 
+/// Takes all pieces; the answer to the trailer never comes. Signs of life are given so many times.
+struct Installing {
+    signs: Mutex<u32>,
+}
+
+#[async_trait::async_trait]
+impl RaftTransport for Installing {
+    async fn call(&self, _: NodeId, _: Lane, _: GroupId, kind: u8, _: Bytes, deadline: Duration) -> Result<Bytes> {
+        match kind {
+            kind::SNAPSHOT_CHUNK => return codec::encode_answer(&VOTE),
+            kind::CONFIRM if *self.signs.lock().expect("lock") > 0 => {
+                *self.signs.lock().expect("lock") -= 1;
+                return Err(Error::new(Code::ProtocolMismatch, "whatever it is, it is an answer"));
+            }
+            _ => crate::clock::sleep(deadline).await,
+        }
+        Err(Error::new(Code::DeadlineExceeded, "no answer in time"))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_installation_is_waited_for_while_the_receiver_gives_signs_of_life() {
+    let config = RaftNetworkConfig::default();
+    let piece = config.chunk_timeout;
+    // A question after each pause; the last one is not answered in its own time.
+    for (signs, waited) in [(0, 2 * piece), (3, 5 * piece), (1000, config.install_timeout)] {
+        let mut client = client(Arc::new(Installing { signs: Mutex::new(signs) })).await;
+        let begun = crate::clock::Instant::now();
+        let sent = client.full_snapshot(VOTE, snapshot(&[b"aa"]), std::future::pending(), option()).await;
+        assert!(sent.is_err());
+        assert_eq!(begun.elapsed(), waited, "{signs} signs");
+    }
+}
+
 #[tokio::test]
 async fn a_cancelled_transfer_ends_at_once() {
     let (cancel, cancelled) = tokio::sync::oneshot::channel::<()>();

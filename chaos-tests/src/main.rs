@@ -51,6 +51,9 @@ enum Task {
         trace: bool,
         #[arg(long)]
         scenario: String,
+        /// What the peers log, to standard error; a filter such as info or keystead=debug.
+        #[arg(long)]
+        log: Option<String>,
     },
 }
 
@@ -92,6 +95,21 @@ impl From<Verdict> for Report {
     }
 }
 
+/// Shows what the peers log, each line with the simulation's time and the host.
+fn show_log(filter: &str) -> anyhow::Result<()> {
+    let filter = tracing_subscriber::EnvFilter::builder().parse(format!("turmoil=info,{filter}"))?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_timer(SimulatedTime);
+    log.with_writer(std::io::stderr).try_init().map_err(|error| anyhow::anyhow!("{error}"))
+}
+
+struct SimulatedTime;
+
+impl tracing_subscriber::fmt::time::FormatTime for SimulatedTime {
+    fn format_time(&self, into: &mut tracing_subscriber::fmt::format::Writer<'_>) -> std::fmt::Result {
+        write!(into, "{:>12.6}", trace::now().as_secs_f64())
+    }
+}
+
 struct Options {
     scenario: String,
     trace: bool,
@@ -101,7 +119,10 @@ struct Options {
 
 fn main() -> anyhow::Result<ExitCode> {
     match Arguments::parse().command {
-        Task::One { seed, trace, scenario } => {
+        Task::One { seed, trace, scenario, log } => {
+            if let Some(filter) = log {
+                show_log(&filter)?;
+            }
             let keep = if trace { trace::Keep::All } else { trace::Keep::Last };
             let report = Report::from(runner::run(seed, keep, named(&scenario)?));
             println!("{}", serde_json::to_string(&report)?);

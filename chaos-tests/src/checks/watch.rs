@@ -25,25 +25,27 @@ pub struct Watched {
     pub name: String,
     /// Place of its beginning in the order of the history: what was invoked behind it must come.
     pub from: u64,
-    /// Whether it went on until everything that was acknowledged had to be there.
-    pub whole: bool,
+    /// What was there before the marks were written that it followed to, so that everything that
+    /// had happened by then had to be there. `None` for a watch that ended sooner.
+    pub end: Option<Finals>,
     /// The events.
     pub events: Vec<Seen>,
 }
 
-/// Checks one watch.
-pub fn watched(watched: &Watched, operations: &[Operation], finals: &Finals) -> Vec<Violation> {
+/// Checks one watch, as far as it shows these keys.
+pub fn watched(watched: &Watched, operations: &[Operation], keys: &[&str]) -> Vec<Violation> {
     let mut violations = in_order(watched);
-    for (key, end) in finals {
-        let of_key: Vec<&Operation> = operations.iter().filter(|operation| operation.key == *key).collect();
-        let events: Vec<&Seen> = watched.events.iter().filter(|event| event.key == *key).collect();
+    for key in keys {
+        let of_key: Vec<&Operation> = operations.iter().filter(|operation| operation.key == **key).collect();
+        let events: Vec<&Seen> = watched.events.iter().filter(|event| event.key == **key).collect();
         let found = [written_by_somebody(&of_key, &events), in_real_time(&of_key, &events)];
         violations.extend(found.into_iter().flatten().map(|what| violation(watched, key, what)));
         if of_key.iter().all(|operation| matches!(operation.action, Action::Get | Action::Increment(1))) {
             violations.extend(counted(&events).map(|what| violation(watched, key, what)));
         }
-        if watched.whole {
-            let found = [missing(&of_key, &events, watched.from), wrong_end(&of_key, &events, *end)];
+        if let Some(end) = &watched.end {
+            let end = end.get(*key).copied().flatten();
+            let found = [missing(&of_key, &events, watched.from), wrong_end(&events, end)];
             violations.extend(found.into_iter().flatten().map(|what| violation(watched, key, what)));
         }
     }
@@ -133,14 +135,9 @@ fn missing(operations: &[&Operation], events: &[&Seen], from: u64) -> Option<Str
     (gone < deleted).then(|| format!("{deleted} deletions were acknowledged, {gone} came"))
 }
 
-/// The last event is what the entry ends with. A write that its client gave up as unknown may have
-/// taken effect after the entry was read in the end.
-fn wrong_end(operations: &[&Operation], events: &[&Seen], end: Option<i64>) -> Option<String> {
-    let given_up = |event: &Seen| {
-        let mut unknown = operations.iter().filter(|operation| operation.outcome == Outcome::Unknown);
-        event.value.is_some() && unknown.any(|operation| writes(operation.action) == event.value)
-    };
-    let last = events.iter().rev().find(|event| event.value == end || !given_up(event))?;
+/// The last event is what the entry ends with.
+fn wrong_end(events: &[&Seen], end: Option<i64>) -> Option<String> {
+    let last = events.last()?;
     (last.value != end).then(|| format!("the last event is {last:?}, the entry ends with {end:?}"))
 }
 
@@ -154,8 +151,8 @@ mod tests {
         Seen { partition: 0, revision, key: "k".to_owned(), value }
     }
 
-    fn watch(events: Vec<Seen>) -> Watched {
-        Watched { name: "w".to_owned(), from: 0, whole: true, events }
+    fn watch(events: Vec<Seen>, end: Option<i64>) -> Watched {
+        Watched { name: "w".to_owned(), from: 0, end: Some([("k".to_owned(), end)].into()), events }
     }
 
     /// Two puts one after the other, and a deletion.
@@ -173,7 +170,7 @@ mod tests {
     }
 
     fn check(events: Vec<Seen>) -> Vec<Violation> {
-        watched(&watch(events), &history(), &[("k".to_owned(), None)].into())
+        watched(&watch(events, None), &history(), &["k"])
     }
 
     #[test]
@@ -194,14 +191,28 @@ mod tests {
     }
 
     #[test]
+    fn the_last_event_is_what_is_there_in_the_end() {
+        let history = History::default();
+        let put = |value| history.invoke(0, "k", Action::Put(value), AckLevel::MajorityFsync);
+        history.answered(put(1), Answer::Written, Some(AckLevel::MajorityFsync));
+        history.unknown(put(2));
+        let check = |events, end| watched(&watch(events, end), &history.operations(), &["k"]);
+        assert_eq!(check(vec![seen(1, Some(1))], Some(1)), [], "the one given up never took effect");
+        assert_eq!(check(vec![seen(1, Some(1)), seen(2, Some(2))], Some(2)), [], "it did");
+        assert!(!check(vec![seen(1, Some(1))], Some(2)).is_empty(), "it did, and never came");
+        assert!(!check(vec![seen(1, Some(1)), seen(2, Some(2))], Some(1)).is_empty(), "it came, and never was there");
+        let sooner = Watched { end: None, ..watch(vec![seen(1, Some(1))], None) };
+        assert_eq!(watched(&sooner, &history.operations(), &["k"]), [], "nothing is known of its end");
+    }
+
+    #[test]
     fn a_counter_shows_every_number() {
         let history = History::default();
         for number in 1..=3 {
             let id = history.invoke(0, "k", Action::Increment(1), AckLevel::MajorityFsync);
             history.answered(id, Answer::Number(number), Some(AckLevel::MajorityFsync));
         }
-        let finals: Finals = [("k".to_owned(), Some(3))].into();
-        let check = |events| watched(&watch(events), &history.operations(), &finals);
+        let check = |events| watched(&watch(events, Some(3)), &history.operations(), &["k"]);
         assert_eq!(check(vec![seen(1, Some(1)), seen(2, Some(2)), seen(3, Some(3))]), []);
         assert!(!check(vec![seen(1, Some(1)), seen(3, Some(3))]).is_empty());
     }

@@ -121,7 +121,8 @@ fn judge_run(ended: Result<Duration, String>, records: &Records, leaders: &Leade
         violations.extend(checks::once_in_counters(&operations, &finals));
         violations.extend(records.marks.borrow().check());
         let watched = records.watched.borrow();
-        violations.extend(watched.iter().flat_map(|watched| checks::watched(watched, &operations, &finals)));
+        let keys: Vec<&str> = workload::keys().collect();
+        violations.extend(watched.iter().flat_map(|watched| checks::watched(watched, &operations, &keys)));
         if answered < 50 || leaders.leaderships() < 2 {
             violations.push(Violation { check: "scenario", what: "hardly anything happened".to_owned() });
         }

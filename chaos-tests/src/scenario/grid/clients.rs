@@ -4,7 +4,7 @@ use super::peer::{KEEP, LISTS};
 use super::shape::Shape;
 use super::workload::{self, MAP, Step, Steps};
 use super::{QUIET_FROM, Records, movement};
-use crate::checks::Violation;
+use crate::checks::{Finals, Violation};
 use crate::history::{Action, Answer};
 use crate::machine::Life;
 use keystead::client::{Client, ClientConfig, Conditional, SubmitOptions};
@@ -20,6 +20,9 @@ const DEADLINE: Duration = Duration::from_secs(2);
 
 /// Time for one attempt.
 const ATTEMPT: Duration = Duration::from_millis(700);
+
+/// The number of the client that reads everything in the end.
+const JUDGE: u32 = 99;
 
 pub(super) async fn connect(life: &Life, endpoints: &[String]) -> Client {
     let config = ClientConfig {
@@ -222,14 +225,8 @@ pub(super) async fn read_all(life: Life, endpoints: Vec<String>, shape: Shape, r
         sleep(Duration::from_millis(50)).await;
     }
     let client = connect(&life, &endpoints).await;
-    for key in workload::keys() {
-        let operation = records.history.invoke(99, key, Action::Get, AckLevel::MajorityFsync);
-        let answer = until_answered(|| perform(&client, key, Action::Get)).await;
-        records.history.answered(operation, answer.0, answer.1);
-        if let Answer::Value(value) = answer.0 {
-            records.finals.borrow_mut().insert(key.to_owned(), value);
-        }
-    }
+    let numbers = read_numbers(&client, JUDGE, &records).await;
+    *records.finals.borrow_mut() = numbers;
     let lists = workload::lists().map(str::to_owned).chain(workload::partition_keys(shape.partitions));
     for key in lists.collect::<Vec<_>>().iter().map(String::as_str) {
         let stored = until_answered(|| client.get(LISTS, key)).await;
@@ -243,6 +240,20 @@ pub(super) async fn read_all(life: Life, endpoints: Vec<String>, shape: Shape, r
 /// The task's list, as it wrote it.
 fn decode_list(bytes: &[u8]) -> Vec<u64> {
     rmp_serde::from_slice(bytes).unwrap_or_else(|_| vec![u64::MAX])
+}
+
+/// Reads what the keys of numbers hold, one after the other, in the name of this client.
+pub(super) async fn read_numbers(client: &Client, number: u32, records: &Records) -> Finals {
+    let mut numbers = Finals::new();
+    for key in workload::keys() {
+        let operation = records.history.invoke(number, key, Action::Get, AckLevel::MajorityFsync);
+        let answer = until_answered(|| perform(client, key, Action::Get)).await;
+        records.history.answered(operation, answer.0, answer.1);
+        if let Answer::Value(value) = answer.0 {
+            numbers.insert(key.to_owned(), value);
+        }
+    }
+    numbers
 }
 
 async fn until_answered<T, F: Future<Output = Result<T>>>(mut ask: impl FnMut() -> F) -> T {

@@ -2,7 +2,7 @@
 //! now and then and going on from their token through another peer.
 
 use super::Records;
-use super::clients::connect;
+use super::clients::{connect, read_numbers};
 use super::workload::MAP;
 use crate::checks::{Finals, Seen, Violation, Watched};
 use crate::dice::Dice;
@@ -16,16 +16,22 @@ use std::time::Duration;
 
 /// What the keys of the marks begin with that end a run; no client touches them.
 const MARK: &str = "z";
+/// How often what is there is read again because it went on changing. No client waits for its
+/// write for so long.
+const ROUNDS: u32 = 20;
+/// The number of the clients that watch, as readers.
+const WATCHER: u32 = 98;
 
 /// Follows changes from some moment on; begins again, as another watch, where the history has
 /// passed.
 pub(super) async fn follow(life: Life, seed: u64, endpoints: Vec<String>, records: Records) {
     let mut watcher = Watcher::new(&life, seed, endpoints, false).await;
     let mut watched = Watched { name: life.name.clone(), ..Watched::default() };
-    let (mut marked, mut begun) = (BTreeSet::new(), false);
+    let mut begun = false;
     loop {
-        if watcher.wants_end(&records, &marked).await {
-            watched.whole = true;
+        let last = |key: &str| watched.events.iter().rev().find(|event| event.key == key).map(|event| event.value);
+        if let Some(end) = watcher.ends(&records, last).await {
+            watched.end = Some(end);
             records.watched.borrow_mut().push(watched);
             return;
         }
@@ -43,9 +49,7 @@ pub(super) async fn follow(life: Life, seed: u64, endpoints: Vec<String>, record
                             return violate(&records, &life, "an event of a snapshot that was not asked for");
                         }
                     };
-                    if key.starts_with(MARK) {
-                        marked.insert(event.partition);
-                    }
+                    watcher.note_mark(&key, event.partition);
                     watched.events.push(Seen { partition: event.partition.0, revision: event.revision, key, value });
                 }
             }
@@ -53,9 +57,8 @@ pub(super) async fn follow(life: Life, seed: u64, endpoints: Vec<String>, record
                 crate::event!(&life.name, "the history has passed");
                 let ended = Watched { name: life.name.clone(), ..Watched::default() };
                 records.watched.borrow_mut().push(std::mem::replace(&mut watched, ended));
-                marked.clear();
                 begun = false;
-                watcher.begin(None);
+                watcher.begin_anew();
             }
             Err(error) => check_error(&error, &records, &life).await,
         }
@@ -66,8 +69,11 @@ pub(super) async fn follow(life: Life, seed: u64, endpoints: Vec<String>, record
 pub(super) async fn copy(life: Life, seed: u64, endpoints: Vec<String>, records: Records) {
     let mut watcher = Watcher::new(&life, seed, endpoints, true).await;
     let mut entries: BTreeMap<String, (PartitionId, u64, Option<i64>)> = BTreeMap::new();
-    let mut marked = BTreeSet::new();
-    while !watcher.wants_end(&records, &marked).await {
+    let end = loop {
+        let last = |key: &str| Some(entries.get(key).and_then(|(.., value)| *value));
+        if let Some(end) = watcher.ends(&records, last).await {
+            break end;
+        }
         let message = match watcher.next().await {
             Ok(message) => message,
             Err(error) => {
@@ -81,29 +87,26 @@ pub(super) async fn copy(life: Life, seed: u64, endpoints: Vec<String>, records:
                 WatchKind::Reset => {
                     crate::event!(&life.name, "partition {} begins anew", event.partition);
                     entries.retain(|_, (partition, ..)| *partition != event.partition);
-                    marked.remove(&event.partition);
+                    watcher.marked.remove(&event.partition);
                     continue;
                 }
                 WatchKind::Entry(value) | WatchKind::Put(value) => number(value),
                 WatchKind::Removed(_) => None,
             };
-            if key.starts_with(MARK) {
-                marked.insert(event.partition);
-            }
+            watcher.note_mark(&key, event.partition);
             let before = entries.insert(key.clone(), (event.partition, event.revision, value));
             if before.is_some_and(|(_, revision, _)| revision >= event.revision) {
                 return violate(&records, &life, &format!("key {key} went back to revision {}", event.revision));
             }
         }
-    }
-    let wrong = differs(&records.finals.borrow(), &entries);
-    if let Some(wrong) = wrong {
+    };
+    if let Some(wrong) = differs(&end, &entries) {
         violate(&records, &life, &wrong);
     }
 }
 
-fn differs(finals: &Finals, entries: &BTreeMap<String, (PartitionId, u64, Option<i64>)>) -> Option<String> {
-    finals.iter().find_map(|(key, value)| {
+fn differs(end: &Finals, entries: &BTreeMap<String, (PartitionId, u64, Option<i64>)>) -> Option<String> {
+    end.iter().find_map(|(key, value)| {
         let copy = entries.get(key).and_then(|(.., value)| *value);
         (copy != *value).then(|| format!("the copy of key {key} ends with {copy:?}, the entry with {value:?}"))
     })
@@ -136,7 +139,13 @@ struct Watcher {
     snapshot: bool,
     dice: Dice,
     partitions: usize,
+    /// What was there when the run was over, and before the marks from `first` on were written.
+    read: Option<Finals>,
+    /// Partitions of which such a mark has come.
+    marked: BTreeSet<PartitionId>,
+    first: u32,
     marks: u32,
+    rounds: u32,
 }
 
 impl Watcher {
@@ -144,12 +153,30 @@ impl Watcher {
         let client = connect(life, &endpoints).await;
         super::clients::create_maps(&client).await;
         let watch = watch(&client, None, snapshot);
-        let dice = Dice::new(seed, &life.name);
-        Watcher { life: life.clone(), endpoints, client, watch, snapshot, dice, partitions: 0, marks: 0 }
+        Watcher {
+            life: life.clone(),
+            endpoints,
+            client,
+            watch,
+            snapshot,
+            dice: Dice::new(seed, &life.name),
+            partitions: 0,
+            read: None,
+            marked: BTreeSet::new(),
+            first: 0,
+            marks: 0,
+            rounds: 0,
+        }
     }
 
     fn begin(&mut self, token: Option<WatchToken>) {
         self.watch = watch(&self.client, token, self.snapshot);
+    }
+
+    /// Begins another watch: what has come counts no more.
+    fn begin_anew(&mut self) {
+        self.begin(None);
+        self.marked.clear();
     }
 
     async fn next(&mut self) -> keystead::error::Result<WatchMessage> {
@@ -165,19 +192,44 @@ impl Watcher {
         Ok(message)
     }
 
-    /// Whether the run is over and this watcher has seen everything: a mark of every partition,
-    /// written when all else was done.
-    async fn wants_end(&mut self, records: &Records, marked: &BTreeSet<PartitionId>) -> bool {
-        if !*records.judged.borrow() || self.partitions == 0 {
-            return false;
+    /// Notes a mark of this round.
+    fn note_mark(&mut self, key: &str, partition: PartitionId) {
+        let number = key.strip_prefix(&self.mark()).and_then(|number| number.parse::<u32>().ok());
+        if number.is_some_and(|number| number >= self.first) {
+            self.marked.insert(partition);
         }
-        if marked.len() == self.partitions {
-            return true;
+    }
+
+    /// What the marks of this watcher begin with.
+    fn mark(&self) -> String {
+        format!("{MARK}{}-", self.life.name)
+    }
+
+    /// What is there in the end, once the run is over and this watcher has seen all of it: a mark of
+    /// every partition, written after it was read. A write that a client gave up may still take
+    /// effect in between, and then it is read once more: `last` is what the watcher saw last of a
+    /// key, if anything.
+    async fn ends(&mut self, records: &Records, last: impl Fn(&str) -> Option<Option<i64>>) -> Option<Finals> {
+        if !*records.judged.borrow() || self.partitions == 0 {
+            return None;
+        }
+        if self.read.is_some() && self.marked.len() == self.partitions {
+            let read = self.read.take()?;
+            let moved = read.iter().any(|(key, value)| last(key).is_some_and(|last| last != *value));
+            if !moved || self.rounds == ROUNDS {
+                return Some(read);
+            }
+            self.rounds += 1;
+        }
+        if self.read.is_none() {
+            self.read = Some(read_numbers(&self.client, WATCHER, records).await);
+            self.marked.clear();
+            self.first = self.marks + 1;
         }
         self.marks += 1;
         // Whether it is acknowledged does not matter: others follow until each partition has one.
-        let _ = self.client.put(MAP, format!("{MARK}{}{}", self.life.name, self.marks), Value::i64(0)).await;
-        false
+        let _ = self.client.put(MAP, format!("{}{}", self.mark(), self.marks), Value::i64(0)).await;
+        None
     }
 }
 

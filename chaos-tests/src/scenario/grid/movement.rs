@@ -9,7 +9,6 @@ use crate::checks::Violation;
 use crate::machine::Life;
 use keystead::client::Client;
 use keystead::clock::{Instant, sleep};
-use keystead::error::Code;
 use keystead::node::{MemberInfo, PartitionInfo, ReplicaState};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -23,19 +22,14 @@ const SETTLES_WITHIN: Duration = Duration::from_secs(25);
 pub(super) async fn remove(life: Life, endpoints: Vec<String>, name: String, at_ms: u64) {
     sleep(Duration::from_millis(at_ms)).await;
     let client = connect(&life, &endpoints).await;
-    let mut tried = false;
     loop {
         match client.remove_member(&name).await {
             Ok(id) => {
                 crate::event!("operator", "{name} ({id}) is to go");
                 return;
             }
-            // An attempt whose answer was lost may have been heard.
-            Err(error) if tried && error.code == Code::NoSuchMember => return,
-            Err(error) => {
-                tried |= error.code != Code::NoSuchMember;
-                crate::event!("operator", "{name} cannot go yet: {error}");
-            }
+            // It has not joined yet, or nobody can tell. One that has gone already is answered for.
+            Err(error) => crate::event!("operator", "{name} cannot go yet: {error}"),
         }
         sleep(Duration::from_millis(200)).await;
     }

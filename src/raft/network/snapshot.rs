@@ -152,20 +152,22 @@ impl Transfer<'_> {
             action: RPCTypes::InstallSnapshot,
         };
         let payload = self.encode(pieces, None, trailer).map_err(local)?;
-        let watched = async {
-            loop {
-                clock::sleep(config.chunk_timeout).await;
-                if let Err(error) = self.sign_of_life().await {
-                    return Err(error);
-                }
-            }
-        };
         let ended = tokio::select! {
             biased;
             answer = self.call(call, payload) => answer,
-            silent = watched => silent,
+            silence = self.silence() => Err(silence),
         };
         ended.map_err(|error| self.client.rpc_error(call, &error))
+    }
+
+    /// Waits until the receiver gives no sign of life; says how that was noticed.
+    async fn silence(&self) -> Error {
+        loop {
+            clock::sleep(self.client.shared.config.chunk_timeout).await;
+            if let Err(error) = self.sign_of_life().await {
+                return error;
+            }
+        }
     }
 
     /// Asks something small on the lane of the transfer. Whatever is answered, it is a sign of life.

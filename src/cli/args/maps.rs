@@ -1,7 +1,6 @@
 //! Options of `create-map` and `watch`.
 
 use super::Connection;
-use crate::cli::output;
 use crate::types::{Eviction, KeyCodec, ValueCodec};
 use clap::Args;
 use std::time::Duration;
@@ -47,12 +46,12 @@ pub struct CreateMapArgs {
 
 fn key_codec(text: &str) -> Result<KeyCodec, String> {
     let all = [KeyCodec::Bytes, KeyCodec::Utf8, KeyCodec::I64];
-    let named = all.into_iter().find(|codec| output::key_codec_name(*codec) == text);
+    let named = all.into_iter().find(|codec| codec.name() == text);
     named.ok_or_else(|| format!("\"{text}\" is none of bytes, utf8 and i64"))
 }
 
 fn value_codec(text: &str) -> Result<ValueCodec, String> {
-    let named = (0..=u8::MAX).map_while(ValueCodec::from_number).find(|codec| output::codec_name(*codec) == text);
+    let named = (0..=u8::MAX).map_while(ValueCodec::from_number).find(|codec| codec.name() == text);
     named.ok_or_else(|| format!("\"{text}\" is none of bytes, utf8, json, msgpack and i64"))
 }
 

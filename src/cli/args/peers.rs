@@ -50,7 +50,8 @@ pub struct DevArgs {
 /// `start`. Every option can also come from a `KEYSTEAD_*` variable or from the file.
 #[derive(Clone, Debug, Default, Args)]
 #[command(after_help = "\
-An option beats a variable (KEYSTEAD_LISTEN and so on) beats the file.
+An option beats a variable (KEYSTEAD_LISTEN and so on) beats the file. The log goes to standard error;
+RUST_LOG=warn makes it short.
 
 Example, three peers on one machine:
   S=127.0.0.1:7401,127.0.0.1:7402,127.0.0.1:7403

@@ -25,7 +25,7 @@ impl<K: MapKey + ?Sized, V, C: Codec<V>> TypedMap<K, V, C> {
     pub(super) fn decode(&self, key: &Bytes, stored: &StoredValue) -> Result<Entry<V>> {
         let value = &stored.value;
         if value.codec != C::CODEC {
-            let what = format!("the stored value is {:?}, this program reads {:?}", value.codec, C::CODEC);
+            let what = format!("the stored value is {}, this program reads {}", value.codec, C::CODEC);
             return Err(Error::new(Code::WrongCodec, what)
                 .at(self.place(key))
                 .remedy("open the map with the codec that it holds, or delete the entry"));

@@ -1,113 +1,13 @@
 //! The kinds of meta rows.
 
-use super::codec::{Extra, Row, placed, text};
-use crate::types::{GridId, GroupId, Incarnation, MapDescriptor, NodeId, ReplicaId};
+mod grid;
+mod members;
+
+use super::codec::{Extra, Row, placed};
+use crate::types::{GroupId, MapDescriptor, NodeId, ReplicaId};
+pub use grid::{GridFounder, GridRow};
+pub use members::{MemberIntent, MemberRow, RemovedRow, TaskMark};
 use serde::{Deserialize, Serialize};
-
-/// A founder, as the grid remembers it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GridFounder {
-    /// The node.
-    #[serde(with = "text")]
-    pub node: NodeId,
-    /// Its address at birth.
-    pub address: String,
-}
-
-/// The grid itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GridRow {
-    /// Its identity.
-    #[serde(with = "text")]
-    pub grid: GridId,
-    /// Who founded it.
-    pub founders: Vec<GridFounder>,
-    /// Partitions, chosen at birth.
-    pub partitions: u32,
-    /// Replicas wanted per partition.
-    pub replicas: usize,
-    /// When it was founded, in Unix milliseconds.
-    pub created_ms: u64,
-    /// Entry kinds above this version are not written.
-    pub active_version: u32,
-    /// Fields of later versions.
-    #[serde(flatten)]
-    pub extra: Extra,
-}
-
-/// What is to become of a member.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MemberIntent {
-    /// It holds its share.
-    #[default]
-    Active,
-    /// It is to hold nothing, and stays a member.
-    Draining,
-    /// It is to hold nothing, and then to be no member any more.
-    Removing,
-}
-
-impl MemberIntent {
-    fn is_active(&self) -> bool {
-        *self == MemberIntent::Active
-    }
-}
-
-/// A task that a peer carries. The grid needs each task that a member's row names, in the highest
-/// version that one names: only peers that carry all of them are to lead.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct TaskMark {
-    /// Its name.
-    pub name: String,
-    /// The version that its author gave it.
-    pub version: u32,
-    /// Hash of the types of its handler, input and output, to tell builds apart.
-    pub fingerprint: u64,
-}
-
-/// A member of the grid.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MemberRow {
-    /// Its identity.
-    #[serde(with = "text")]
-    pub node: NodeId,
-    /// Its name, for people.
-    pub name: String,
-    /// Where clients and peers reach it.
-    pub address: String,
-    /// What fails together with it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub zone: Option<String>,
-    /// Its share of the data, relative to the others'.
-    pub weight: u32,
-    /// The latest of its lives that the meta group knows; 0 before it has reported one.
-    pub incarnation: Incarnation,
-    /// When it joined, in Unix milliseconds.
-    pub since: u64,
-    /// What is to become of it.
-    #[serde(default, skip_serializing_if = "MemberIntent::is_active")]
-    pub intent: MemberIntent,
-    /// The tasks that it carries besides the built-in ones, by name.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub tasks: Vec<TaskMark>,
-    /// Fields of later versions.
-    #[serde(flatten)]
-    pub extra: Extra,
-}
-
-/// A node that was removed for good: it is refused if it comes back.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RemovedRow {
-    /// The node.
-    #[serde(with = "text")]
-    pub node: NodeId,
-    /// Its name.
-    pub name: String,
-    /// Fields of later versions.
-    #[serde(flatten)]
-    pub extra: Extra,
-}
 
 /// Who should hold a group. It is intent: the group's committed membership is the fact.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -199,9 +99,6 @@ pub struct MapIdsRow {
     pub extra: Extra,
 }
 
-impl Row for GridRow {}
-impl Row for MemberRow {}
-impl Row for RemovedRow {}
 impl Row for PlacementRow {}
 impl Row for MapRow {}
 impl Row for DroppedRow {}
@@ -209,5 +106,215 @@ impl Row for ReplicaIdsRow {}
 impl Row for MapIdsRow {}
 
 #[cfg(test)]
-#[path = "rows_tests.rs"]
-mod tests;
+mod tests {
+    use super::*;
+    use crate::types::{Eviction, GridId, Incarnation, KeyCodec, MapId, MapOptions, ValueCodec};
+    use proptest::prelude::*;
+    use std::fmt::Debug;
+
+    fn golden<R: Row + PartialEq + Debug>(row: &R, json: &str) {
+        let bytes = row.encode().expect("encodes");
+        assert_eq!((bytes[0], std::str::from_utf8(&bytes[1..]).expect("text")), (1, json));
+        assert_eq!(&R::decode(&bytes).expect("decodes"), row);
+    }
+
+    #[test]
+    fn rows_have_golden_bytes() {
+        let extra = Extra::new();
+        let founders = vec![GridFounder { node: NodeId(1), address: "a:1".to_owned() }];
+        golden(
+            &GridRow {
+                grid: GridId(u128::MAX - 1),
+                founders,
+                partitions: 64,
+                replicas: 3,
+                created_ms: 9,
+                active_version: 1,
+                extra: extra.clone(),
+            },
+            concat!(
+                r#"{"grid":"fffffffffffffffffffffffffffffffe","founders":[{"node":"0000000000000001","address":"a:1"}],"#,
+                r#""partitions":64,"replicas":3,"created_ms":9,"active_version":1}"#
+            ),
+        );
+        golden(
+            &MemberRow {
+                node: NodeId(0xAB),
+                name: "n1".to_owned(),
+                address: "a:1".to_owned(),
+                zone: Some("z".to_owned()),
+                weight: 1,
+                incarnation: Incarnation(4),
+                since: 9,
+                intent: MemberIntent::Active,
+                tasks: Vec::new(),
+                extra: extra.clone(),
+            },
+            r#"{"node":"00000000000000ab","name":"n1","address":"a:1","zone":"z","weight":1,"incarnation":4,"since":9}"#,
+        );
+        let mut placement = PlacementRow {
+            group: GroupId(8),
+            version: 2,
+            replicas: vec![(3, NodeId(1)), (9, NodeId(2))],
+            learners: Vec::new(),
+            leaving: Vec::new(),
+            lead: None,
+            formed: true,
+            extra: extra.clone(),
+        };
+        golden(
+            &placement,
+            r#"{"group":8,"version":2,"replicas":[[3,"0000000000000001"],[9,"0000000000000002"]],"formed":true}"#,
+        );
+        placement.learners.push((10, NodeId(3)));
+        placement.replicas.clear();
+        golden(
+            &placement,
+            r#"{"group":8,"version":2,"replicas":[],"learners":[[10,"0000000000000003"]],"formed":true}"#,
+        );
+        placement.leaving.push(3);
+        placement.lead = Some(10);
+        golden(
+            &placement,
+            concat!(
+                r#"{"group":8,"version":2,"replicas":[],"learners":[[10,"0000000000000003"]],"leaving":[3],"lead":10,"#,
+                r#""formed":true}"#
+            ),
+        );
+        golden(
+            &RemovedRow { node: NodeId(0xAB), name: "n1".to_owned(), extra: extra.clone() },
+            r#"{"node":"00000000000000ab","name":"n1"}"#,
+        );
+        let task = TaskMark { name: "transfer".to_owned(), version: 1, fingerprint: 7 };
+        let draining = MemberRow {
+            node: NodeId(1),
+            name: "n".to_owned(),
+            address: "a:1".to_owned(),
+            zone: None,
+            weight: 1,
+            incarnation: Incarnation(1),
+            since: 2,
+            intent: MemberIntent::Draining,
+            tasks: vec![task],
+            extra: extra.clone(),
+        };
+        golden(
+            &draining,
+            concat!(
+                r#"{"node":"0000000000000001","name":"n","address":"a:1","weight":1,"incarnation":1,"since":2,"#,
+                r#""intent":"draining","tasks":[{"name":"transfer","version":1,"fingerprint":7}]}"#
+            ),
+        );
+        let descriptor = MapDescriptor {
+            id: MapId(7),
+            name: "orders".to_owned(),
+            key_codec: KeyCodec::Utf8,
+            value_codec: ValueCodec::Msgpack,
+            schema: 2,
+            options: MapOptions::default(),
+        };
+        golden(
+            &MapRow { descriptor: descriptor.clone(), extra: extra.clone() },
+            r#"{"id":7,"name":"orders","key_codec":"utf8","value_codec":"msgpack","schema":2}"#,
+        );
+        let options = MapOptions { ttl_ms: 5, max_entries: 6, max_bytes: 7, eviction: Eviction::Lfu, replicated: true };
+        golden(
+            &MapRow { descriptor: MapDescriptor { options, ..descriptor }, extra: extra.clone() },
+            concat!(
+                r#"{"id":7,"name":"orders","key_codec":"utf8","value_codec":"msgpack","schema":2,"#,
+                r#""options":{"ttl_ms":5,"max_entries":6,"max_bytes":7,"eviction":"lfu","replicated":true}}"#
+            ),
+        );
+        golden(&DroppedRow { name: "orders".to_owned(), extra: extra.clone() }, r#"{"name":"orders"}"#);
+        golden(&ReplicaIdsRow { next: 5, extra: extra.clone() }, r#"{"next":5}"#);
+        golden(&MapIdsRow { next: 6, extra }, r#"{"next":6}"#);
+    }
+
+    #[test]
+    fn unknown_versions_and_damage_are_refused() {
+        let good = ReplicaIdsRow { next: 5, extra: Extra::new() }.encode().expect("encodes");
+        let other_version = [&[2], &good[1..]].concat();
+        for bad in [&b""[..], &good[..good.len() - 1], &other_version, b"\x01{\"nxt\":5}"] {
+            assert!(ReplicaIdsRow::decode(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn unknown_fields_survive_a_rewrite() {
+        let json = concat!(
+            "\u{1}",
+            r#"{"id":7,"name":"m","key_codec":"utf8","value_codec":"json","schema":0,"colour":5,"tiers":[{"x":1}]}"#
+        );
+        let mut row = MapRow::decode(json.as_bytes()).expect("decodes");
+        row.descriptor.schema = 1;
+        let rewritten = row.encode().expect("encodes");
+        let text = std::str::from_utf8(&rewritten).expect("text");
+        for part in [r#""colour":5"#, r#""tiers":[{"x":1}]"#, r#""schema":1"#] {
+            assert!(text.contains(part), "{text}");
+        }
+    }
+
+    fn any_extra() -> impl Strategy<Value = Extra> {
+        prop::collection::btree_map("x_[a-z]{1,5}", any::<u64>(), 0..3)
+            .prop_map(|extra| extra.into_iter().map(|(key, value)| (key, value.into())).collect())
+    }
+
+    fn any_placed() -> impl Strategy<Value = Vec<(ReplicaId, NodeId)>> {
+        prop::collection::vec((any::<u64>(), any::<u64>().prop_map(NodeId)), 0..4)
+    }
+
+    proptest! {
+        #[test]
+        fn members_round_trip(
+            node: u64, name: String, address: String, zone: Option<String>, weight: u32, incarnation: u64, since: u64,
+            extra in any_extra(),
+        ) {
+            let (node, incarnation) = (NodeId(node), Incarnation(incarnation));
+            let (intent, tasks) = (MemberIntent::Removing, Vec::new());
+            let row = MemberRow { node, name, address, zone, weight, incarnation, since, intent, tasks, extra };
+            prop_assert_eq!(MemberRow::decode(&row.encode().expect("encodes")).expect("decodes"), row);
+        }
+
+        #[test]
+        fn placements_round_trip(
+            group: u32, version: u64, replicas in any_placed(), learners in any_placed(), leaving: Vec<u64>, formed: bool,
+            extra in any_extra(),
+        ) {
+            let lead = leaving.first().copied();
+            let row =
+                PlacementRow { group: GroupId(group), version, replicas, learners, leaving, lead, formed, extra };
+            prop_assert_eq!(PlacementRow::decode(&row.encode().expect("encodes")).expect("decodes"), row);
+        }
+
+        #[test]
+        fn grids_and_maps_round_trip(
+            grid: u128, node: u64, text: String, number: u32, created_ms: u64, codec in 0u8..5, extra in any_extra(),
+        ) {
+            let row = GridRow {
+                grid: GridId(grid),
+                founders: vec![GridFounder { node: NodeId(node), address: text.clone() }],
+                partitions: number,
+                replicas: 3,
+                created_ms,
+                active_version: number,
+                extra: extra.clone(),
+            };
+            prop_assert_eq!(GridRow::decode(&row.encode().expect("encodes")).expect("decodes"), row);
+            let value_codec = ValueCodec::from_number(codec).expect("a known codec");
+            let options = MapOptions { ttl_ms: created_ms, replicated: number % 2 == 0, ..MapOptions::default() };
+            let key_codec = KeyCodec::I64;
+            let descriptor =
+                MapDescriptor { id: MapId(number), name: text, key_codec, value_codec, schema: number, options };
+            let row = MapRow { descriptor, extra: extra.clone() };
+            prop_assert_eq!(MapRow::decode(&row.encode().expect("encodes")).expect("decodes"), row);
+            let row = ReplicaIdsRow { next: created_ms, extra };
+            prop_assert_eq!(ReplicaIdsRow::decode(&row.encode().expect("encodes")).expect("decodes"), row);
+        }
+
+        #[test]
+        fn no_bytes_make_decoding_panic(bytes: Vec<u8>) {
+            let _ = PlacementRow::decode(&bytes);
+            let _ = MemberRow::decode(&[&[1], &bytes[..]].concat());
+        }
+    }
+}

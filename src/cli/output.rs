@@ -1,7 +1,7 @@
 //! Printing: tables, JSON, values.
 
 use crate::error::{Code, Error, Result};
-use crate::types::{KeyCodec, Served, StoredValue, Value, ValueCodec};
+use crate::types::{Served, StoredValue, Value, ValueCodec};
 use serde_json::{Map, json};
 use std::io::{ErrorKind, Write};
 

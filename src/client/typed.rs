@@ -9,11 +9,10 @@
 mod stored;
 
 use super::codec::{Codec, Msgpack};
-use super::keys::{MapKey, shown_key};
+use super::keys::MapKey;
 use super::{Client, Conditional, Size};
 use crate::error::{Code, Error, Result};
-use crate::types::{Condition, MapOptions, MapSpec, StoredValue, Value};
-use bytes::Bytes;
+use crate::types::{Condition, MapOptions, MapSpec};
 use futures::stream::{BoxStream, StreamExt};
 use std::marker::PhantomData;
 use std::time::Duration;

@@ -107,7 +107,7 @@ async fn watch_prints_what_is_there_and_every_change_and_goes_on_by_its_token() 
         assert_eq!(line, "put b2 y", "{keys:?}");
     }
     let (status, said) = refused(&peer, &["watch", "m", "--from", "00"]).await;
-    assert!(status == 2 && said.contains("KS7002"), "{status}: {said}");
+    assert!(status == 1 && said.contains("KS7002"), "{status}: {said}");
     let (status, said) = refused(&peer, &["watch", "nowhere"]).await;
     assert!(status == 3 && said.contains("KS2001"), "{status}: {said}");
     assert_eq!(refused(&peer, &["watch", "m", "--key", "a", "--prefix", "b"]).await.0, 2);

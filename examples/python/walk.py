@@ -19,6 +19,7 @@ import grpc
 from keystead.v1 import cluster_pb2, common_pb2, kv_pb2, tasks_pb2, watch_pb2
 
 PATIENCE_S = 120.0
+MAPS = "orders counters scratch sessions rates totals articles words labels counts".split()
 UTF8, I64, MSGPACK = common_pb2.VALUE_CODEC_UTF8, common_pb2.VALUE_CODEC_I64, common_pb2.VALUE_CODEC_MSGPACK
 
 
@@ -97,6 +98,14 @@ class Walk:
 
     # The walk.
 
+    def begin_anew(self):
+        """Without what an earlier walk has left."""
+        for name in MAPS:
+            try:
+                self.cluster("DropMap", cluster_pb2.DropMapRequest(name=f"walk-{name}"))
+            except client.GridError as error:
+                self.check("there is none", error.code == "KS2001", error)
+
     def members(self):
         members = self.cluster("Members", cluster_pb2.MembersRequest()).members
         self.check("there are members", len(members) >= 1, members)
@@ -107,81 +116,82 @@ class Walk:
         self.check("why it is there", len(explained.why) > 0)
 
     def entries(self):
-        self.create("orders", UTF8)
-        revision = self.put("orders", b"42", text("open")).revision
-        reply = self.get("orders", b"42")
+        self.create("walk-orders", UTF8)
+        revision = self.put("walk-orders", b"42", text("open")).revision
+        reply = self.get("walk-orders", b"42")
         self.check("what was put", reply.entry.value == text("open") and reply.entry.revision == revision, reply)
-        self.check("no entry", not self.get("orders", b"43").HasField("entry"))
+        self.check("no entry", not self.get("walk-orders", b"43").HasField("entry"))
         # Put-if: absent, a revision, a value. Replace: put if something is there.
         absent = kv_pb2.Condition(absent=True)
-        reply = self.put("orders", b"42", text("x"), condition=absent)
+        reply = self.put("walk-orders", b"42", text("x"), condition=absent)
         self.check("absent does not hold", reply.condition_failed and reply.entry.value == text("open"), reply)
-        reply = self.put("orders", b"42", text("paid"), condition=kv_pb2.Condition(revision=revision))
+        reply = self.put("walk-orders", b"42", text("paid"), condition=kv_pb2.Condition(revision=revision))
         self.check("the revision holds", reply.revision > revision, reply)
         replace = kv_pb2.Condition(present=True)
-        self.check("nothing to replace", self.put("orders", b"43", text("x"), condition=replace).condition_failed)
+        self.check("nothing to replace", self.put("walk-orders", b"43", text("x"), condition=replace).condition_failed)
         was = kv_pb2.Condition(value=text("paid"))
-        reply = self.put("orders", b"42", text("sent"), condition=was, return_previous=True)
+        reply = self.put("walk-orders", b"42", text("sent"), condition=was, return_previous=True)
         self.check("get-and-put", reply.previous.value == text("paid"), reply)
         # Remove-if.
-        reply = self.delete("orders", b"42", condition=was)
+        reply = self.delete("walk-orders", b"42", condition=was)
         self.check("it is another value by now", reply.condition_failed and reply.entry.value == text("sent"), reply)
-        reply = self.delete("orders", b"42", condition=kv_pb2.Condition(value=text("sent")), return_previous=True)
+        reply = self.delete("walk-orders", b"42", condition=kv_pb2.Condition(value=text("sent")), return_previous=True)
         self.check("removed", reply.existed and reply.previous.value == text("sent"), reply)
-        self.create("counters", I64)
-        increment = kv_pb2.IncrementRequest(map="counters", key=b"n", delta=-5)
+        self.create("walk-counters", I64)
+        increment = kv_pb2.IncrementRequest(map="walk-counters", key=b"n", delta=-5)
         self.check("a number", self.kv("Increment", increment, b"n", write=True).value == -5)
-        self.refused("a text in a map of numbers", "KS1004", lambda: self.put("counters", b"n", text("five")))
+        self.refused("a text in a map of numbers", "KS1004", lambda: self.put("walk-counters", b"n", text("five")))
         self.refused("no such map", "KS2001", lambda: self.get("no-such-map", b"1"))
-        self.refused("a key that is too long", "KS1003", lambda: self.put("orders", b"k" * 70_000, text("x")))
+        self.refused("a key that is too long", "KS1003", lambda: self.put("walk-orders", b"k" * 70_000, text("x")))
 
     def several(self):
         many = [kv_pb2.KeyValue(key=b"{7}%d" % i, value=text(str(i))) for i in range(10)]
-        self.kv("PutMany", kv_pb2.PutManyRequest(map="orders", entries=many), b"{7}", write=True)
+        self.kv("PutMany", kv_pb2.PutManyRequest(map="walk-orders", entries=many), b"{7}", write=True)
         keys = [b"{7}%d" % i for i in (3, 99, 5)]
-        found = self.kv("GetMany", kv_pb2.GetManyRequest(map="orders", keys=keys), b"{7}").entries
+        found = self.kv("GetMany", kv_pb2.GetManyRequest(map="walk-orders", keys=keys), b"{7}").entries
         self.check("in the keys' order", [e.entry.value.data for e in found] == [b"3", b"", b"5"], found)
-        checks = [kv_pb2.Check(key=b"{7}total", absent=True), kv_pb2.Check(key=b"{7}3", revision=found[0].entry.revision)]
+        third = kv_pb2.Check(key=b"{7}3", revision=found[0].entry.revision)
+        checks = [kv_pb2.Check(key=b"{7}total", absent=True), third]
         changes = [kv_pb2.Change(key=b"{7}total", put=text("45")), kv_pb2.Change(key=b"{7}0", delete=True)]
-        transact = kv_pb2.TransactRequest(map="orders", checks=checks, changes=changes)
+        transact = kv_pb2.TransactRequest(map="walk-orders", checks=checks, changes=changes)
         self.check("all checks hold", self.kv("Transact", transact, b"{7}", write=True).revision > 0)
         reply = self.kv("Transact", transact, b"{7}", write=True)
         self.check("it is there by now", reply.check_failed and reply.failed_key == b"{7}total", reply)
-        self.check("deleted with it", not self.get("orders", b"{7}0").HasField("entry"))
+        self.check("deleted with it", not self.get("walk-orders", b"{7}0").HasField("entry"))
         apart = [kv_pb2.Change(key=key, put=text("x")) for key in (b"a", b"b")]
-        request = kv_pb2.TransactRequest(map="orders", changes=apart)
+        request = kv_pb2.TransactRequest(map="walk-orders", changes=apart)
         self.refused("two slots", "KS1006", lambda: self.kv("Transact", request, b"a", write=True))
 
     def whole_maps(self):
         for i in range(50):
-            self.put("orders", b"p-%02d" % i, text(str(i)))
+            self.put("walk-orders", b"p-%02d" % i, text(str(i)))
         found, token, pages = [], b"", 0
         while True:
-            scan = kv_pb2.ScanRequest(map="orders", prefix=b"p-", limit=7, token=token)
+            scan = kv_pb2.ScanRequest(map="walk-orders", prefix=b"p-", limit=7, token=token)
             reply = self.kv("Scan", scan)
             found += [entry.key for entry in reply.entries]
             pages, token = pages + 1, reply.next_token
             if not token:
                 break
         self.check("each key once", sorted(found) == [b"p-%02d" % i for i in range(50)] and pages > 7, found)
-        self.check("size", self.size("orders") == 60, self.size("orders"))
+        self.check("size", self.size("walk-orders") == 60, self.size("walk-orders"))
         maps = [map.name for map in self.cluster("Maps", cluster_pb2.MapsRequest()).maps]
-        self.check("the maps", "orders" in maps and "counters" in maps, maps)
-        self.create("scratch", UTF8)
+        self.check("the maps", "walk-orders" in maps and "walk-counters" in maps, maps)
+        self.create("walk-scratch", UTF8)
         for i in range(30):
-            self.put("scratch", b"%d" % i, text("x"))
-        self.check("cleared", self.clear("scratch") == 30 and self.size("scratch") == 0)
-        before = self.create("scratch", UTF8).id
-        self.cluster("DropMap", cluster_pb2.DropMapRequest(name="scratch"))
-        self.refused("a dropped map", "KS2001", lambda: self.get("scratch", b"1"))
-        self.check("another map", self.create("scratch", UTF8).id > before)
+            self.put("walk-scratch", b"%d" % i, text("x"))
+        self.check("cleared", self.clear("walk-scratch") == 30 and self.size("walk-scratch") == 0)
+        before = self.create("walk-scratch", UTF8).id
+        self.cluster("DropMap", cluster_pb2.DropMapRequest(name="walk-scratch"))
+        self.refused("a dropped map", "KS2001", lambda: self.get("walk-scratch", b"1"))
+        self.check("another map", self.create("walk-scratch", UTF8).id > before)
 
     def times(self):
         """An expiry is told by a watch: nobody needs to ask for the entry."""
-        watch = self.grid.watch(watch_pb2.WatchRequest(map="orders", key=b"short"))
+        watch = self.grid.watch(watch_pb2.WatchRequest(map="walk-orders", key=b"short"))
         next(watch)
-        self.put("orders", b"short", text("lived"), ttl_ms=300)
-        self.check("it has an end", self.get("orders", b"short").entry.expires_ms > 0)
+        self.put("walk-orders", b"short", text("lived"), ttl_ms=300)
+        self.check("it has an end", self.get("walk-orders", b"short").entry.expires_ms > 0)
         kinds, end = [], time.monotonic() + PATIENCE_S
         for message in watch:
             self.check("an end in time", time.monotonic() < end)
@@ -189,20 +199,20 @@ class Walk:
             if len(kinds) == 2:
                 break
         self.check("put and expired", kinds == [("put", 0), ("removed", watch_pb2.REMOVAL_CAUSE_EXPIRED)], kinds)
-        self.put("orders", b"kept", text("x"), ttl_ms=60_000)
-        touch = kv_pb2.TouchRequest(map="orders", key=b"kept", ttl_ms=0)
+        self.put("walk-orders", b"kept", text("x"), ttl_ms=60_000)
+        touch = kv_pb2.TouchRequest(map="walk-orders", key=b"kept", ttl_ms=0)
         self.check("touched", self.kv("Touch", touch, b"kept", write=True).existed)
-        self.check("for good", self.get("orders", b"kept").entry.expires_ms == 0)
-        self.create("sessions", UTF8, ttl_ms=3_600_000)
-        self.put("sessions", b"1", text("x"))
-        self.check("as its map says", self.get("sessions", b"1").entry.expires_ms > 0)
+        self.check("for good", self.get("walk-orders", b"kept").entry.expires_ms == 0)
+        self.create("walk-sessions", UTF8, ttl_ms=3_600_000)
+        self.put("walk-sessions", b"1", text("x"))
+        self.check("as its map says", self.get("walk-sessions", b"1").entry.expires_ms > 0)
 
     def redirects(self):
         """A peer that does not lead passes on, and says so; the placement says who leads."""
         self.grid.refresh()
         hops = {}
         for peer in self.grid.peers():
-            request = kv_pb2.GetRequest(map="orders", key=b"{7}3")
+            request = kv_pb2.GetRequest(map="walk-orders", key=b"{7}3")
             reply = self.grid.at(peer)["kv"].Get(request, timeout=5)
             self.check("any peer answers", reply.entry.value == text("3"), reply)
             hops[peer] = reply.served.hops
@@ -212,7 +222,7 @@ class Walk:
 
     def streams(self):
         """Many requests over one stream: the way for clients that send much."""
-        puts = [kv_pb2.PutRequest(map="orders", key=b"s-%d" % i, value=text(str(i))) for i in range(200)]
+        puts = [kv_pb2.PutRequest(map="walk-orders", key=b"s-%d" % i, value=text(str(i))) for i in range(200)]
         left = {i + 1: put for i, put in enumerate(puts)}
         requests = [kv_pb2.KvRequest(id=id, put=put) for id, put in left.items()]
         batches = [kv_pb2.KvBatch(requests=requests[at : at + 50]) for at in range(0, 200, 50)]
@@ -222,18 +232,18 @@ class Walk:
         self.check("no reply is missing", not left, left)
 
     def replicated(self):
-        self.create("rates", UTF8, replicated=True)
-        revision = self.put("rates", b"EUR", text("1.08")).revision
+        self.create("walk-rates", UTF8, replicated=True)
+        revision = self.put("walk-rates", b"EUR", text("1.08")).revision
         for peer in self.grid.peers():
-            request = watch_pb2.GetLocalRequest(map="rates", key=b"EUR", at_least=revision)
+            request = watch_pb2.GetLocalRequest(map="walk-rates", key=b"EUR", at_least=revision)
             reply = self.grid.at(peer)["watch"].GetLocal(request, timeout=10)
             self.check("each peer's own copy", reply.entry.value == text("1.08") and reply.revision >= revision, reply)
 
     def user_code(self):
         names = self.tasks("List", tasks_pb2.ListTasksRequest()).names
         self.check("what is built in", {"rolling-total", "count-entries"} <= set(names), names)
-        self.create("totals", MSGPACK)
-        event = {"map": "totals", "time_s": 1_700_000_000, "amount": 250, "bucket_s": 3600, "buckets": 168}
+        self.create("walk-totals", MSGPACK)
+        event = {"map": "walk-totals", "time_s": 1_700_000_000, "amount": 250, "bucket_s": 3600, "buckets": 168}
         submit = tasks_pb2.SubmitRequest(name="rolling-total", key=b"customer-7", payload=payload(event))
         for total in (250, 500):
             answer = self.tasks("Submit", submit, b"customer-7", write=True).answer
@@ -243,20 +253,24 @@ class Walk:
         unknown = tasks_pb2.SubmitRequest(name="no-such-task", key=b"c", payload=payload(7))
         self.refused("no such task", "KS2002", lambda: self.tasks("Submit", unknown, b"c", write=True))
 
-        broadcast = tasks_pb2.BroadcastRequest(name="count-entries", payload=payload({"map": "orders"}), task_id=4711)
+        # At random: what was cancelled under an id stays cancelled.
+        task_id = client.random.getrandbits(64) or 1
+        input = payload({"map": "walk-orders"})
+        broadcast = tasks_pb2.BroadcastRequest(name="count-entries", payload=input, task_id=task_id)
         answers = list(self.grid.at(self.grid.any())["tasks"].Broadcast(broadcast, timeout=30))
+        self.check("no partition failed", all(a.WhichOneof("result") == "answer" for a in answers), answers)
         self.check("each partition once", len({a.partition for a in answers}) == answers[0].of == len(answers), answers)
         entries = sum(json.loads(a.answer.data)["entries"] for a in answers)
-        self.check("the sum is the size", entries == self.size("orders"), entries)
-        told = self.tasks("Cancel", tasks_pb2.CancelRequest(task_id=4711))
+        self.check("the sum is the size", entries == self.size("walk-orders"), entries)
+        told = self.tasks("Cancel", tasks_pb2.CancelRequest(task_id=task_id))
         self.check("every peer is told", told.told >= 1 and told.unreachable == 0, told)
 
-        self.create("articles", UTF8)
+        self.create("walk-articles", UTF8)
         for at, line in enumerate(("the rain falls on the roof", "the roof sends the rain to the street")):
-            self.put("articles", b"%d" % at, text(line))
-        counted = self.scatter("word-count", {"map": "articles", "top": 2, "into": "words"})
-        self.check("words", (counted["words"], counted["top"][0]) == (14, ["the", 5]), counted)
-        largest = self.scatter("top-k", {"map": "words", "k": 1})
+            self.put("walk-articles", b"%d" % at, text(line))
+        counted = self.scatter("word-count", {"map": "walk-articles", "top": 2, "into": "walk-words"})
+        self.check("walk-words", (counted["words"], counted["top"][0]) == (14, ["the", 5]), counted)
+        largest = self.scatter("top-k", {"map": "walk-words", "k": 1})
         self.check("the largest", "the" in json.dumps(largest) and "5" in json.dumps(largest), largest)
 
     def scatter(self, name, input):
@@ -269,8 +283,8 @@ class Walk:
         return json.loads(last.answer.answer.data)
 
     def job(self, name):
-        self.create("labels", UTF8)
-        job = self.start_job(name, b"{7}", {"from": "orders", "to": "labels", "pause_ms": 20})
+        self.create("walk-labels", UTF8)
+        job = self.start_job(name, b"{7}", {"from": "walk-orders", "to": "walk-labels", "pause_ms": 20})
         seen = []
 
         def ended():
@@ -283,9 +297,9 @@ class Walk:
         self.check("done", last.state == tasks_pb2.JOB_STATE_DONE and last.permille == 1000, last)
         self.check("it said how far it was", any(0 < now.permille < 1000 and now.text for now in seen), len(seen))
         self.check("its answer", json.loads(last.answer.data)["entries"] >= 9, last)
-        self.check("what it wrote", self.get("labels", b"{7}3").entry.value == text("1 bytes"))
+        self.check("what it wrote", self.get("walk-labels", b"{7}3").entry.value == text("1 bytes"))
         # Another is cancelled on its way.
-        job = self.start_job(name, b"{7}", {"from": "orders", "to": "labels", "pause_ms": 600_000})
+        job = self.start_job(name, b"{7}", {"from": "walk-orders", "to": "walk-labels", "pause_ms": 600_000})
 
         def state():
             return self.tasks("GetJob", tasks_pb2.JobRequest(id=job)).job.state
@@ -312,10 +326,11 @@ class Counting:
     def __init__(self, walk):
         self.walk, self.stop = walk, threading.Event()
         self.added, self.seen, self.newest, self.wrong = 0, {key: 0 for key in self.KEYS}, {}, []
-        walk.create("counts", I64)
-        self.watch = walk.grid.watch(watch_pb2.WatchRequest(map="counts"))
+        walk.create("walk-counts", I64)
+        self.watch = walk.grid.watch(watch_pb2.WatchRequest(map="walk-counts"))
         next(self.watch)  # from here on nothing is missed
-        self.threads = [threading.Thread(target=self.guarded, args=(it,), daemon=True) for it in (self.add, self.follow)]
+        both = (self.add, self.follow)
+        self.threads = [threading.Thread(target=self.guarded, args=(it,), daemon=True) for it in both]
         for thread in self.threads:
             thread.start()
 
@@ -328,7 +343,7 @@ class Counting:
     def add(self):
         while not self.stop.is_set():
             key = self.KEYS[self.added % len(self.KEYS)]
-            request = kv_pb2.IncrementRequest(map="counts", key=key, delta=1)
+            request = kv_pb2.IncrementRequest(map="walk-counts", key=key, delta=1)
             reply = self.walk.kv("Increment", request, key, write=True)
             self.added += 1
             if reply.value != (self.added - 1) // len(self.KEYS) + 1:
@@ -352,7 +367,7 @@ class Counting:
         self.walk.until("the watch has shown all", lambda: sum(self.seen.values()) == self.going())
         for at, key in enumerate(self.KEYS):
             expected = (self.added - at + len(self.KEYS) - 1) // len(self.KEYS)
-            entry = self.walk.get("counts", key).entry
+            entry = self.walk.get("walk-counts", key).entry
             found = struct.unpack("<q", entry.value.data)[0] if entry.value.data else 0
             self.walk.check("added once each", found == expected == self.seen[key], (key, found, expected))
 
@@ -380,7 +395,7 @@ def trouble(walk, counting):
     more = counting.going() + 50
     walk.until("additions go on", lambda: counting.going() >= more)
     # The new one serves everything, too.
-    reply = walk.grid.at(fresh[0].address)["kv"].Get(kv_pb2.GetRequest(map="orders", key=b"{7}3"), timeout=10)
+    reply = walk.grid.at(fresh[0].address)["kv"].Get(kv_pb2.GetRequest(map="walk-orders", key=b"{7}3"), timeout=10)
     walk.check("the new member answers", reply.entry.value == text("3"), reply)
     walk.check("the client was sent elsewhere", walk.grid.redirected > 0)
 
@@ -393,6 +408,7 @@ def main():
     arguments = parser.parse_args()
     try:
         walk = Walk(client.Grid(arguments.peers.split(",")))
+        walk.begin_anew()
         counting = Counting(walk)
         walk.members()
         walk.entries()

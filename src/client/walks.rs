@@ -3,7 +3,7 @@
 use super::ops::unexpected;
 use super::{CallOptions, Client, Page, Size};
 use crate::api::wire;
-use crate::error::{Error, Result, Retry};
+use crate::error::{Code, Error, Result};
 use crate::types::{Cursor, MapDescriptor, Op, ReadLevel, ReplyBody, SLOTS, Slot, StoredValue};
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
@@ -11,8 +11,9 @@ use grid_proto::keystead::v1;
 use std::collections::VecDeque;
 
 const LAST: Slot = Slot(SLOTS - 1);
-/// Partitions that are cleared at once.
-const CLEARS_AT_ONCE: usize = 16;
+/// Partitions that are cleared at once: as many as a grid has by default, so that those that fail do
+/// so in the time of one call.
+const CLEARS_AT_ONCE: usize = 64;
 
 /// What lies from a cursor on, by partition: where each part begins, and its last slot. One whole where
 /// the partitions are not known.
@@ -100,29 +101,34 @@ impl Client {
     /// # Errors
     /// As [`Client::execute`]; the first partition's that failed.
     pub async fn clear(&self, map: &str) -> Result<u64> {
-        // A cursor names the map by its id, which the first answer tells.
-        let (first, next, failed) = match self.clear_piece(map, None).await {
-            Ok((deleted, next)) => (deleted, next, None),
-            Err(error) if error.code.retry() == Retry::Never => return Err(error),
-            Err(error) => (0, self.second_partition(map).await?, Some(error)),
+        let known = self.maps().await?.into_iter().find(|known| known.name == map);
+        match known.and_then(|known| Cursor::at_slot(known.id, 0)) {
+            None => self.clear_from(map, None).await,
+            Some(begin) => match self.clear_from(map, Some(begin)).await {
+                // It was of a map that is no more: another has its name, unheard of where the maps were asked for.
+                Err(error) if error.code == Code::InvalidRequest => self.clear_from(map, None).await,
+                outcome => outcome,
+            },
+        }
+    }
+
+    /// Empties what lies behind a cursor. Without one the grid's first answer says which map it is.
+    async fn clear_from(&self, map: &str, begin: Option<Cursor>) -> Result<u64> {
+        let (first, next) = match begin {
+            Some(begin) => (0, Some(begin)),
+            None => self.clear_piece(map, None).await?,
         };
         let parts = next.map_or_else(Vec::new, |next| ranges(&next, &self.boundaries()));
         let parts: Vec<_> = parts.into_iter().map(|(from, last)| self.clear_range(map, from, last)).collect();
         let ended: Vec<(u64, Result<()>)> = stream::iter(parts).buffered(CLEARS_AT_ONCE).collect().await;
         let all = first + ended.iter().map(|(deleted, _)| deleted).sum::<u64>();
-        match failed.or_else(|| ended.into_iter().find_map(|(_, outcome)| outcome.err())) {
+        match ended.into_iter().find_map(|(_, outcome)| outcome.err()) {
             None => Ok(all),
             Some(mut error) => {
                 error.what = format!("{}; {all} entries were deleted, others stay", error.what);
                 Err(error)
             }
         }
-    }
-
-    /// Where the map's second partition begins, if there is one.
-    async fn second_partition(&self, map: &str) -> Result<Option<Cursor>> {
-        let id = self.maps().await?.into_iter().find(|known| known.name == map).map(|known| known.id);
-        Ok(id.zip(self.boundaries().get(1).copied()).and_then(|(id, first)| Cursor::at_slot(id, first)))
     }
 
     /// Empties a range of slots; says how far it came, too, when it fails.

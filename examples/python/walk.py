@@ -284,7 +284,7 @@ class Walk:
 
     def job(self, name):
         self.create("walk-labels", UTF8)
-        job = self.start_job(name, b"{7}", {"from": "walk-orders", "to": "walk-labels", "pause_ms": 20})
+        job = self.start_job(name, b"{7}", {"from": "walk-orders", "to": "walk-labels", "pause_ms": 60})
         seen = []
 
         def ended():

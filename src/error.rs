@@ -323,6 +323,13 @@ impl Error {
     }
 }
 
+impl Error {
+    /// What happened and where, without what to do about it: for messages that hold another.
+    pub fn brief(&self) -> String {
+        Error { remedy: String::new(), ..self.clone() }.to_string()
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.code, self.what)?;

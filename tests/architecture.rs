@@ -319,7 +319,9 @@ fn paths_named(document: &str) -> Vec<String> {
 
 #[test]
 fn the_documents_name_only_files_that_are_there() {
-    for document in ["README.md", "CHANGELOG.md", "docs/ARCHITECTURE.md", "docs/GLOSSARY.md", "docs/METRICS.md"] {
+    for document in
+        ["README.md", "CHANGELOG.md", "docs/ARCHITECTURE.md", "docs/GLOSSARY.md", "docs/GRPC.md", "docs/METRICS.md"]
+    {
         let text = std::fs::read_to_string(root().join(document)).expect("the document");
         let missing: Vec<_> = paths_named(&text).into_iter().filter(|path| !root().join(path).exists()).collect();
         assert!(missing.is_empty(), "{document} names {missing:?}");

@@ -1,4 +1,5 @@
-//! Runs every example, as built by `cargo test`, and checks what it prints.
+//! Runs every example, as built by `cargo test`, and checks what it prints. What is in Python, and the peer that
+//! it walks through, is run by `tests/python.rs`.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -78,7 +79,7 @@ fn no_example_is_forgotten() {
     names.sort();
     assert_eq!(
         names,
-        ["affinity_task.rs", "grpc_client.rs", "top_k.rs", "typed_map.rs", "word_count.rs"],
-        "run a new example here too"
+        ["affinity_task.rs", "grpc_client.rs", "own_peer.rs", "python", "top_k.rs", "typed_map.rs", "word_count.rs"],
+        "run a new example here or in tests/python.rs"
     );
 }

@@ -4,12 +4,16 @@
 
 mod common;
 
-use common::{PATIENCE, start_peer, start_three};
+use common::{PATIENCE, addresses, free_ports, start_peer, start_three};
 use futures::TryStreamExt;
+use grid_proto::keystead::v1::{self, kv_client::KvClient};
+use keystead::Grid;
 use keystead::client::{Client, ClientConfig, Json, Transacted, TypedOptions};
 use keystead::error::Code;
-use keystead::types::{Condition, Cursor, KeyCodec, ReadLevel, Value, ValueCodec};
+use keystead::types::{Condition, Cursor, KeyCodec, ReadLevel, Value, ValueCodec, slot_of};
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Duration;
 
 async fn fill(client: &Client, map: &str, count: usize) -> BTreeMap<String, u64> {
     client.create_map(map, KeyCodec::Utf8, ValueCodec::Utf8, 0).await.expect("creates");
@@ -69,6 +73,70 @@ async fn a_scan_goes_on_through_any_peer_while_a_leader_goes() {
     assert_eq!(through.clear("m").await.expect("clears"), 3000);
     assert_eq!(through.size("m").await.expect("sizes").entries, 0);
     assert_eq!(through.size("other").await.expect("sizes").entries, 50);
+    back.shutdown().await;
+    for peer in peers {
+        peer.shutdown().await;
+    }
+}
+
+/// Partitions without copies: when a peer is gone, so are its partitions.
+async fn start_uncopied(seeds: &[String], at: usize, dir: &Path) -> Grid {
+    let name = format!("n{}", at + 1);
+    let peer = Grid::builder().name(&name).listen(&seeds[at]).seeds(seeds.iter().cloned()).data(dir.join(&name));
+    peer.partitions(8).replicas(1).start().await.expect("starts")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partition_that_is_gone_is_named_and_the_others_are_cleared() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let seeds = addresses(&free_ports(3));
+    let mut peers = Vec::new();
+    for at in 0..3 {
+        peers.push(start_uncopied(&seeds, at, dir.path()).await);
+    }
+    for peer in &peers {
+        peer.wait_ready(PATIENCE).await.expect("serves");
+    }
+    let client = peers[0].client().await.expect("connects");
+    let written = fill(&client, "m", 400).await;
+    // The first partition's peer goes, with whatever else it has.
+    let partitions = client.partitions().await.expect("lists");
+    let gone = partitions[0].leader.clone().expect("is led");
+    let lost = |key: &str| {
+        let slot = slot_of(key.as_bytes()).0;
+        let at = partitions.partition_point(|partition| partition.first_slot <= slot) - 1;
+        partitions[at].leader.as_ref() == Some(&gone)
+    };
+    let kept = written.keys().filter(|key| lost(key)).count();
+    assert!(kept > 0 && kept < 400, "{kept} of 400 on {gone}");
+    let at: usize = gone[1..].parse().expect("n and a number");
+    peers.remove(at - 1).shutdown().await;
+
+    let config = ClientConfig { deadline: Duration::from_secs(3), ..ClientConfig::default() };
+    let client = Client::connect(vec![peers[0].address().to_owned()], config).await.expect("connects");
+    let error = client.clear("m").await.expect_err("a partition is gone");
+    assert!(error.what.contains(&format!("{} entries were deleted, others stay", 400 - kept)), "{error}");
+    let back = start_uncopied(&seeds, at - 1, dir.path()).await;
+    back.wait_ready(PATIENCE).await.expect("serves");
+    let client = back.client().await.expect("connects");
+    let left: BTreeSet<String> = client.scan("m", "").map_ok(|(key, _)| text(&key)).try_collect().await.expect("scans");
+    assert!(left.len() == kept && left.iter().all(|key| lost(key)), "{left:?}");
+
+    // Over plain gRPC, without a stamp: as much as the time allows, and where to go on.
+    let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", back.address())).expect("an address");
+    let mut kv = KvClient::new(channel.connect().await.expect("connects"));
+    let (mut deleted, mut token) = (0, bytes::Bytes::new());
+    loop {
+        let options = v1::RequestOptions { deadline_ms: 600, ..Default::default() };
+        let request = v1::ClearRequest { options: Some(options), map: "m".to_owned(), limit: 3, token };
+        let reply = kv.clear(request).await.expect("clears").into_inner();
+        deleted += reply.deleted;
+        token = reply.next_token;
+        if token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!((deleted, client.size("m").await.expect("sizes").entries), (kept as u64, 0));
     back.shutdown().await;
     for peer in peers {
         peer.shutdown().await;

@@ -91,11 +91,15 @@ pub fn routes(service: Arc<dyn GridService>, limits: &Limits) -> Result<Routes> 
     let streams = Arc::new(Semaphore::new(limits.max_streams));
     let edge = Edge { service: service.clone(), limits: Arc::new(limits.clone()), streams };
     let bytes = limits.max_message_bytes;
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(grid_proto::FILE_DESCRIPTOR_SET)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()
-        .map_err(|error| Error::internal(format!("the embedded descriptors are not readable: {error}")))?;
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(grid_proto::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let unreadable = |error| Error::internal(format!("the embedded descriptors are not readable: {error}"));
+    let current = reflection().build_v1().map_err(unreadable)?;
+    // Python's reflection package, for one, knows nothing newer than this.
+    let older = reflection().build_v1alpha().map_err(unreadable)?;
     // What is sent is bounded by the limits of keys and values, not by this size.
     let kv = KvServer::new(edge.clone()).max_decoding_message_size(bytes).max_encoding_message_size(usize::MAX);
     let tasks = TasksServer::new(edge.clone()).max_decoding_message_size(bytes).max_encoding_message_size(usize::MAX);
@@ -106,7 +110,8 @@ pub fn routes(service: Arc<dyn GridService>, limits: &Limits) -> Result<Routes> 
         .add_service(tasks)
         .add_service(cluster)
         .add_service(health::server(service))
-        .add_service(reflection);
+        .add_service(current)
+        .add_service(older);
     let guarded = from_fn_with_state(Guard::new(limits), guard::admit);
     Ok(all.into_axum_router().layer(guarded).into())
 }

@@ -248,18 +248,29 @@ async fn health_follows_readiness_and_reflection_names_the_services() {
     assert_eq!(watch.message().await.expect("message").expect("status").status(), ServingStatus::NotServing);
     assert_eq!(health.check(ask("other")).await.expect_err("unknown").code(), tonic::Code::NotFound);
 
-    use tonic_reflection::pb::v1 as reflection;
-    let mut client = reflection::server_reflection_client::ServerReflectionClient::new(channel);
-    let list = reflection::server_reflection_request::MessageRequest::ListServices(String::new());
-    let request = reflection::ServerReflectionRequest { host: String::new(), message_request: Some(list) };
-    let mut answers = client.server_reflection_info(tokio_stream::iter([request])).await.expect("asks").into_inner();
-    let answer = answers.message().await.expect("message").expect("answer").message_response;
-    let Some(reflection::server_reflection_response::MessageResponse::ListServicesResponse(list)) = answer else {
-        panic!("another answer: {answer:?}");
-    };
-    let names: Vec<String> = list.service.into_iter().map(|service| service.name).collect();
-    for name in ["keystead.v1.Kv", "keystead.v1.Tasks", "keystead.v1.Cluster", "grpc.health.v1.Health"] {
-        assert!(names.iter().any(|known| known == name), "{name} in {names:?}");
+    // In both versions: there are clients that know the older one only.
+    macro_rules! services {
+        ($version:ident) => {{
+            use tonic_reflection::pb::$version as reflection;
+            let mut client = reflection::server_reflection_client::ServerReflectionClient::new(channel.clone());
+            let list = reflection::server_reflection_request::MessageRequest::ListServices(String::new());
+            let request = reflection::ServerReflectionRequest { host: String::new(), message_request: Some(list) };
+            let answers = client.server_reflection_info(tokio_stream::iter([request])).await;
+            let answer = answers.expect("asks").into_inner().message().await.expect("message").expect("answer");
+            match answer.message_response {
+                Some(reflection::server_reflection_response::MessageResponse::ListServicesResponse(list)) => {
+                    list.service.into_iter().map(|service| service.name).collect::<Vec<String>>()
+                }
+                other => panic!("another answer: {other:?}"),
+            }
+        }};
+    }
+    for names in [services!(v1), services!(v1alpha)] {
+        for name in ["Kv", "Tasks", "Cluster", "Watch"] {
+            let name = format!("keystead.v1.{name}");
+            assert!(names.contains(&name), "{name} in {names:?}");
+        }
+        assert!(names.iter().any(|name| name == "grpc.health.v1.Health"), "{names:?}");
     }
 }
 

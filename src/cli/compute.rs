@@ -34,6 +34,31 @@ pub(super) fn submission_id(named: Option<u64>) -> u64 {
     })
 }
 
+/// Partitions that follow each other and failed alike: they take one line.
+#[derive(Default)]
+struct Failures {
+    from: u32,
+    to: u32,
+    said: Option<String>,
+}
+
+impl Failures {
+    fn take(&mut self, partition: u32, said: String, out: &mut (dyn Write + Send)) -> Result<()> {
+        if self.said.as_ref() != Some(&said) || self.to + 1 != partition {
+            self.print(out)?;
+            self.from = partition;
+        }
+        (self.to, self.said) = (partition, Some(said));
+        Ok(())
+    }
+
+    fn print(&mut self, out: &mut (dyn Write + Send)) -> Result<()> {
+        let Some(said) = self.said.take() else { return Ok(()) };
+        let which = if self.from == self.to { self.to.to_string() } else { format!("{}-{}", self.from, self.to) };
+        output::line(out, &format!("{which:<5}  {said}"))
+    }
+}
+
 /// `broadcast`.
 pub(super) async fn broadcast(client: &Client, args: &BroadcastArgs, out: &mut (dyn Write + Send)) -> Result<()> {
     let options = SubmitOptions {
@@ -44,6 +69,7 @@ pub(super) async fn broadcast(client: &Client, args: &BroadcastArgs, out: &mut (
     let answers = client.broadcast(&args.name, task::payload(&args.payload)?, options).await?;
     let (of, mut first) = (answers.len(), None);
     let mut failed = 0;
+    let mut failures = Failures::default();
     for PartitionAnswer { partition, outcome, served, .. } in answers {
         let mut fields = json!({ "partition": partition.0 });
         match outcome {
@@ -51,6 +77,9 @@ pub(super) async fn broadcast(client: &Client, args: &BroadcastArgs, out: &mut (
             Err(error) => {
                 fields["error"] = error.to_string().into();
                 failed += 1;
+                if !args.connection.json {
+                    failures.take(partition.0, error.to_string(), out)?;
+                }
                 first.get_or_insert((partition, error));
             }
         }
@@ -58,16 +87,19 @@ pub(super) async fn broadcast(client: &Client, args: &BroadcastArgs, out: &mut (
             (true, Some(served)) => output::json(out, &output::with(fields, output::served(&served, true)))?,
             (true, None) => output::json(out, &fields)?,
             (false, _) => {
-                let said = fields.get("answer").or(fields.get("error")).map(ToString::to_string).unwrap_or_default();
-                output::line(out, &format!("{:<5}  {said}", partition.0))?;
+                let Some(answer) = fields.get("answer") else { continue };
+                failures.print(out)?;
+                output::line(out, &format!("{:<5}  {answer}", partition.0))?;
             }
         }
     }
+    failures.print(out)?;
     match first {
         None => Ok(()),
         Some((partition, error)) => {
-            let what = format!("it failed on {failed} of {of} partitions; first on partition {partition}: {error}");
-            Err(Error::new(Code::PartitionsFailed, what).at(format!("task {}", args.name)))
+            let first = error.brief();
+            let what = format!("it failed on {failed} of {of} partitions; first on partition {partition}: {first}");
+            Err(Error::new(Code::PartitionsFailed, what).at(format!("task {}", args.name)).remedy(error.remedy))
         }
     }
 }
@@ -84,7 +116,8 @@ async fn run(client: &Client, name: &str, payload: TaskPayload, how: &ScatterOpt
 /// The status of an answer that lacks partitions: what there is has been printed.
 fn complete(name: &str, answer: &ScatterAnswer) -> Result<()> {
     let Some((partition, first)) = answer.failed.first() else { return Ok(()) };
-    let what = format!("the answer lacks {} partitions; first partition {partition}: {first}", answer.failed.len());
+    let what =
+        format!("the answer lacks {} partitions; first partition {partition}: {}", answer.failed.len(), first.brief());
     Err(Error::new(Code::PartitionsFailed, what).at(format!("scatter {name}")).remedy(""))
 }
 

@@ -178,14 +178,14 @@ pub(super) async fn delete(client: &Client, args: &DeleteArgs, out: &mut (dyn Wr
         previous: args.conditions.previous,
     };
     let reply = client.write(op, None).await?;
-    let previous = match &reply.body {
-        ReplyBody::Deleted { existed: true, previous, .. } => previous.as_ref(),
+    let (revision, previous) = match &reply.body {
+        ReplyBody::Deleted { existed: true, revision, previous } => (*revision, previous.as_ref()),
         ReplyBody::Deleted { .. } | ReplyBody::ConditionFailed(None) => return Err(no_such_key(&args.map, &args.key)),
         ReplyBody::ConditionFailed(present) => return Err(refused(&args.map, &args.key, present.as_ref())),
         _ => return Err(Error::internal("a reply of another kind")),
     };
     if args.connection.json {
-        let mut fields = json!({ "map": args.map, "key": args.key, "existed": true });
+        let mut fields = json!({ "map": args.map, "key": args.key, "existed": true, "revision": revision });
         if args.conditions.previous {
             fields["previous"] = output::entry(previous);
         }

@@ -13,8 +13,8 @@ pub(super) fn map_json(map: &MapDescriptor) -> serde_json::Value {
     json!({
         "id": map.id.0,
         "name": map.name,
-        "keys": output::key_codec_name(map.key_codec),
-        "values": output::codec_name(map.value_codec),
+        "keys": map.key_codec.name(),
+        "values": map.value_codec.name(),
         "schema": map.schema,
         "ttl_ms": map.options.ttl_ms,
         "max_entries": map.options.max_entries,

@@ -32,6 +32,7 @@ use crate::error::{Code, Error, Result};
 use crate::types::{AckLevel, ReadLevel};
 use args::{Ack, Cli, Command, Connection, Fresh, RebalanceCommand};
 use clap::Parser;
+use clap::error::ErrorKind;
 use std::ffi::OsString;
 use std::io::Write;
 use std::time::Duration;
@@ -49,7 +50,14 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
                 drop(error.print());
                 return 0;
             }
-            drop(write!(std::io::stderr(), "{}", usage(&error.render().to_string())));
+            let said = match error.kind() {
+                // The help, since no command is named.
+                ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+                    format!("{error}\nkeystead: {}: a command is missing\n", Code::InvalidConfig)
+                }
+                _ => usage(&error.render().to_string()),
+            };
+            drop(write!(std::io::stderr(), "{said}"));
             return USAGE;
         }
     };

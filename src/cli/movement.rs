@@ -9,20 +9,36 @@ use crate::error::{Code, Error, Result};
 use crate::node::{MemberInfo, MemberState, PartitionInfo, ReplicaState};
 use crate::types::NodeId;
 use serde_json::json;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 /// Between two looks at how far it is.
 const LOOK: Duration = Duration::from_millis(200);
 
+/// A line for people; nothing where no person looks on.
+fn show_progress(replicas: u32) {
+    let mut errors = std::io::stderr();
+    if errors.is_terminal() {
+        let end = if replicas == 0 { "\n" } else { "" };
+        drop(write!(errors, "\r{replicas:>5} replicas to move{end}"));
+        drop(errors.flush());
+    }
+}
+
 /// Waits until the member is as wanted; says how much it still holds when the time is over.
 async fn wait(client: &Client, node: NodeId, seconds: u64, done: impl Fn(Option<&MemberInfo>) -> bool) -> Result<()> {
     let give_up = Instant::now() + Duration::from_secs(seconds);
+    let mut shown = None;
     loop {
         let members = client.members().await?;
         let member = members.iter().find(|member| member.id == node);
         if done(member) {
             return Ok(());
+        }
+        let held = member.map(|member| member.replicas);
+        if shown != held {
+            shown = held;
+            show_progress(held.unwrap_or(0));
         }
         if Instant::now() >= give_up {
             let held = member.map_or(0, |member| member.replicas);

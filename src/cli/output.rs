@@ -1,7 +1,7 @@
 //! Printing: tables, JSON, values.
 
 use crate::error::{Code, Error, Result};
-use crate::types::{KeyCodec, Served, StoredValue, Value, ValueCodec};
+use crate::types::{Served, StoredValue, Value, ValueCodec};
 use serde_json::{Map, json};
 use std::io::{ErrorKind, Write};
 
@@ -81,26 +81,6 @@ pub(super) fn raw(value: &Value) -> Vec<u8> {
     }
 }
 
-/// A codec's name.
-pub(super) fn codec_name(codec: ValueCodec) -> &'static str {
-    match codec {
-        ValueCodec::Bytes => "bytes",
-        ValueCodec::Utf8 => "utf8",
-        ValueCodec::Json => "json",
-        ValueCodec::Msgpack => "msgpack",
-        ValueCodec::I64 => "i64",
-    }
-}
-
-/// A key codec's name.
-pub(super) fn key_codec_name(codec: KeyCodec) -> &'static str {
-    match codec {
-        KeyCodec::Bytes => "bytes",
-        KeyCodec::Utf8 => "utf8",
-        KeyCodec::I64 => "i64",
-    }
-}
-
 /// Who served a request, for JSON output; the level only if something was written.
 pub(super) fn served(served: &Served, wrote: bool) -> Map<String, serde_json::Value> {
     let mut fields = Map::new();
@@ -120,7 +100,7 @@ pub(super) fn entry(entry: Option<&StoredValue>) -> serde_json::Value {
         None => serde_json::Value::Null,
         Some(stored) => json!({
             "value": value_json(&stored.value),
-            "codec": codec_name(stored.value.codec),
+            "codec": stored.value.codec.name(),
             "schema": stored.value.schema,
             "revision": stored.revision,
         }),

@@ -67,8 +67,10 @@ fn few_arenas() {
 
 /// The log goes to standard error; `RUST_LOG` says how much of it, `info` by default.
 fn log_to_stderr() {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,openraft=off,chitchat=error"));
+    let asked = std::env::var("RUST_LOG").ok().filter(|asked| !asked.is_empty());
+    // Of two directives for a target the later counts: whoever asks for openraft's words gets them.
+    let filter = format!("openraft=off,chitchat=error,{}", asked.as_deref().unwrap_or("info"));
+    let filter = tracing_subscriber::EnvFilter::builder().parse_lossy(filter);
     // A library user may have set a subscriber: then theirs stays.
     drop(
         tracing_subscriber::fmt()

@@ -1,7 +1,6 @@
 //! Options of the commands on conditions, several entries and whole maps.
 
 use super::args::Connection;
-use crate::error::{Code, Error, Result};
 use clap::Args;
 
 /// What a write may demand of the present entry; at most one.
@@ -89,12 +88,12 @@ pub struct ScanArgs {
 }
 
 /// A token in hex.
-fn token(text: &str) -> Result<crate::types::Cursor> {
-    let bad = || Error::new(Code::InvalidConfig, format!("\"{text}\" is no page token")).at("--token");
+fn token(text: &str) -> Result<crate::types::Cursor, String> {
+    let bad = || format!("\"{text}\" is no page token");
     let digits: Option<Vec<u8>> = text.chars().map(|digit| digit.to_digit(16).map(|digit| digit as u8)).collect();
     let digits = digits.filter(|digits| digits.len() % 2 == 0).ok_or_else(bad)?;
     let bytes: Vec<u8> = digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect();
-    crate::types::Cursor::from_token(&bytes.into())
+    crate::types::Cursor::from_token(&bytes.into()).map_err(|error| format!("{}; {}", error.what, error.remedy))
 }
 
 /// `size`.

@@ -136,8 +136,8 @@ pub(super) async fn maps(client: &Client, args: &MapsArgs, out: &mut (dyn Write 
             json!({
                 "name": map.name,
                 "id": map.id.0,
-                "keys": output::key_codec_name(map.key_codec),
-                "values": output::codec_name(map.value_codec),
+                "keys": map.key_codec.name(),
+                "values": map.value_codec.name(),
                 "schema": map.schema,
                 "entries": size.entries,
                 "bytes": size.bytes,
@@ -148,8 +148,8 @@ pub(super) async fn maps(client: &Client, args: &MapsArgs, out: &mut (dyn Write 
     let row = |(map, size): &(MapDescriptor, crate::client::Size)| {
         vec![
             map.name.clone(),
-            output::key_codec_name(map.key_codec).to_owned(),
-            output::codec_name(map.value_codec).to_owned(),
+            map.key_codec.name().to_owned(),
+            map.value_codec.name().to_owned(),
             map.schema.to_string(),
             size.entries.to_string(),
             size.bytes.to_string(),

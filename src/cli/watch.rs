@@ -75,7 +75,7 @@ fn print(
         });
         if let Some(value) = value {
             fields["value"] = output::value_json(value);
-            fields["codec"] = output::codec_name(value.codec).into();
+            fields["codec"] = value.codec.name().into();
         }
         if let Some(cause) = cause {
             fields["cause"] = cause.into();

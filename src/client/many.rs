@@ -48,7 +48,8 @@ fn slots_of_keys<'a>(keys: impl Iterator<Item = &'a Bytes>) -> Vec<Slot> {
 }
 
 impl Client {
-    fn boundaries(&self) -> Vec<u16> {
+    /// The partitions' first slots, ascending, as far as known.
+    pub(super) fn boundaries(&self) -> Vec<u16> {
         self.shared.sight.read().map(|sight| sight.boundaries.clone()).unwrap_or_default()
     }
 

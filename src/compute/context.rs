@@ -218,7 +218,7 @@ impl<'a> TaskContext<'a> {
 /// Decodes a value by its own codec.
 pub(super) fn decode<T: DeserializeOwned>(value: &Value) -> Result<T> {
     let bad = |error: &dyn std::fmt::Display| {
-        Error::new(Code::WrongCodec, format!("a {:?} value is not what the task reads: {error}", value.codec))
+        Error::new(Code::WrongCodec, format!("a {} value is not what the task reads: {error}", value.codec))
     };
     match value.codec {
         ValueCodec::Msgpack => rmp_serde::from_slice(&value.data).map_err(|error| bad(&error)),

@@ -126,12 +126,14 @@ pub(super) fn plain(message: &str) -> String {
         return format!("the field {} is missing", field.replace('`', "\""));
     }
     let quoted = message.replace('`', "\"");
-    match quoted.strip_prefix("unknown variant ").or_else(|| quoted.strip_prefix("unknown field ")) {
-        Some(rest) => {
-            format!("{} is not known", rest.replacen(", expected", "; known is", 1)).replace("; known is", ", known is")
-        }
-        None => quoted,
-    }
+    let unknown = |kind: &str, noun: &str| {
+        let (found, known) = quoted.strip_prefix(kind)?.split_once(", ")?;
+        let known = known.strip_prefix("expected ").map(|known| known.strip_prefix("one of ").unwrap_or(known));
+        // Where there are no fields, serde says that.
+        let known = known.map_or_else(String::new, |known| format!("; known: {known}"));
+        Some(format!("{noun}{found} is not known{known}"))
+    };
+    unknown("unknown variant ", "").or_else(|| unknown("unknown field ", "the field ")).unwrap_or(quoted)
 }
 
 fn expected_words(expected: &str) -> String {
@@ -207,8 +209,11 @@ mod tests {
             (r#"{"map": 7, "top": 3}"#, "field \"map\" is wrong: it is the number 7, and must be text"),
             (r#"{"top": 3}"#, "the field \"map\" is missing"),
             (r#"{"map": "m", "top": -3}"#, "field \"top\" is wrong: it is the number -3"),
-            (r#"{"map": "m", "top": 3, "more": 1}"#, "\"more\""),
-            (r#"{"map": "m", "top": 3, "kind": "bytes"}"#, "\"words\""),
+            (
+                r#"{"map": "m", "top": 3, "more": 1}"#,
+                "the field \"more\" is not known; known: \"map\", \"top\", \"kind\"",
+            ),
+            (r#"{"map": "m", "top": 3, "kind": "bytes"}"#, "\"bytes\" is not known; known: \"words\" or \"lines\""),
             ("[1, 2", "cannot be read as JSON: it is broken at line 1 column 5"),
             ("7", "it is the number 7, and must be an object"),
             ("null", "it is null, and must be an object"),

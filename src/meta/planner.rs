@@ -253,10 +253,10 @@ pub fn new_map(view: &MetaView, wanted: &MapSpec) -> Result<NewMap> {
     if let Some(present) = view.map(&wanted.name) {
         if !wanted.matches(present) {
             let describe = |d: &MapDescriptor| {
-                format!("{:?} to {:?}, schema {}, {}", d.key_codec, d.value_codec, d.schema, d.options)
+                format!("{} keys and {} values, schema {}, {}", d.key_codec, d.value_codec, d.schema, d.options)
             };
             let asked = wanted.descriptor(present.id);
-            let what = format!("map {:?} is {}, asked for {}", wanted.name, describe(present), describe(&asked));
+            let what = format!("map {:?} has {}; asked for were {}", wanted.name, describe(present), describe(&asked));
             return Err(Error::new(Code::MapExists, what));
         }
         return Ok(NewMap { descriptor: present.clone(), changes: Vec::new() });

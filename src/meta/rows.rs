@@ -1,113 +1,13 @@
 //! The kinds of meta rows.
 
-use super::codec::{Extra, Row, placed, text};
-use crate::types::{GridId, GroupId, Incarnation, MapDescriptor, NodeId, ReplicaId};
+mod grid;
+mod members;
+
+use super::codec::{Extra, Row, placed};
+use crate::types::{GroupId, MapDescriptor, NodeId, ReplicaId};
+pub use grid::{GridFounder, GridRow};
+pub use members::{MemberIntent, MemberRow, RemovedRow, TaskMark};
 use serde::{Deserialize, Serialize};
-
-/// A founder, as the grid remembers it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GridFounder {
-    /// The node.
-    #[serde(with = "text")]
-    pub node: NodeId,
-    /// Its address at birth.
-    pub address: String,
-}
-
-/// The grid itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GridRow {
-    /// Its identity.
-    #[serde(with = "text")]
-    pub grid: GridId,
-    /// Who founded it.
-    pub founders: Vec<GridFounder>,
-    /// Partitions, chosen at birth.
-    pub partitions: u32,
-    /// Replicas wanted per partition.
-    pub replicas: usize,
-    /// When it was founded, in Unix milliseconds.
-    pub created_ms: u64,
-    /// Entry kinds above this version are not written.
-    pub active_version: u32,
-    /// Fields of later versions.
-    #[serde(flatten)]
-    pub extra: Extra,
-}
-
-/// What is to become of a member.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MemberIntent {
-    /// It holds its share.
-    #[default]
-    Active,
-    /// It is to hold nothing, and stays a member.
-    Draining,
-    /// It is to hold nothing, and then to be no member any more.
-    Removing,
-}
-
-impl MemberIntent {
-    fn is_active(&self) -> bool {
-        *self == MemberIntent::Active
-    }
-}
-
-/// A task that a peer carries. The grid needs each task that a member's row names, in the highest
-/// version that one names: only peers that carry all of them are to lead.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct TaskMark {
-    /// Its name.
-    pub name: String,
-    /// The version that its author gave it.
-    pub version: u32,
-    /// Hash of the types of its handler, input and output, to tell builds apart.
-    pub fingerprint: u64,
-}
-
-/// A member of the grid.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MemberRow {
-    /// Its identity.
-    #[serde(with = "text")]
-    pub node: NodeId,
-    /// Its name, for people.
-    pub name: String,
-    /// Where clients and peers reach it.
-    pub address: String,
-    /// What fails together with it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub zone: Option<String>,
-    /// Its share of the data, relative to the others'.
-    pub weight: u32,
-    /// The latest of its lives that the meta group knows; 0 before it has reported one.
-    pub incarnation: Incarnation,
-    /// When it joined, in Unix milliseconds.
-    pub since: u64,
-    /// What is to become of it.
-    #[serde(default, skip_serializing_if = "MemberIntent::is_active")]
-    pub intent: MemberIntent,
-    /// The tasks that it carries besides the built-in ones, by name.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub tasks: Vec<TaskMark>,
-    /// Fields of later versions.
-    #[serde(flatten)]
-    pub extra: Extra,
-}
-
-/// A node that was removed for good: it is refused if it comes back.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RemovedRow {
-    /// The node.
-    #[serde(with = "text")]
-    pub node: NodeId,
-    /// Its name.
-    pub name: String,
-    /// Fields of later versions.
-    #[serde(flatten)]
-    pub extra: Extra,
-}
 
 /// Who should hold a group. It is intent: the group's committed membership is the fact.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -206,9 +106,6 @@ pub struct MapIdsRow {
     pub extra: Extra,
 }
 
-impl Row for GridRow {}
-impl Row for MemberRow {}
-impl Row for RemovedRow {}
 impl Row for PlacementRow {}
 impl Row for MapRow {}
 impl Row for DroppedRow {}
@@ -218,7 +115,7 @@ impl Row for MapIdsRow {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{Eviction, KeyCodec, MapId, MapOptions, ValueCodec};
+    use crate::types::{Eviction, GridId, Incarnation, KeyCodec, MapId, MapOptions, ValueCodec};
     use proptest::prelude::*;
     use std::fmt::Debug;
 

@@ -1,37 +1,31 @@
 //! Routing: from a request to the executor of its group's leader, here or one hop away, with
 //! retries until the request's time is over.
 
+mod attempt;
+mod split;
+
 use super::directory::{Directory, META_MAP, meta_map};
-use super::hosting::{Hosted, Hosting};
+use super::hosting::Hosting;
 use super::stamper::{Stamped, Stamper};
 use super::trouble::{self, place};
-use super::wire::{self, Forward, kind};
+use super::wire::Forward;
 use crate::clock::{self, Instant};
 use crate::error::{Code, Error, Result, Retry};
-use crate::net::peer::{AddressBook, Lane};
-use crate::partition::executor::Job;
-use crate::partition::{View, check_key, read, rows_read, slot_in};
-use crate::types::{
-    AckLevel, GroupId, HybridTime, MapDescriptor, NodeId, Op, ReadLevel, Reply, ReplyBody, Request, Served,
-};
+use crate::net::peer::AddressBook;
+use crate::partition::check_key;
+use crate::types::{AckLevel, GroupId, HybridTime, MapDescriptor, NodeId, Op, ReadLevel, Reply, Request};
+use attempt::Route;
 use bytes::Bytes;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::oneshot;
 
-/// One attempt at one peer takes no longer than this, so that a stuck connection costs a retry
-/// and not the whole deadline.
-const ATTEMPT: Duration = Duration::from_secs(1);
 /// How long the local copy of the grid's facts may take to come up to the meta group's leader when
 /// a map is not known here.
 const CATCH_UP: Duration = Duration::from_millis(1_000);
 /// How long a task that the leader's peer does not carry waits for leadership to go where it is.
 const CARRY_WAIT: Duration = Duration::from_secs(3);
-/// Requests of several partitions are split into at most so many at once.
-const MAX_SPLIT: usize = 4096;
-
 /// Routes requests.
 pub struct Router {
     hosting: Arc<Hosting>,
@@ -41,12 +35,6 @@ pub struct Router {
     leaders: Mutex<BTreeMap<GroupId, NodeId>>,
     /// Requests that were sent on to another peer.
     pub forwarded: AtomicU64,
-}
-
-enum Route {
-    Here(Arc<Hosted>),
-    There(NodeId),
-    Nowhere,
 }
 
 impl Router {
@@ -196,66 +184,6 @@ impl Router {
         &self.directory
     }
 
-    /// The groups of a request's keys, each with the keys' places in the request.
-    fn groups_of(&self, request: &Request) -> Result<BTreeMap<GroupId, Vec<usize>>> {
-        let view = self.directory.view();
-        let group_of = |key: &Bytes| {
-            let partition = view.partition_of(slot_in(request, key));
-            partition.map(|partition| partition.group()).ok_or_else(not_ready)
-        };
-        if let Some(slot) = request.op.slot() {
-            let partition = view.partition_of(slot).ok_or_else(not_ready)?;
-            return Ok(BTreeMap::from([(partition.group(), vec![0])]));
-        }
-        let keys: Vec<&Bytes> = match &request.op {
-            Op::GetMany { keys, .. } => keys.iter().collect(),
-            Op::PutMany { entries, .. } => entries.iter().map(|(key, _)| key).collect(),
-            Op::Transact { checks, writes, .. } => {
-                checks.iter().map(|(key, _)| key).chain(writes.iter().map(|(key, _)| key)).collect()
-            }
-            op => op.routing_key().into_iter().collect(),
-        };
-        let mut groups: BTreeMap<GroupId, Vec<usize>> = BTreeMap::new();
-        for (place, key) in keys.into_iter().enumerate() {
-            groups.entry(group_of(key)?).or_default().push(place);
-        }
-        Ok(groups)
-    }
-
-    /// One request per partition, all at once; the answers merged. Atomic within each partition.
-    async fn execute_split(
-        &self,
-        request: Request,
-        map: Option<MapDescriptor>,
-        hops: u32,
-        expires: Instant,
-        groups: BTreeMap<GroupId, Vec<usize>>,
-    ) -> Result<Reply> {
-        if request.stamp.is_some() || hops > 0 || groups.len() > MAX_SPLIT {
-            let what = "the keys lie in several partitions, which one stamped request cannot reach";
-            return Err(Error::new(Code::CrossSlot, what));
-        }
-        let mut parts = Vec::new();
-        for (group, places) in groups {
-            let op = match &request.op {
-                Op::GetMany { map, keys } => {
-                    let keys = places.iter().filter_map(|place| keys.get(*place).cloned()).collect();
-                    Op::GetMany { map: map.clone(), keys }
-                }
-                Op::PutMany { map, entries } => {
-                    let entries = places.iter().filter_map(|place| entries.get(*place).cloned()).collect();
-                    Op::PutMany { map: map.clone(), entries }
-                }
-                _ => return Err(Error::new(Code::CrossSlot, "the keys of the request lie in several slots")),
-            };
-            let part = Request { op, ..request.clone() };
-            let answer = self.execute_in(group, part, map.clone(), hops, expires);
-            parts.push(async move { answer.await.map(|reply| (places, reply)) });
-        }
-        let answers = futures::future::try_join_all(parts).await?;
-        merge(answers)
-    }
-
     /// Executes a request at the leader of its group.
     ///
     /// # Errors
@@ -359,134 +287,6 @@ impl Router {
         }
     }
 
-    fn route(&self, group: GroupId, asked: usize) -> Route {
-        // A replica that has stopped, its disk being full, say, knows of no leader: others do.
-        if let Some(hosted) = self.hosting.get(group).filter(|hosted| !hosted.group.has_stopped()) {
-            let leadership = hosted.leadership();
-            return match leadership.leader {
-                _ if leadership.is_me => Route::Here(hosted),
-                Some((_, node)) => Route::There(node),
-                None => Route::Nowhere,
-            };
-        }
-        let me = self.directory.me();
-        if let Some(node) = self.leaders().get(&group).filter(|node| **node != me) {
-            return Route::There(*node);
-        }
-        let view = self.directory.view();
-        let replicas = view.replicas(group);
-        let others = replicas.iter().map(|(_, node)| *node).filter(|node| *node != me);
-        let alive: Vec<NodeId> = others.filter(|node| self.directory.is_alive(*node)).collect();
-        match alive.len() {
-            0 => Route::Nowhere,
-            some => Route::There(alive[asked % some]),
-        }
-    }
-
-    async fn attempt(
-        &self,
-        group: GroupId,
-        request: &Request,
-        map: Option<&MapDescriptor>,
-        hops: u32,
-        left: Duration,
-        asked: usize,
-    ) -> Result<Reply> {
-        let time = left.min(ATTEMPT);
-        match self.route(group, asked) {
-            Route::Here(hosted) => self.execute_here(&hosted, request, map, hops, time).await,
-            Route::There(node) if hops == 0 => {
-                tokio::select! {
-                    biased;
-                    answer = self.forward(node, group, request, time) => answer,
-                    () = self.leads_no_more(group, node) => {
-                        Err(Error::new(Code::OutcomeUnknown, "the leadership changed meanwhile").at(place(group)))
-                    }
-                }
-            }
-            Route::There(node) => {
-                let error = Error::new(Code::NotLeader, "this peer does not lead the partition").at(place(group));
-                Err(error.leader(node.to_string()))
-            }
-            Route::Nowhere => {
-                let full = self.trouble(group).filter(|error| error.code == Code::DiskFull);
-                Err(full
-                    .unwrap_or_else(|| Error::new(Code::NoLeader, "no leader is known at the moment").at(place(group))))
-            }
-        }
-    }
-
-    /// Waits until the replica here knows that another node than this leads; for ever without one.
-    async fn leads_no_more(&self, group: GroupId, node: NodeId) {
-        // One that has stopped knows nothing any more.
-        let hosted = self.hosting.get(group).filter(|hosted| !hosted.group.has_stopped());
-        let Some(hosted) = hosted else { return std::future::pending().await };
-        let mut leadership = hosted.group.leadership();
-        drop(hosted);
-        let other = leadership.wait_for(|now| now.leader.map(|(_, leader)| leader) != Some(node)).await.is_ok();
-        if !other {
-            std::future::pending::<()>().await;
-        }
-    }
-
-    async fn execute_here(
-        &self,
-        hosted: &Hosted,
-        request: &Request,
-        map: Option<&MapDescriptor>,
-        hops: u32,
-        time: Duration,
-    ) -> Result<Reply> {
-        let (reply, answer) = oneshot::channel();
-        let expires = Instant::now() + time;
-        hosted.executor.submit(Job { request: request.clone(), map: map.cloned(), hops, expires, reply })?;
-        match clock::timeout_at(expires, answer).await {
-            Ok(Ok(answer)) => answer.map_err(|error| self.directory.not_carried(error, request)),
-            Ok(Err(_)) => Err(Error::new(Code::OutcomeUnknown, "the partition stopped before it answered")),
-            Err(_) => Err(Error::new(Code::DeadlineExceeded, "the partition did not answer in time")),
-        }
-    }
-
-    async fn forward(&self, node: NodeId, group: GroupId, request: &Request, time: Duration) -> Result<Reply> {
-        self.forwarded.fetch_add(1, Ordering::Relaxed);
-        let mut request = request.clone();
-        request.deadline_ms = time.as_millis() as u32;
-        let kind = if request.op.is_read() && group != GroupId::META { kind::FORWARD_READ } else { kind::FORWARD };
-        let payload = wire::encode(&Forward { request, hops: 1 })?;
-        let transport = &self.hosting.parts.transport;
-        let answer = transport.call(node, Lane::Request, group, kind, payload, time).await?;
-        wire::decode(&answer)
-    }
-
-    /// A read at level `local`, from the applied state of a replica here. `None` if there is none
-    /// that may serve.
-    async fn read_here(
-        &self,
-        group: GroupId,
-        request: &Request,
-        map: Option<&MapDescriptor>,
-        hops: u32,
-    ) -> Option<Result<Reply>> {
-        let hosted = self.hosting.get(group)?;
-        let map = map?;
-        if !hosted.state.may_serve() {
-            return None;
-        }
-        let view = View::new(hosted.state.clone(), self.directory.clone());
-        let rows = rows_read(&view, map, request);
-        // Values that are not in RAM are loaded where waiting is allowed, and stay until they are read.
-        let _pinned = match hosted.state.any_cold(rows.iter().map(|row| &row[..])) {
-            true => hosted.state.warm(rows).await,
-            false => Ok(None),
-        };
-        let applied = *hosted.state.applied_index().borrow();
-        let body = read(&view, map, request);
-        let served =
-            Served { node: self.directory.me(), term: 0, hops, time: self.time(), applied, ack: AckLevel::default() };
-        // A snapshot may have been installed while the rows were read.
-        hosted.state.may_serve().then(|| body.map(|body| Reply { body, served }))
-    }
-
     /// Answers a request that another peer has sent on. A leader is named by its address.
     ///
     /// # Errors
@@ -528,25 +328,4 @@ fn by_map(mut request: Request, map: Option<&MapDescriptor>) -> Request {
 
 pub(super) fn not_ready() -> Error {
     Error::new(Code::NotReady, "this peer does not know its grid's partitions yet")
-}
-
-/// Puts the answers of a split request together again, in the order of the keys.
-fn merge(answers: Vec<(Vec<usize>, Reply)>) -> Result<Reply> {
-    let mut entries: BTreeMap<usize, _> = BTreeMap::new();
-    let mut newest = 0;
-    let mut served = None;
-    for (places, reply) in answers {
-        match reply.body {
-            ReplyBody::Entries(some) => entries.extend(places.into_iter().zip(some)),
-            ReplyBody::Written { revision, .. } => newest = newest.max(revision),
-            _ => return Err(Error::internal("a split request got an answer of another kind")),
-        }
-        served = Some(reply.served);
-    }
-    let served = served.ok_or_else(|| Error::internal("a split request got no answer"))?;
-    let body = match entries.is_empty() {
-        true => ReplyBody::Written { revision: newest, previous: None },
-        false => ReplyBody::Entries(entries.into_values().collect()),
-    };
-    Ok(Reply { body, served })
 }

@@ -18,6 +18,8 @@ use std::time::Duration;
 const MAX_AHEAD: usize = 8;
 /// Partitions that are asked for their sizes at once.
 const SIZES_AT_ONCE: usize = 16;
+/// Partitions that one request without a stamp clears at once.
+const CLEARS_AT_ONCE: usize = 16;
 /// A deletion stops so long before its time is over, to say how far it came.
 const CLEAR_MARGIN: Duration = Duration::from_millis(500);
 
@@ -48,6 +50,25 @@ impl Page {
         self.served = Some(reply.served);
         Ok(Ok(next))
     }
+}
+
+/// A deletion under way.
+struct Clearing<'a> {
+    request: &'a Request,
+    map: &'a MapDescriptor,
+    until: Slot,
+    hops: u32,
+    expires: Instant,
+}
+
+/// How far the deletion of a partition's entries came.
+#[derive(Default)]
+struct Cleared {
+    deleted: u64,
+    served: Option<Served>,
+    /// Where to go on; `None`: nothing is left.
+    rest: Option<Cursor>,
+    error: Option<Error>,
 }
 
 fn unexpected() -> Error {
@@ -118,7 +139,9 @@ impl Router {
     }
 
     /// Deletes a map's entries. A stamped request is one piece in one partition, so that a retry
-    /// finds its answer; one without a stamp goes on until all is done or its time is nearly over.
+    /// finds its answer. One without a stamp empties several partitions side by side, until all is done
+    /// or its time is nearly over; the answer's cursor then names the first place that was not reached,
+    /// and what was deleted behind it is counted.
     pub(super) async fn clear(
         &self,
         request: Request,
@@ -126,29 +149,77 @@ impl Router {
         hops: u32,
         expires: Instant,
     ) -> Result<Reply> {
-        let Op::Clear { from, until, limit, .. } = &request.op else { return Err(unexpected()) };
-        let mut cursor = from.clone().or(Cursor::at_slot(map.id, 0));
-        let (mut deleted, mut served) = (0, None);
-        while let Some(at) = cursor.clone().filter(|at| at.slot <= *until) {
-            let late = expires.saturating_duration_since(Instant::now()) < CLEAR_MARGIN;
-            if served.is_some() && (late || request.stamp.is_some()) {
-                break;
+        let Op::Clear { from, until, .. } = &request.op else { return Err(unexpected()) };
+        let first = from.clone().or(Cursor::at_slot(map.id, 0)).ok_or_else(unexpected)?;
+        let walk = Clearing { request: &request, map: &map, until: *until, hops, expires };
+        if request.stamp.is_some() {
+            return self.clear_piece(&walk, first).await;
+        }
+        let mut begins = Vec::new();
+        let mut next = Some(first);
+        while let Some(at) = next.take().filter(|at| at.slot <= *until) {
+            let (_, last) = self.group_at(at.slot)?;
+            next = Cursor::at_slot(map.id, last.0.saturating_add(1));
+            begins.push((at, last.min(*until)));
+        }
+        let parts = begins.into_iter().enumerate().map(|(number, (at, last))| {
+            // However short the time is, something is done.
+            self.clear_partition(&walk, at, last, number == 0)
+        });
+        let parts: Vec<_> = parts.collect();
+        let mut ended = stream::iter(parts).buffered(CLEARS_AT_ONCE);
+        let (mut deleted, mut rest, mut served) = (0, None, None);
+        let mut first = true;
+        while let Some(part) = ended.next().await {
+            // Who asks again begins where this failed, and is told if it fails there at once.
+            if let (true, None, Some(error)) = (first, &part.served, part.error) {
+                return Err(error);
             }
-            let (group, last) = self.group_at(at.slot)?;
-            let op = Op::Clear { map: map.name.clone(), from: Some(at), until: last.min(*until), limit: *limit };
-            let part = Request { op, ..request.clone() };
-            let reply = match self.execute_in(group, part, Some(map.clone()), hops, expires).await {
-                Ok(reply) => reply,
-                Err(error) if served.is_none() => return Err(error),
-                Err(_) => break,
-            };
-            let ReplyBody::Cleared { deleted: more, next } = reply.body else { return Err(unexpected()) };
-            deleted += more;
-            cursor = next;
-            served = Some(reply.served);
+            first = false;
+            deleted += part.deleted;
+            rest = rest.or(part.rest);
+            served = part.served.or(served);
         }
         let served = served.ok_or_else(unexpected)?;
-        Ok(Reply { body: ReplyBody::Cleared { deleted, next: cursor }, served })
+        Ok(Reply { body: ReplyBody::Cleared { deleted, next: rest }, served })
+    }
+
+    /// Deletes what a partition holds of a map, piece by piece, while there is time.
+    async fn clear_partition(&self, walk: &Clearing<'_>, at: Cursor, last: Slot, at_least_one: bool) -> Cleared {
+        let mut part = Cleared { rest: Some(at), ..Cleared::default() };
+        while let Some(at) = part.rest.clone().filter(|at| at.slot <= last) {
+            let late = walk.expires.saturating_duration_since(Instant::now()) < CLEAR_MARGIN;
+            if late && (part.served.is_some() || !at_least_one) {
+                return part;
+            }
+            match self.clear_piece(walk, at).await {
+                Ok(Reply { body: ReplyBody::Cleared { deleted, next }, served }) => {
+                    part.deleted += deleted;
+                    (part.rest, part.served) = (next, Some(served));
+                }
+                Ok(_) => {
+                    part.error = Some(unexpected());
+                    return part;
+                }
+                Err(error) => {
+                    part.error = Some(error);
+                    return part;
+                }
+            }
+        }
+        // What lies behind is another's.
+        part.rest = None;
+        part
+    }
+
+    /// Deletes a bounded number of entries in the partition of a cursor.
+    async fn clear_piece(&self, walk: &Clearing<'_>, at: Cursor) -> Result<Reply> {
+        let Op::Clear { limit, .. } = &walk.request.op else { return Err(unexpected()) };
+        let (group, last) = self.group_at(at.slot)?;
+        let map = walk.map.name.clone();
+        let op = Op::Clear { map, from: Some(at), until: last.min(walk.until), limit: *limit };
+        let part = Request { op, ..walk.request.clone() };
+        self.execute_in(group, part, Some(walk.map.clone()), walk.hops, walk.expires).await
     }
 
     /// The sum of all partitions' counts, each of its own moment.

@@ -6,6 +6,7 @@ mod hybrid;
 mod ids;
 mod job;
 mod map;
+mod reply;
 mod request;
 mod slot;
 mod value;
@@ -16,9 +17,8 @@ pub use hybrid::{HybridTime, MAX_AHEAD_MS};
 pub use ids::{GridId, GroupId, Incarnation, MapId, NodeId, PartitionId, ReplicaId, RunId, SessionId};
 pub use job::{JobId, JobInfo, JobState, JobStep};
 pub use map::{Eviction, MAX_TTL_MS, MapDescriptor, MapOptions, MapSpec, check_ttl, whole_ms};
-pub use request::{
-    AckLevel, Condition, Op, ReadLevel, Reply, ReplyBody, Request, Served, SessionStamp, Target, TaskPayload,
-};
+pub use reply::{Reply, ReplyBody, Served};
+pub use request::{AckLevel, Condition, Op, ReadLevel, Request, SessionStamp, Target, TaskPayload};
 pub use slot::{SLOTS, Slot, affinity_of, slot_of};
 pub use value::{KeyCodec, StoredValue, Value, ValueCodec};
 pub use watch::{

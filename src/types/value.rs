@@ -3,6 +3,7 @@
 use crate::error::{Code, Error};
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// How a map's keys are encoded; every key codec keeps the keys' order in the bytes' order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -34,7 +35,41 @@ pub enum ValueCodec {
     I64 = 4,
 }
 
+impl KeyCodec {
+    /// Its name, as people write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            KeyCodec::Bytes => "bytes",
+            KeyCodec::Utf8 => "utf8",
+            KeyCodec::I64 => "i64",
+        }
+    }
+}
+
+impl fmt::Display for KeyCodec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl fmt::Display for ValueCodec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 impl ValueCodec {
+    /// Its name, as people write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            ValueCodec::Bytes => "bytes",
+            ValueCodec::Utf8 => "utf8",
+            ValueCodec::Json => "json",
+            ValueCodec::Msgpack => "msgpack",
+            ValueCodec::I64 => "i64",
+        }
+    }
+
     /// The codec with this persisted number.
     pub fn from_number(number: u8) -> Option<Self> {
         [Self::Bytes, Self::Utf8, Self::Json, Self::Msgpack, Self::I64].into_iter().find(|codec| *codec as u8 == number)

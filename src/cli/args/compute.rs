@@ -1,7 +1,30 @@
-//! Options of `broadcast`, `scatter`, `word-count`, `top-k`, `job`, `jobs` and `cancel`.
+//! Options of `task`, `broadcast`, `scatter`, `word-count`, `top-k`, `job`, `jobs` and `cancel`.
 
 use super::Connection;
 use clap::{Args, Subcommand};
+
+/// `task`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  keystead task rolling-total --key customer-7 --payload \\
+    '{\"map\":\"totals\",\"time_s\":1700000000,\"amount\":250,\"bucket_s\":3600,\"buckets\":168}'")]
+pub struct TaskArgs {
+    /// The task's registered name
+    pub name: String,
+    /// The key beside which it runs
+    #[arg(long, allow_hyphen_values = true)]
+    pub key: String,
+    /// What the task is given, as JSON
+    #[arg(long, default_value = "null", allow_hyphen_values = true)]
+    pub payload: String,
+    /// A number to cancel it by, from elsewhere [default: none]
+    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    pub id: u64,
+    /// Where and how.
+    #[command(flatten)]
+    pub connection: Connection,
+}
 
 /// `broadcast`.
 #[derive(Debug, Args)]

@@ -14,7 +14,7 @@ pub fn check_entry(map: &MapDescriptor, key: &[u8], value: &Value) -> Result<()>
         Err(error)
     };
     if value.codec != map.value_codec {
-        return wrong(format!("the value is {:?}, the map holds {:?}", value.codec, map.value_codec));
+        return wrong(format!("the value is {}, the map holds {}", value.codec, map.value_codec));
     }
     match value.codec {
         ValueCodec::Utf8 | ValueCodec::Json if std::str::from_utf8(&value.data).is_err() => {

@@ -1,0 +1,95 @@
+//! Which partitions a request's keys lie in; one part for each, and their answers together again.
+
+use super::{Router, not_ready};
+use crate::clock::Instant;
+use crate::error::{Code, Error, Result};
+use crate::partition::slot_in;
+use crate::types::{GroupId, MapDescriptor, Op, Reply, ReplyBody, Request};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+
+/// Requests of several partitions are split into at most so many at once.
+const MAX_SPLIT: usize = 4096;
+
+impl Router {
+    /// The groups of a request's keys, each with the keys' places in the request.
+    pub(super) fn groups_of(&self, request: &Request) -> Result<BTreeMap<GroupId, Vec<usize>>> {
+        let view = self.directory.view();
+        let group_of = |key: &Bytes| {
+            let partition = view.partition_of(slot_in(request, key));
+            partition.map(|partition| partition.group()).ok_or_else(not_ready)
+        };
+        if let Some(slot) = request.op.slot() {
+            let partition = view.partition_of(slot).ok_or_else(not_ready)?;
+            return Ok(BTreeMap::from([(partition.group(), vec![0])]));
+        }
+        let keys: Vec<&Bytes> = match &request.op {
+            Op::GetMany { keys, .. } => keys.iter().collect(),
+            Op::PutMany { entries, .. } => entries.iter().map(|(key, _)| key).collect(),
+            Op::Transact { checks, writes, .. } => {
+                checks.iter().map(|(key, _)| key).chain(writes.iter().map(|(key, _)| key)).collect()
+            }
+            op => op.routing_key().into_iter().collect(),
+        };
+        let mut groups: BTreeMap<GroupId, Vec<usize>> = BTreeMap::new();
+        for (place, key) in keys.into_iter().enumerate() {
+            groups.entry(group_of(key)?).or_default().push(place);
+        }
+        Ok(groups)
+    }
+
+    /// One request per partition, all at once; the answers merged. Atomic within each partition.
+    pub(super) async fn execute_split(
+        &self,
+        request: Request,
+        map: Option<MapDescriptor>,
+        hops: u32,
+        expires: Instant,
+        groups: BTreeMap<GroupId, Vec<usize>>,
+    ) -> Result<Reply> {
+        if request.stamp.is_some() || hops > 0 || groups.len() > MAX_SPLIT {
+            let what = "the keys lie in several partitions, which one stamped request cannot reach";
+            return Err(Error::new(Code::CrossSlot, what));
+        }
+        let mut parts = Vec::new();
+        for (group, places) in groups {
+            let op = match &request.op {
+                Op::GetMany { map, keys } => {
+                    let keys = places.iter().filter_map(|place| keys.get(*place).cloned()).collect();
+                    Op::GetMany { map: map.clone(), keys }
+                }
+                Op::PutMany { map, entries } => {
+                    let entries = places.iter().filter_map(|place| entries.get(*place).cloned()).collect();
+                    Op::PutMany { map: map.clone(), entries }
+                }
+                _ => return Err(Error::new(Code::CrossSlot, "the keys of the request lie in several slots")),
+            };
+            let part = Request { op, ..request.clone() };
+            let answer = self.execute_in(group, part, map.clone(), hops, expires);
+            parts.push(async move { answer.await.map(|reply| (places, reply)) });
+        }
+        let answers = futures::future::try_join_all(parts).await?;
+        merge(answers)
+    }
+}
+
+/// Puts the answers of a split request together again, in the order of the keys.
+fn merge(answers: Vec<(Vec<usize>, Reply)>) -> Result<Reply> {
+    let mut entries: BTreeMap<usize, _> = BTreeMap::new();
+    let mut newest = 0;
+    let mut served = None;
+    for (places, reply) in answers {
+        match reply.body {
+            ReplyBody::Entries(some) => entries.extend(places.into_iter().zip(some)),
+            ReplyBody::Written { revision, .. } => newest = newest.max(revision),
+            _ => return Err(Error::internal("a split request got an answer of another kind")),
+        }
+        served = Some(reply.served);
+    }
+    let served = served.ok_or_else(|| Error::internal("a split request got no answer"))?;
+    let body = match entries.is_empty() {
+        true => ReplyBody::Written { revision: newest, previous: None },
+        false => ReplyBody::Entries(entries.into_values().collect()),
+    };
+    Ok(Reply { body, served })
+}

@@ -37,6 +37,9 @@ const LOT: u64 = 256;
 /// Requests under way.
 const AT_ONCE: u64 = 8;
 const MIB: u64 = 1 << 20;
+/// A request may take so long: this measures memory, and a machine that does other things as well must
+/// not end it.
+const DEADLINE: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Debug)]
 struct Options {
@@ -347,6 +350,11 @@ impl Drop for Sampler {
     }
 }
 
+async fn connect(peers: &[Peer]) -> Done<Client> {
+    let config = ClientConfig { deadline: DEADLINE, ..ClientConfig::default() };
+    Ok(Client::connect(peers.iter().map(|peer| peer.address.clone()).collect(), config).await?)
+}
+
 fn largest(peers: &[Peer], name: &str) -> u64 {
     peers.iter().map(|peer| peer.memory(name)).max().unwrap_or(0)
 }
@@ -364,7 +372,7 @@ async fn run(options: &Options, dir: &Path) -> Done<BTreeMap<&'static str, f64>>
     }
     let empty = largest(&peers, "VmRSS");
     let sampler = Sampler::start(peers.iter().map(|peer| peer.child.id()).collect());
-    let client = Client::connect(vec![peers[0].address.clone()], ClientConfig::default()).await?;
+    let client = connect(&peers).await?;
     client.create_map(MAP, KeyCodec::Utf8, ValueCodec::Bytes, 0).await?;
     let mut figures = BTreeMap::new();
     let payload = options.entries * (key(0).len() + options.value_size) as u64;
@@ -402,7 +410,7 @@ async fn run(options: &Options, dir: &Path) -> Done<BTreeMap<&'static str, f64>>
             peer.wait_ready()?;
         }
         figures.insert("rss_recovered_bytes", largest(&peers, "VmRSS") as f64);
-        let client = Client::connect(vec![peers[0].address.clone()], ClientConfig::default()).await?;
+        let client = connect(&peers).await?;
         figures.insert("check_again_seconds", check(&client, options).await?);
         figures.insert("rss_high_water_again_bytes", largest(&peers, "VmHWM") as f64);
     }

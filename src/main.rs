@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-/// Fewer instructions a message than the system's; see docs/PERFORMANCE.md.
+/// Fewer instructions a message than the system's. Without huge pages, of which one small part in use
+/// keeps 2 MiB: see docs/PERFORMANCE.md.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -37,32 +37,11 @@ pub(super) fn configuration(args: StartArgs, variable: &dyn Fn(&str) -> Option<S
 pub(super) async fn run(args: StartArgs) -> Result<()> {
     let with_parent = args.exit_with_parent;
     let config = configuration(args, &|name| std::env::var(name).ok())?;
-    if config.memory_limit.is_some() {
-        few_arenas();
-    }
     log_to_stderr();
     if with_parent {
         exit_with_parent(&SystemThreads);
     }
     serve(config).await
-}
-
-/// glibc gives threads arenas of their own, and keeps what each once needed: with many threads that
-/// is a good part of a small limit. How many there may be is fixed when a process starts, so it
-/// starts once more, under the same process id. Who has set the variable has decided already.
-fn few_arenas() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    {
-        use std::os::unix::process::CommandExt;
-        const ARENAS: &str = "MALLOC_ARENA_MAX";
-        if std::env::var_os(ARENAS).is_some() {
-            return;
-        }
-        let Ok(program) = std::env::current_exe() else { return };
-        let error = std::process::Command::new(program).args(std::env::args_os().skip(1)).env(ARENAS, "2").exec();
-        // It goes on with as many as there are.
-        tracing::debug!(%error, "the program could not be started again");
-    }
 }
 
 /// The log goes to standard error; `RUST_LOG` says how much of it, `info` by default.

@@ -129,6 +129,7 @@ impl Node {
             group_config: settings.group.clone(),
             network_config: settings.raft_network.clone(),
             executor_config: settings.executor.clone(),
+            changes_at_once: settings.starts_at_once,
             feeds: FeedPool::new(settings.watch.feed_limits(memory.limit()), memory.clone()),
         }));
         let router = Arc::new(Router::new(hosting.clone(), directory.clone()));

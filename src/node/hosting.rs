@@ -1,5 +1,6 @@
 //! The replicas that this node holds: starting, finding and stopping them.
 
+use super::changes::Changes;
 use super::directory::Directory;
 use super::ports::Ports;
 use crate::clock::{ThreadKind, run_on};
@@ -7,7 +8,6 @@ use crate::error::{Code, Error, Result};
 use crate::net::peer::PeerTransport;
 use crate::partition::executor::{Executor, ExecutorConfig, ExecutorParts, ExecutorStats, Pacer};
 use crate::partition::{Cancelled, FeedPool, Memory, ReplicaMachine, ReplicaState, TaskRunner};
-
 use crate::raft::network::{GroupNetwork, RaftNetworkConfig, Receptions};
 use crate::raft::{Confirmer, Group, GroupConfig, Leadership, LogStore};
 use crate::storage::backend::{ReplicaKey, StateBackend};
@@ -62,6 +62,8 @@ pub struct HostingParts {
     pub executor_config: ExecutorConfig,
     /// The history of changes that the replicas keep.
     pub feeds: Arc<FeedPool>,
+    /// Starts and stops at the same time, at most.
+    pub changes_at_once: usize,
 }
 
 /// The replicas that this node holds.
@@ -75,8 +77,7 @@ pub struct Hosting {
     confirmer: Arc<Confirmer>,
     pacer: Arc<Pacer>,
     hosted: RwLock<BTreeMap<GroupId, Arc<Hosted>>>,
-    /// One start or stop at a time.
-    changing: tokio::sync::Mutex<()>,
+    changes: Changes,
 }
 
 impl Hosting {
@@ -84,6 +85,7 @@ impl Hosting {
     pub fn new(parts: HostingParts) -> Self {
         let confirmer = Arc::new(Confirmer::new(parts.transport.clone()));
         let pacer = Pacer::new(&parts.executor_config);
+        let changes = Changes::new(parts.changes_at_once);
         Hosting {
             parts,
             stats: Arc::default(),
@@ -91,8 +93,13 @@ impl Hosting {
             confirmer,
             pacer,
             hosted: RwLock::default(),
-            changing: tokio::sync::Mutex::new(()),
+            changes,
         }
+    }
+
+    /// Starts and stops at the same time, at most.
+    pub fn changes_at_once(&self) -> usize {
+        self.changes.at_once()
     }
 
     /// The replica of a group, if this node holds one.
@@ -110,9 +117,10 @@ impl Hosting {
     /// given up for ever.
     ///
     /// # Errors
-    /// `InvalidRequest` for an id that was given up, `CorruptLog` for a damaged one; the disk's.
+    /// `InvalidRequest` for an id that was given up, `CorruptLog` for a damaged one; `ShuttingDown`;
+    /// the disk's.
     pub async fn ensure(&self, group: GroupId, replica: ReplicaId) -> Result<Arc<Hosted>> {
-        let _one = self.changing.lock().await;
+        let _change = self.changes.begin(group).await?;
         if let Some(hosted) = self.get(group) {
             if hosted.group.replica() == replica {
                 return Ok(hosted);
@@ -172,7 +180,7 @@ impl Hosting {
     /// # Errors
     /// As [`Hosting::ensure`].
     pub async fn restart(&self, group: GroupId) -> Result<()> {
-        let _one = self.changing.lock().await;
+        let _change = self.changes.begin(group).await?;
         let Some(hosted) = self.get(group).filter(|hosted| hosted.group.has_stopped()) else { return Ok(()) };
         let replica = hosted.group.replica();
         self.stop(group).await;
@@ -196,7 +204,7 @@ impl Hosting {
     /// # Errors
     /// The disk's.
     pub async fn retire(&self, group: GroupId, replica: ReplicaId) -> Result<()> {
-        let _one = self.changing.lock().await;
+        let _change = self.changes.begin(group).await?;
         if self.get(group).is_some_and(|hosted| hosted.group.replica() == replica) {
             self.stop(group).await;
         }
@@ -213,9 +221,9 @@ impl Hosting {
         run_on(&self.parts.ports.threads, ThreadKind::Backend, move || backend.remove(key)).await?
     }
 
-    /// Stops all replicas; logs and states stay.
+    /// Waits for starts and stops under way, and stops all replicas for good; logs and states stay.
     pub async fn stop_all(&self) {
-        let _one = self.changing.lock().await;
+        self.changes.end().await;
         for (group, _) in self.all() {
             self.stop(group).await;
         }

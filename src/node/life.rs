@@ -1,5 +1,5 @@
-//! A node's life: it gets a grid, starts the replicas that the placement gives it, replaces what is
-//! damaged, and keeps its own member row true.
+//! A node's life: it gets a grid, sets everything else going, replaces what is damaged, and keeps its
+//! own member row true.
 
 use super::drops::Drops;
 use super::grid_node::Node;
@@ -113,68 +113,6 @@ impl Node {
         Ok(())
     }
 
-    /// Starts the replicas that the placement gives this node, as it changes.
-    async fn start_replicas(&self) {
-        let mut view = self.directory.watch_view();
-        loop {
-            let now = view.borrow_and_update().clone();
-            for (group, replica) in now.held_by(self.id()) {
-                if self.recovery.damaged.contains(&(group, replica)) {
-                    continue;
-                }
-                let running = self.hosting.get(group).map(|hosted| hosted.group.replica());
-                if running == Some(replica) {
-                    continue;
-                }
-                match self.hosting.ensure(group, replica).await {
-                    Ok(hosted) => {
-                        let placed = now.placement_of(group);
-                        let first = placed.and_then(|row| row.replicas.first()).map(|(id, _)| *id);
-                        // Only the first placement of all: a replica that was replaced forms nothing.
-                        let is_first = placed.is_some_and(|row| !row.formed && row.version == 1);
-                        if group != GroupId::META && first == Some(replica) && is_first {
-                            let members = now.replicas(group).iter().copied().collect();
-                            if let Err(error) = hosted.group.initialize(members).await {
-                                tracing::error!(%group, %error, "a partition could not be formed");
-                            }
-                        }
-                    }
-                    Err(error) if matches!(error.code, Code::CorruptLog | Code::CorruptRow) => {
-                        tracing::warn!(%group, replica, %error, "a replica is damaged; it is replaced under a new id");
-                        self.replace(group, replica, &error).await;
-                    }
-                    Err(error) => tracing::error!(%group, replica, %error, "a replica could not be started"),
-                }
-            }
-            let retired = self.retire_replicas(&now).await;
-            // What could not be started or given up is tried again before long.
-            let wanted = now.held_by(self.id()).all(|(group, _)| self.hosting.get(group).is_some());
-            let pause = if wanted && retired { Duration::from_secs(3600) } else { Duration::from_secs(1) };
-            if let Ok(Err(_)) = clock::timeout(pause, view.changed()).await {
-                return;
-            }
-        }
-    }
-
-    /// Gives up the replicas that the placement names no more: their groups have gone on without
-    /// them. Whether all are gone.
-    async fn retire_replicas(&self, now: &meta::MetaView) -> bool {
-        let mut done = true;
-        for (group, replica) in self.log.replicas() {
-            if group == GroupId::META || !now.is_given_up(group, replica) {
-                continue;
-            }
-            match self.hosting.retire(group, replica).await {
-                Ok(()) => tracing::info!(%group, replica, "a replica has moved away; its data here is removed"),
-                Err(error) => {
-                    tracing::warn!(%group, replica, %error, "a replica that has moved away could not be removed");
-                    done = false;
-                }
-            }
-        }
-        done
-    }
-
     /// Keeps the own member row true: name, address, zone, weight, incarnation.
     async fn report_in(&self) {
         let settings = &self.founding.settings;
@@ -258,7 +196,7 @@ impl Node {
     }
 
     /// Gives a lost replica's id up, and has another issued in its place; tries until it is so.
-    async fn replace(&self, group: GroupId, replica: ReplicaId, why: &Error) {
+    pub(super) async fn replace(&self, group: GroupId, replica: ReplicaId, why: &Error) {
         if self.directory.view().replicas(group).iter().all(|(held, _)| *held == replica) {
             let of =
                 group.partition().map_or("the meta group".to_owned(), |partition| format!("partition {partition}"));

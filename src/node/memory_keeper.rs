@@ -1,13 +1,14 @@
 //! Keeps the node's state within its memory limit: values of clean rows leave RAM, oldest use
 //! first (a clock with second chances, over all replicas in turn); rows that changed are
-//! checkpointed early, so that they become clean. In: the account of memory. Out: sweeps and
-//! checkpoints, one at a time. It runs only where there is a limit, and never decides about
-//! writes: those that wait or are refused ask the account.
+//! checkpointed early, so that they become clean. In: the account of memory. Out: sweeps, and
+//! checkpoints beside them, one of each at a time. It runs only where there is a limit, and never
+//! decides about writes: those that wait or are refused ask the account.
 
 use crate::clock;
 use crate::error::Code;
 use crate::partition::{Hand, Memory, ReplicaState};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 /// Rows that one step of a sweep visits: for so long a replica's lock is held.
@@ -22,6 +23,12 @@ const RETRY: Duration = Duration::from_secs(1);
 /// Keeps the node's state within its memory limit.
 pub struct MemoryKeeper {
     memory: Arc<Memory>,
+    sweeper: Sweeper,
+}
+
+/// Where the sweeps stand.
+#[derive(Default)]
+struct Sweeper {
     /// The replica at which the next sweep begins, and where in it.
     at: usize,
     hand: Hand,
@@ -30,7 +37,7 @@ pub struct MemoryKeeper {
 impl MemoryKeeper {
     /// A keeper for an account.
     pub fn new(memory: Arc<Memory>) -> Self {
-        MemoryKeeper { memory, at: 0, hand: Hand::default() }
+        MemoryKeeper { memory, sweeper: Sweeper::default() }
     }
 
     /// Works until it is dropped.
@@ -40,8 +47,12 @@ impl MemoryKeeper {
                 // Either way it looks.
                 let _ = clock::timeout(PERIOD, self.memory.wanted()).await;
             }
-            let swept = self.evict().await;
-            let written = self.checkpoint().await;
+            // Side by side: a checkpoint waits for the disk, and a sweep finds something to take for as
+            // long as others load values; neither may keep the other waiting.
+            let written = AtomicBool::new(false);
+            let writing = async { written.store(checkpoint(&self.memory).await, Relaxed) };
+            let (swept, ()) = futures::join!(self.sweeper.evict(&self.memory, &written), writing);
+            let written = written.into_inner();
             let stuck = self.memory.excess() > 0 && !swept && !written;
             self.memory.set_exhausted(stuck);
             if stuck {
@@ -51,53 +62,113 @@ impl MemoryKeeper {
             }
         }
     }
+}
 
-    /// Sweeps until little enough is used, or two rounds gave nothing back; whether any did.
-    async fn evict(&mut self) -> bool {
-        let replicas = self.memory.replicas();
-        let (mut freed_any, mut fruitless) = (false, 0);
-        while self.memory.excess() > 0 && fruitless <= 2 * replicas.len() && !replicas.is_empty() {
+impl Sweeper {
+    /// Sweeps until little enough is used or the next checkpoint can be made, for two rounds at most:
+    /// what the first one marked, the second takes. Whether any value left.
+    async fn evict(&mut self, memory: &Memory, written: &AtomicBool) -> bool {
+        let replicas = memory.replicas();
+        let (mut freed_any, mut swept) = (false, 0);
+        let rounds = |swept: usize| if written.load(Relaxed) { swept == 0 } else { swept <= 2 * replicas.len() };
+        while memory.excess() > 0 && rounds(swept) && !replicas.is_empty() {
             self.at %= replicas.len();
             let (hand, freed) = replicas[self.at].sweep(std::mem::take(&mut self.hand), STEP_ROWS);
-            freed_any |= freed > 0;
             if freed > 0 {
-                fruitless = 0;
-                self.memory.made_room();
+                freed_any = true;
+                memory.made_room();
             }
             if hand.is_at_the_start() {
                 self.at += 1;
-                fruitless += usize::from(freed == 0);
+                swept += 1;
             }
             self.hand = hand;
             tokio::task::yield_now().await;
         }
         freed_any
     }
+}
 
-    /// Checkpoints the replica with most to write, if that is due; whether it did.
-    async fn checkpoint(&self) -> bool {
-        if !self.memory.wants_checkpoints() && self.memory.excess() == 0 {
-            return false;
-        }
-        let replicas = self.memory.replicas();
-        match replicas.iter().max_by_key(|state| state.evictable_bytes()) {
-            Some(state) if state.evictable_bytes() > 0 => self.write(state).await,
-            _ => false,
+/// Checkpoints the replica with most to write, if that is due; whether it did.
+async fn checkpoint(memory: &Memory) -> bool {
+    if !memory.wants_checkpoints() && memory.excess() == 0 {
+        return false;
+    }
+    let replicas = memory.replicas();
+    let largest = replicas.iter().map(|state| (state.evictable_bytes(), state)).max_by_key(|(bytes, _)| *bytes);
+    match largest {
+        Some((bytes, state)) if bytes > 0 => write(memory, state).await,
+        _ => false,
+    }
+}
+
+async fn write(memory: &Memory, state: &Arc<ReplicaState>) -> bool {
+    let done = state.checkpoint_for_memory().await;
+    memory.made_room();
+    match done {
+        Ok(()) => true,
+        // It has stopped meanwhile, and gives its memory back by itself.
+        Err(error) if error.code == Code::ShuttingDown => false,
+        Err(error) => {
+            tracing::warn!(%error, "a checkpoint that memory asks for failed; it is tried again");
+            clock::sleep(RETRY).await;
+            false
         }
     }
+}
 
-    async fn write(&self, state: &Arc<ReplicaState>) -> bool {
-        let done = state.checkpoint_for_memory().await;
-        self.memory.made_room();
-        match done {
-            Ok(()) => true,
-            // It has stopped meanwhile, and gives its memory back by itself.
-            Err(error) if error.code == Code::ShuttingDown => false,
-            Err(error) => {
-                tracing::warn!(%error, "a checkpoint that memory asks for failed; it is tried again");
-                clock::sleep(RETRY).await;
-                false
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemThreads;
+    use crate::partition::entry::{Batch, Marker, PartitionEntry, RowWrite};
+    use crate::partition::{ReplicaMachine, rows};
+    use crate::raft::{Committed, LogId, Machine};
+    use crate::storage::backend::{ReplicaKey, SledBackend, SledConfig};
+    use crate::types::{GroupId, MapId, RunId, Slot};
+    use bytes::Bytes;
+    use futures::FutureExt;
+
+    fn apply(machine: &ReplicaMachine, index: u64, entry: PartitionEntry) {
+        let payload = entry.encode();
+        machine.apply(LogId::new_term_index(1, index), Committed::Payload(&payload)).expect("applies");
+    }
+
+    #[tokio::test]
+    async fn a_sweep_ends_though_readers_bring_values_back_as_fast_as_they_leave() {
+        let dir = tempfile::tempdir().expect("dir");
+        let backend = Arc::new(SledBackend::open(dir.path(), SledConfig::default()).expect("opens"));
+        let memory = Memory::new(Some(1 << 20));
+        let key = ReplicaKey { group: GroupId(1), replica: 1 };
+        let state = ReplicaState::load(key, backend, Arc::new(SystemThreads), memory.clone()).expect("loads");
+        let machine = ReplicaMachine(state.clone());
+        let row = rows::map_row(Slot(3), MapId(1), b"key");
+        apply(&machine, 1, PartitionEntry::Marker(Marker { term: 1, run: RunId(7) }));
+        let writes = vec![RowWrite::put(row.clone(), Bytes::from_static(b"value"))];
+        apply(&machine, 2, PartitionEntry::Batch(Batch { term: 1, run: RunId(7), number: 1, writes }));
+        machine.checkpoint().await.expect("written");
+        // More than can ever leave, so that the sweep never has enough.
+        memory.account(0, 2 << 20);
+        let (mut sweeper, written) = (Sweeper::default(), AtomicBool::new(false));
+        let mut reads = 0;
+        {
+            let mut sweep = Box::pin(sweeper.evict(&memory, &written));
+            while sweep.as_mut().now_or_never().is_none() {
+                if state.cold_rows() > 0 {
+                    state.get(&row).expect("readable").expect("there");
+                    reads += 1;
+                    assert!(reads < 10, "the sweep goes on for ever");
+                }
+                tokio::task::yield_now().await;
             }
         }
+        assert!(reads > 0, "the value left at least once");
+        written.store(true, Relaxed);
+        let mut steps = 0;
+        let mut sweep = Box::pin(sweeper.evict(&memory, &written));
+        while sweep.as_mut().now_or_never().is_none() {
+            steps += 1;
+        }
+        assert_eq!(steps, 1, "it makes room for the next checkpoint");
     }
 }

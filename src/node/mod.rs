@@ -3,6 +3,7 @@
 
 mod broadcast;
 mod cancelling;
+mod changes;
 mod clock_watch;
 mod compute_service;
 mod copying;
@@ -32,6 +33,7 @@ mod scatter;
 mod service;
 mod settings;
 mod stamper;
+mod starting;
 mod status;
 mod trouble;
 mod walks;

@@ -38,6 +38,9 @@ pub struct NodeSettings {
     pub memory: MemoryLimit,
     /// Bounds of connections to peers, and gRPC's.
     pub peer: PeerConfig,
+    /// Replicas that start at the same time. A start reads a checkpoint and replays the log behind it:
+    /// on one thread each, with what it reads in RAM. Default 4.
+    pub starts_at_once: usize,
     /// Timing of Raft.
     pub group: GroupConfig,
     /// Bounds of snapshots that come in.
@@ -58,6 +61,9 @@ pub struct NodeSettings {
     pub tasks: Vec<TaskMark>,
 }
 
+/// See [`NodeSettings::starts_at_once`].
+const STARTS_AT_ONCE: usize = 4;
+
 impl From<&NodeConfig> for NodeSettings {
     fn from(config: &NodeConfig) -> Self {
         let mut peer = PeerConfig::default();
@@ -75,6 +81,7 @@ impl From<&NodeConfig> for NodeSettings {
             weight: config.weight,
             memory: config.memory_limit.into(),
             peer,
+            starts_at_once: STARTS_AT_ONCE,
             group: GroupConfig::default(),
             receptions: ReceptionConfig::default(),
             raft_network: RaftNetworkConfig::default(),

@@ -155,7 +155,7 @@ impl ReplicaState {
         let old = {
             let mut state = self.write();
             fresh.pins = std::mem::take(&mut state.pins);
-            fresh.reported = state.reported;
+            fresh.reported = (fresh.reported.0 + state.reported.0, state.reported.1);
             let old = std::mem::replace(&mut *state, fresh);
             self.report(&mut state);
             if let Some(feed) = self.feed() {

@@ -74,17 +74,14 @@ impl ReplicaState {
         let evictable = backend.serves_rows() && memory.limit().is_some() && key.group != GroupId::META;
         let mut filling = Filling::new(&memory, evictable);
         let meta = backend.load(key, &mut |row, value| filling.add(&row, &value))?;
-        let mut state = filling.finish();
-        let mut checkpoint = None;
-        if let Some(meta) = meta {
-            state.position = decode_meta(&meta)?;
-            if let Some(ahead) = backend.ahead(key)? {
-                state.position.serve_from = state.position.serve_from.max(decode_meta(&ahead)?.serve_from);
-            }
-            checkpoint = Some(state.position.clone());
-        } else if let Some(ahead) = backend.ahead(key)? {
-            state.position.serve_from = decode_meta(&ahead)?.serve_from;
+        let whole = meta.is_some();
+        let mut position = meta.map_or_else(|| Ok(Position::default()), |meta| decode_meta(&meta))?;
+        if let Some(ahead) = backend.ahead(key)? {
+            position.serve_from = position.serve_from.max(decode_meta(&ahead)?.serve_from);
         }
+        let checkpoint = whole.then(|| position.clone());
+        let mut state = filling.finish();
+        state.position = position;
         let applied = watch::Sender::new(index_of(&state.position.applied));
         let loaded = Arc::new(ReplicaState {
             key,

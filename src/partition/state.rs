@@ -86,29 +86,80 @@ impl State {
 
 /// A state that is filled in row order from a checkpoint or a snapshot. As many values stay in RAM
 /// as the node's limit has room for; the others are cold from the start, because the backend has
-/// them.
+/// them. Several are filled at a time, so each tells the account as it grows.
 pub(super) struct Filling<'a> {
     memory: &'a Memory,
     evictable: bool,
     rows: Vec<(RowKey, Cell)>,
     indexes: Indexes,
     held: usize,
+    /// Of `held`, what the account knows.
+    told: usize,
 }
+
+/// The account is told of a state that is filled whenever it has grown by so much.
+const TELL_EVERY: usize = 64 << 10;
 
 impl<'a> Filling<'a> {
     pub(super) fn new(memory: &'a Memory, evictable: bool) -> Self {
-        Filling { memory, evictable, rows: Vec::new(), indexes: Indexes::default(), held: 0 }
+        Filling { memory, evictable, rows: Vec::new(), indexes: Indexes::default(), held: 0, told: 0 }
     }
 
     pub(super) fn add(&mut self, row: &[u8], value: &[u8]) {
         let expires_ms = Indexes::expiry_of(row, value);
         self.indexes.on_put(row, value, expires_ms, None);
-        let resident = !self.evictable || self.memory.has_room_for(self.held) || rows::is_partition_wide(row);
+        let untold = self.held - self.told;
+        let resident = !self.evictable || self.memory.has_room_for(untold) || rows::is_partition_wide(row);
         self.held += Table::cost(row, value, resident);
         self.rows.push((RowKey::new(row), Table::clean_cell(value, expires_ms, resident)));
+        if self.held - self.told >= TELL_EVERY {
+            self.memory.account(self.told, self.held);
+            self.told = self.held;
+        }
     }
 
-    pub(super) fn finish(self) -> State {
-        State { rows: Table::from_sorted(self.rows), indexes: self.indexes, ..State::default() }
+    /// The state, which has taken over what the account was told.
+    pub(super) fn finish(mut self) -> State {
+        State {
+            rows: Table::from_sorted(std::mem::take(&mut self.rows)),
+            indexes: std::mem::take(&mut self.indexes),
+            reported: (std::mem::take(&mut self.told), 0),
+            ..State::default()
+        }
+    }
+}
+
+impl Drop for Filling<'_> {
+    fn drop(&mut self) {
+        self.memory.account(self.told, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_that_are_filled_side_by_side_share_the_room() {
+        let memory = Memory::new(Some(1 << 20));
+        let mut fillings = [Filling::new(&memory, true), Filling::new(&memory, true)];
+        for row in 0..1000u16 {
+            fillings.iter_mut().for_each(|filling| filling.add(&rows_key(row), &[0; 1000]));
+        }
+        let [one, other] = fillings;
+        let resident = |state: &State| state.rows.held();
+        let (one, told) = (one.finish(), memory.used());
+        // Keys stay whatever the room is; values stop at half of the limit.
+        let keys = 2 * 1000 * Table::cost(&rows_key(0), &[], false);
+        assert!((512 << 10..(512 << 10) + keys + 3 * TELL_EVERY).contains(&(told as usize)), "{told}");
+        assert!(resident(&one) + keys < 512 << 10, "the other took its part: {}", resident(&one));
+        drop(other);
+        assert_eq!(memory.used(), one.reported.0 as u64, "what is not finished gives back what it took");
+    }
+
+    fn rows_key(row: u16) -> [u8; 12] {
+        let mut key = [0; 12];
+        key[10..].copy_from_slice(&row.to_be_bytes());
+        key
     }
 }

@@ -21,11 +21,19 @@ use super::{ReplicaKey, Rows, StateBackend};
 use crate::error::{Code, Error, Result};
 use bytes::Bytes;
 use config::fjall_error;
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch as WriteBatch, PersistMode};
+use fjall::{AbstractTree, Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch as WriteBatch, PersistMode};
 use format::PREFIX;
 use std::path::Path;
+use std::time::Duration;
 
 type Prefix = [u8; PREFIX];
+
+/// The memtable that is being filled may hold so many times its size before writes wait.
+const MEMTABLE_SLACK: u64 = 2;
+/// Between two looks whether there is room.
+const ROOM_PAUSE: Duration = Duration::from_millis(2);
+/// Looks before it goes on all the same: 10 s.
+const ROOM_PAUSES: usize = 5000;
 
 /// Checkpoints in a fjall database.
 pub struct FjallBackend {
@@ -100,7 +108,21 @@ impl FjallBackend {
     }
 
     fn commit(&self, chunk: Chunk) -> Result<()> {
+        self.wait_for_room();
         chunk.batch.commit().map_err(|error| fjall_error("cannot write rows", &error))
+    }
+
+    /// fjall begins a new memtable on the thread that also merges tables: for as long as that takes, the
+    /// one that is being filled would grow without a bound.
+    fn wait_for_room(&self) {
+        let full = || self.rows.tree.active_memtable().size() > MEMTABLE_SLACK * self.config.memtable_bytes;
+        // Bounded: where fjall has stopped for good, the commit says so.
+        for _ in 0..ROOM_PAUSES {
+            if !full() {
+                return;
+            }
+            std::thread::sleep(ROOM_PAUSE);
+        }
     }
 
     fn sync(&self) -> Result<()> {

@@ -134,3 +134,19 @@ fn a_database_that_another_has_open_is_busy() {
     let second = FjallBackend::open(dir.path(), small());
     assert_eq!(second.err().map(|error| error.code), Some(Code::DataDirBusy));
 }
+
+#[test]
+fn what_is_written_faster_than_tables_are_does_not_gather_in_ram() {
+    let dir = dir();
+    let config = FjallConfig { memtable_bytes: 1 << 20, ..FjallConfig::default() };
+    let backend = open(&dir, config);
+    let (value, mut most) = (vec![7; 8 << 10], 0);
+    for number in 0..4000_u32 {
+        let mut chunk = backend.chunk();
+        chunk.batch.insert(&backend.rows, number.to_be_bytes(), value.clone());
+        backend.commit(chunk).expect("written");
+        most = most.max(backend.rows.tree.active_memtable().size());
+    }
+    let bound = MEMTABLE_SLACK * config.memtable_bytes + (64 << 10);
+    assert!((config.memtable_bytes..bound).contains(&most), "{most} bytes");
+}

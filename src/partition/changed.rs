@@ -35,9 +35,7 @@ pub(super) struct Changed {
 impl Changed {
     /// A row has changed.
     pub(super) fn insert(&mut self, row: &[u8]) {
-        if !self.rows.contains(row) {
-            self.rows.insert(RowKey::new(row));
-        }
+        self.rows.insert(RowKey::new(row));
     }
 
     /// Whether a row has changed.

@@ -8,13 +8,12 @@
 
 use super::Edge;
 use super::guard::{overloaded, said_by_transport};
+use super::under_way::UnderWay;
 use super::wire;
 use crate::clock;
 use crate::config::Limits;
 use crate::error::{Code, Error, Result};
 use crate::types::{Reply, Request};
-use futures::stream::FuturesUnordered;
-use futures::{FutureExt, StreamExt};
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -111,20 +110,6 @@ enum Ended {
     TakesNothing,
 }
 
-/// A reply and its size.
-async fn execute<L: Lane>(edge: Edge, tag: L::Tag, request: Result<Request>) -> (L::Item, usize) {
-    let outcome = match request {
-        Ok(request) => edge.execute(request).await,
-        Err(error) => Err(error),
-    };
-    let item = L::item(&tag, outcome);
-    let bytes = L::size(&item);
-    match edge.check_answer(bytes) {
-        Ok(()) => (item, bytes),
-        Err(error) => (L::item(&tag, Err(error)), 0),
-    }
-}
-
 async fn run<L: Lane>(
     mut inbound: Streaming<L::In>,
     edge: Edge,
@@ -132,7 +117,7 @@ async fn run<L: Lane>(
 ) -> Ended {
     let slow = Duration::from_millis(edge.limits.slow_client_ms.into());
     let limits = edge.limits.clone();
-    let mut running = FuturesUnordered::new();
+    let mut running = UnderWay::<L>::new(edge);
     let mut backlog = VecDeque::new();
     let mut open = true;
     let mut usual = FIRST_GUESS_BYTES;
@@ -141,16 +126,16 @@ async fn run<L: Lane>(
         while running.len() < at_once
             && let Some((tag, request)) = backlog.pop_front()
         {
-            running.push(execute::<L>(edge.clone(), tag, request));
+            running.begin(tag, request);
         }
         tokio::select! {
             biased;
             () = sender.closed() => return Ended::Done,
-            Some((first, mut bytes)) = running.next(), if !running.is_empty() => {
+            (first, mut bytes) = running.next(), if !running.is_empty() => {
                 let mut items = vec![first];
                 while items.len() < limits.stream_reply_batch
                     && bytes < limits.stream_reply_bytes
-                    && let Some(Some((item, more))) = running.next().now_or_never()
+                    && let Some((item, more)) = running.ready()
                 {
                     items.push(item);
                     bytes += more;

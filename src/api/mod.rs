@@ -13,6 +13,7 @@ mod health;
 pub mod http;
 mod kv;
 mod tasks;
+mod under_way;
 mod watch;
 pub mod wire;
 
@@ -28,7 +29,7 @@ mod tests;
 use crate::clock;
 use crate::config::Limits;
 use crate::error::{Code, Error, Result};
-use crate::node::GridService;
+use crate::node::{GridService, StreamReply};
 use crate::types::{Reply, Request};
 use authorize::{Action, Principal, authorize};
 use axum::middleware::from_fn_with_state;
@@ -69,6 +70,20 @@ impl Edge {
             Err(clock::Elapsed) if is_read => Err(Error::new(Code::DeadlineExceeded, "no answer within the deadline")),
             Err(clock::Elapsed) => Err(Error::new(Code::OutcomeUnknown, "no answer within the deadline")),
         }
+    }
+
+    /// Takes a stream's request that the grid can execute here at once; gives it back otherwise.
+    fn submit_here(&self, request: Request, reply: StreamReply) -> Option<Request> {
+        let resource = request.op.map().unwrap_or_default();
+        let action = if request.op.is_read() { Action::Read } else { Action::Write };
+        let allowed = authorize(&Principal::Anonymous, action, resource).is_ok();
+        let refused = match allowed {
+            true => self.service.submit_here(request, reply).err()?,
+            false => Box::new((request, reply)),
+        };
+        let (request, reply) = *refused;
+        reply.withdraw();
+        Some(request)
     }
 
     /// Whether an answer of this size may be sent.

@@ -16,6 +16,7 @@ use crate::clock::{self, Instant};
 use crate::compute::ResultMap;
 use crate::error::{Code, Error, Result};
 use crate::meta::{self, MemberIntent};
+use crate::partition::executor::StreamReply;
 use crate::types::{
     GroupId, HybridTime, JobId, JobInfo, JobStep, MapDescriptor, MapSpec, NodeId, Op, Reply, ReplyBody, Request,
     WatchRequest, affinity_of, slot_of,
@@ -112,6 +113,14 @@ impl GridService for Node {
             guard.disarm();
         }
         outcome.map_err(|error| self.router.for_clients(error))
+    }
+
+    fn submit_here(
+        &self,
+        request: Request,
+        reply: StreamReply,
+    ) -> std::result::Result<(), Box<(Request, StreamReply)>> {
+        self.router.submit_here(request, reply)
     }
 
     async fn watch(&self, request: WatchRequest) -> Result<WatchStream> {

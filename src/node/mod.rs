@@ -40,6 +40,7 @@ mod walks;
 mod watching;
 mod wire;
 
+pub use crate::partition::executor::{Answer, Answered, StreamReply};
 pub use compute_service::{
     Broadcast, CancelReport, ComputeService, MapCall, MapReply, PartitionAnswer, Scatter, ScatterAnswer, ScatterEvent,
     StartJob,

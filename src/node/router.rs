@@ -2,6 +2,7 @@
 //! retries until the request's time is over.
 
 mod attempt;
+mod short_way;
 mod split;
 
 use super::directory::{Directory, META_MAP, meta_map};

@@ -5,6 +5,7 @@ use super::copying::LocalEntry;
 use super::watching::WatchStream;
 use crate::error::Result;
 use crate::meta::MemberIntent;
+use crate::partition::executor::StreamReply;
 use crate::types::{
     GridId, HybridTime, MapDescriptor, MapSpec, NodeId, PartitionId, ReplicaId, Reply, Request, Slot, WatchRequest,
 };
@@ -131,6 +132,19 @@ pub trait GridService: ComputeService {
     /// Executes a request wherever its slot's leader is. `hops` counts the peers it has passed:
     /// at 0 it is forwarded if need be; at 1 the answer is `NotLeader` with the leader named.
     async fn execute(&self, request: Request, hops: u32) -> Result<Reply>;
+
+    /// Takes a request that can be executed here at once, in the order of the calls; its answer
+    /// goes to the stream.
+    ///
+    /// # Errors
+    /// Gives both back otherwise: then [`GridService::execute`] is to be asked.
+    fn submit_here(
+        &self,
+        request: Request,
+        reply: StreamReply,
+    ) -> std::result::Result<(), Box<(Request, StreamReply)>> {
+        Err(Box::new((request, reply)))
+    }
 
     /// Follows a map's changes.
     ///

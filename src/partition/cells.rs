@@ -6,10 +6,14 @@
 //! slot of 32 bytes in the tree, without an allocation of its own up to 30 bytes, and a value is
 //! one allocation of exactly its size: it never pins the frame that it came in.
 
+use super::rows::is_answer;
 use bytes::Bytes;
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::iter::Peekable;
 use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -74,6 +78,12 @@ impl PartialEq for RowKey {
 }
 
 impl Eq for RowKey {}
+
+impl Hash for RowKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_slice().hash(state);
+    }
+}
 
 impl PartialOrd for RowKey {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
@@ -154,13 +164,49 @@ pub(super) struct Before {
 }
 
 /// All rows of a replica.
+///
+/// Kept answers come and go with every write and are few at any time: in a tree of their own they
+/// are found without a walk through the entries' large one. Whoever reads a range sees one order.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    rows: BTreeMap<RowKey, Cell>,
+    rows: Tree,
+    answers: Tree,
     bytes: usize,
     held: usize,
     dirty: usize,
     cold: usize,
+}
+
+type Tree = BTreeMap<RowKey, Cell>;
+
+/// Two sequences in row order as one; no row is in both.
+struct Merged<A: Iterator, B: Iterator> {
+    a: Peekable<A>,
+    b: Peekable<B>,
+}
+
+impl<'a, C, A, B> Iterator for Merged<A, B>
+where
+    A: Iterator<Item = (&'a RowKey, C)>,
+    B: Iterator<Item = (&'a RowKey, C)>,
+{
+    type Item = (&'a RowKey, C);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match (self.a.peek(), self.b.peek()) {
+            (Some((a, _)), Some((b, _))) if b < a => self.b.next(),
+            (Some(_), _) => self.a.next(),
+            (None, _) => self.b.next(),
+        }
+    }
+}
+
+fn merged<'a, C, A, B>(a: A, b: B) -> Merged<A, B>
+where
+    A: Iterator<Item = (&'a RowKey, C)>,
+    B: Iterator<Item = (&'a RowKey, C)>,
+{
+    Merged { a: a.peekable(), b: b.peekable() }
 }
 
 /// What a step of a sweep did.
@@ -183,8 +229,18 @@ impl Table {
             table.held += ROW_OVERHEAD + key.held();
             table.count(key.as_slice().len(), cell);
         }
+        let (answers, rows): (Vec<_>, Vec<_>) = rows.into_iter().partition(|(key, _)| is_answer(key.as_slice()));
         table.rows = rows.into_iter().collect();
+        table.answers = answers.into_iter().collect();
         table
+    }
+
+    fn tree(&self, row: &[u8]) -> &Tree {
+        if is_answer(row) { &self.answers } else { &self.rows }
+    }
+
+    fn tree_mut(&mut self, row: &[u8]) -> &mut Tree {
+        if is_answer(row) { &mut self.answers } else { &mut self.rows }
     }
 
     /// A cell for [`Table::from_sorted`], as clean as the checkpoint that it comes from.
@@ -200,7 +256,12 @@ impl Table {
 
     /// Number of rows.
     pub(super) fn len(&self) -> usize {
-        self.rows.len()
+        self.rows.len() + self.answers.len()
+    }
+
+    /// The kept answers, in row order.
+    pub(super) fn answers(&self) -> impl Iterator<Item = (&RowKey, &Cell)> {
+        self.answers.iter()
     }
 
     /// Bytes of keys and values.
@@ -225,12 +286,13 @@ impl Table {
 
     /// A row's cell.
     pub(super) fn get(&self, row: &[u8]) -> Option<&Cell> {
-        self.rows.get(row)
+        self.tree(row).get(row)
     }
 
     /// The cells from a bound on, in row order.
     pub(super) fn range(&self, from: Bound<&[u8]>) -> impl Iterator<Item = (&RowKey, &Cell)> {
-        self.rows.range::<[u8], _>((from, Bound::Unbounded))
+        let range = (from, Bound::Unbounded);
+        merged(self.rows.range::<[u8], _>(range), self.answers.range::<[u8], _>(range))
     }
 
     fn count(&mut self, row_len: usize, cell: &Cell) {
@@ -252,38 +314,43 @@ impl Table {
     pub(super) fn put(&mut self, row: &[u8], value: &[u8], expires_ms: u64, dirty: bool) -> Option<Before> {
         let cell = Cell::new(value, expires_ms, true, dirty);
         self.count(row.len(), &cell);
-        if let Some(place) = self.rows.get_mut(row) {
-            let old = std::mem::replace(place, cell);
-            return Some(self.forget(row.len(), &old));
-        }
         let key = RowKey::new(row);
-        self.held += ROW_OVERHEAD + key.held();
-        self.rows.insert(key, cell);
-        None
+        let held = key.held();
+        let old = match self.tree_mut(row).entry(key) {
+            Entry::Occupied(mut place) => place.insert(cell),
+            Entry::Vacant(place) => {
+                place.insert(cell);
+                self.held += ROW_OVERHEAD + held;
+                return None;
+            }
+        };
+        Some(self.forget(row.len(), &old))
     }
 
     /// Deletes a row; says what was there.
     pub(super) fn delete(&mut self, row: &[u8]) -> Option<Before> {
-        let (key, cell) = self.rows.remove_entry(row)?;
+        let (key, cell) = self.tree_mut(row).remove_entry(row)?;
         self.held -= ROW_OVERHEAD + key.held();
         Some(self.forget(row.len(), &cell))
     }
 
     /// A checkpoint that holds the row's value has completed.
     pub(super) fn clean(&mut self, row: &[u8]) {
-        if let Some(cell) = self.rows.get_mut(row)
+        if let Some(cell) = self.tree_mut(row).get_mut(row)
             && std::mem::take(&mut cell.dirty)
         {
-            self.dirty -= cell.held();
+            let held = cell.held();
+            self.dirty -= held;
         }
     }
 
     /// Gives a cold row its value back; false when the row is not cold any more.
     pub(super) fn warm(&mut self, row: &[u8], value: &[u8]) -> bool {
-        let Some(cell) = self.rows.get_mut(row).filter(|cell| cell.is_cold()) else { return false };
+        let Some(cell) = self.tree_mut(row).get_mut(row).filter(|cell| cell.is_cold()) else { return false };
         cell.value = Some(value.into());
         cell.used.store(true, Relaxed);
-        self.held += cell.held();
+        let held = cell.held();
+        self.held += held;
         self.cold -= 1;
         true
     }
@@ -293,7 +360,9 @@ impl Table {
     pub(super) fn sweep(&mut self, after: Option<&RowKey>, most: usize, keep: impl Fn(&RowKey) -> bool) -> Swept {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let mut swept = Swept::default();
-        for (visited, (key, cell)) in self.rows.range_mut::<RowKey, _>((from, Bound::Unbounded)).enumerate() {
+        let range = (from, Bound::Unbounded);
+        let all = merged(self.rows.range_mut::<RowKey, _>(range), self.answers.range_mut::<RowKey, _>(range));
+        for (visited, (key, cell)) in all.enumerate() {
             if visited + 1 == most {
                 swept.next = Some(key.clone());
             } else if visited == most {
@@ -339,6 +408,32 @@ mod tests {
         }
         assert_eq!((table.len(), table.bytes(), table.held(), table.dirty()), (0, 0, 0, 0));
         assert_eq!(table.delete(b"never there"), None);
+    }
+
+    #[test]
+    fn answers_and_other_rows_are_one_sequence() {
+        use super::super::rows::{answer_row, map_row, session_row};
+        use crate::types::{MapId, SessionId, Slot};
+        let mut rows: Vec<Bytes> = vec![session_row(SessionId(1)), session_row(SessionId(2))];
+        for slot in 0..4 {
+            rows.extend((0..3).map(|number| answer_row(Slot(slot), SessionId(7), number)));
+            rows.extend([&b"a"[..], b"b"].map(|key| map_row(Slot(slot), MapId(1), key)));
+        }
+        let mut table = Table::default();
+        rows.iter().for_each(|row| drop(table.put(row, b"value", 0, false)));
+        rows.sort();
+        let read = |table: &Table, from| table.range(from).map(|(row, _)| row.to_bytes()).collect::<Vec<_>>();
+        assert_eq!(read(&table, Bound::Unbounded), rows);
+        for at in 0..rows.len() {
+            assert_eq!(read(&table, Bound::Excluded(&rows[at])), rows[at + 1..]);
+        }
+        assert_eq!(table.answers().count(), 12);
+        let sorted = rows.iter().map(|row| (RowKey::new(row), Table::clean_cell(b"value", 0, true))).collect();
+        let loaded = Table::from_sorted(sorted);
+        assert_eq!((read(&loaded, Bound::Unbounded), loaded.held()), (rows.clone(), table.held()));
+        assert_eq!((table.sweep(None, 100, |_| false).evicted, table.sweep(None, 100, |_| false).evicted), (0, 22));
+        rows.iter().for_each(|row| drop(table.delete(row).expect("there")));
+        assert_eq!((table.len(), table.held(), table.cold()), (0, 0, 0));
     }
 
     #[test]

@@ -14,7 +14,6 @@ use crate::raft::{LogId, SnapshotMeta, StoredMembership};
 use crate::storage::backend::Rows;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -92,6 +91,7 @@ impl ReplicaState {
             let log_bytes = if told { std::mem::take(&mut state.log_bytes) } else { 0 };
             (state.position.clone(), std::mem::take(&mut state.dirty), log_bytes)
         };
+        let dirty = dirty.into_sorted();
         let meta = SnapshotMeta { last_log_id: position.applied, last_membership: position.membership.clone() };
         let first = self.last_checkpoint().is_none();
         let mut encoded = || encode_meta(&position, index_of(&self.read().position.applied));
@@ -115,7 +115,7 @@ impl ReplicaState {
 
     /// The rows of a checkpoint that has completed are clean, save those that changed again since
     /// it began: what it wrote of them may be an older value.
-    fn clean(&self, written: &BTreeSet<RowKey>) {
+    fn clean(&self, written: &[RowKey]) {
         let mut rows = written.iter().peekable();
         while rows.peek().is_some() {
             let mut state = self.write();

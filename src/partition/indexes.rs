@@ -1,4 +1,4 @@
-//! What is counted and found beside a replica's rows: kept answers, and entries and bytes per
+//! What is counted and found beside a replica's rows: when rows expire, and entries and bytes per
 //! map. In: every put and delete of a row, in the order in which they are applied, and all rows
 //! at a start; so each replica has the same, and a new leader has them at once. Out: look-ups.
 //! They are RAM only, rebuilt from rows, never written.
@@ -6,7 +6,7 @@
 use super::cells::Before;
 use super::expiry::ExpiryIndex;
 use super::rows;
-use crate::types::{HybridTime, MapId, SessionId, Slot, StoredValue};
+use crate::types::{HybridTime, MapId, StoredValue};
 use std::collections::BTreeMap;
 
 /// What a replica holds of a map.
@@ -33,14 +33,10 @@ impl MapSize {
         self
     }
 }
-/// What a kept answer costs in its index.
-const ANSWER_OVERHEAD: usize = 64;
 
 /// The indexes of a replica.
 #[derive(Debug, Default)]
 pub(super) struct Indexes {
-    /// Kept answers: (session, number) -> (slot, bytes).
-    answers: BTreeMap<(SessionId, u64), (Slot, usize)>,
     maps: BTreeMap<MapId, MapSize>,
     /// Rows that expire, by their time.
     pub(super) expiry: ExpiryIndex,
@@ -57,9 +53,7 @@ impl Indexes {
     /// A row was put; `before` is what was there.
     pub(super) fn on_put(&mut self, row: &[u8], value: &[u8], expires_ms: u64, before: Option<Before>) {
         self.expiry.moved(row, before.map_or(0, |before| before.expires_ms), expires_ms);
-        if let Some((slot, session, number)) = rows::parse_answer_row(row) {
-            self.answers.insert((session, number), (slot, value.len()));
-        } else if let Some(map) = rows::map_of(row) {
+        if let Some(map) = rows::map_of(row) {
             let size = self.maps.entry(map).or_default();
             match before {
                 Some(before) => size.bytes = size.bytes - before.len as u64 + value.len() as u64,
@@ -76,9 +70,7 @@ impl Indexes {
     /// A row was deleted; `before` is what was there.
     pub(super) fn on_delete(&mut self, row: &[u8], before: Before) {
         self.expiry.moved(row, before.expires_ms, 0);
-        if let Some((_, session, number)) = rows::parse_answer_row(row) {
-            self.answers.remove(&(session, number));
-        } else if let Some(map) = rows::map_of(row)
+        if let Some(map) = rows::map_of(row)
             && let Some(size) = self.maps.get_mut(&map)
         {
             size.entries -= 1;
@@ -89,14 +81,9 @@ impl Indexes {
         }
     }
 
-    /// The kept answers: (session, number, slot, bytes).
-    pub(super) fn answers(&self) -> impl Iterator<Item = (SessionId, u64, Slot, usize)> {
-        self.answers.iter().map(|((session, number), (slot, size))| (*session, *number, *slot, *size))
-    }
-
     /// Bytes of RAM that the indexes take.
     pub(super) fn held(&self) -> usize {
-        self.answers.len() * ANSWER_OVERHEAD + self.expiry.held()
+        self.expiry.held()
     }
 
     /// What there is of a map.
@@ -113,6 +100,7 @@ impl Indexes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::Slot;
 
     #[test]
     fn a_maps_entries_and_bytes_are_counted() {
@@ -128,15 +116,5 @@ mod tests {
         indexes.on_delete(&row, before(12));
         assert_eq!(indexes.map_sizes().collect::<Vec<_>>(), [(MapId(8), size(1, other.len() as u64))]);
         assert_eq!(indexes.map_size(MapId(7)), size(0, 0));
-    }
-
-    #[test]
-    fn kept_answers_are_found_again() {
-        let mut indexes = Indexes::default();
-        let row = rows::answer_row(Slot(3), SessionId(1), 9);
-        indexes.on_put(&row, b"answer", 0, None);
-        assert_eq!(indexes.answers().collect::<Vec<_>>(), [(SessionId(1), 9, Slot(3), 6)]);
-        indexes.on_delete(&row, Before { len: 6, expires_ms: 0 });
-        assert_eq!(indexes.answers().count(), 0);
     }
 }

@@ -5,6 +5,7 @@
 
 mod cancelled;
 mod cells;
+mod changed;
 mod checkpoint;
 mod cold;
 mod copies;

@@ -271,7 +271,12 @@ impl ReplicaState {
 
     /// The kept answers: (session, number, slot, bytes).
     pub fn answers(&self) -> Vec<(SessionId, u64, Slot, usize)> {
-        self.read().indexes.answers().collect()
+        let state = self.read();
+        let parsed = state.rows.answers().filter_map(|(row, cell)| {
+            let (slot, session, number) = rows::parse_answer_row(row.as_slice())?;
+            Some((session, number, slot, cell.len()))
+        });
+        parsed.collect()
     }
 
     /// What there is of a map here; expired entries count until they are deleted.

@@ -142,9 +142,14 @@ pub fn answer_row(slot: Slot, session: SessionId, number: u64) -> Bytes {
     row.freeze()
 }
 
+/// Whether a row is a kept answer.
+pub fn is_answer(row: &[u8]) -> bool {
+    row.len() == PREFIX + 16 && row[2] == TableId::Answer as u8
+}
+
 /// Slot, session and number of an answer's row; `None` if the row is not one.
 pub fn parse_answer_row(row: &[u8]) -> Option<(Slot, SessionId, u64)> {
-    if row.len() != PREFIX + 16 || row[2] != TableId::Answer as u8 {
+    if !is_answer(row) {
         return None;
     }
     let number = |at: usize| row[at..at + 8].iter().fold(0u64, |sum, &byte| (sum << 8) | u64::from(byte));

@@ -3,6 +3,7 @@
 //! else. Pure: it takes no lock and reads no disk.
 
 use super::cells::{Cell, RowKey, Table};
+use super::changed::Changed;
 use super::checkpoint::Position;
 use super::entry::{Change, PartitionEntry};
 use super::feed::Feed;
@@ -10,7 +11,7 @@ use super::indexes::Indexes;
 use super::memory::Memory;
 use super::rows;
 use crate::raft::{LogId, term_of};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 #[derive(Default)]
 pub(super) struct State {
@@ -18,7 +19,7 @@ pub(super) struct State {
     pub(super) rows: Table,
     pub(super) indexes: Indexes,
     /// Rows that changed since the last checkpoint, for backends that take changes.
-    pub(super) dirty: BTreeSet<RowKey>,
+    pub(super) dirty: Changed,
     /// Log bytes applied since the group last asked for a checkpoint.
     pub(super) log_bytes: u64,
     /// Rows whose values are being loaded or used: how many hold each. They do not become cold.
@@ -26,9 +27,6 @@ pub(super) struct State {
     /// The RAM that the node's account was last told of: (all, dirty).
     pub(super) reported: (usize, usize),
 }
-
-/// What a row costs in the set of changed rows.
-const DIRTY_OVERHEAD: usize = 56;
 
 impl State {
     pub(super) fn advance(&mut self, log_id: LogId) -> bool {
@@ -49,7 +47,7 @@ impl State {
         }
         for write in batch.writes {
             if track {
-                self.dirty.insert(RowKey::new(&write.row));
+                self.dirty.insert(&write.row);
             }
             match write.change {
                 Change::Put(value) => self.put(&write.row, &value, track),
@@ -73,7 +71,7 @@ impl State {
 
     /// Bytes of RAM: (all, those of them that must be checkpointed before they can be given back).
     pub(super) fn held(&self) -> (usize, usize) {
-        let changed = self.dirty.len() * DIRTY_OVERHEAD;
+        let changed = self.dirty.held();
         (self.rows.held() + changed + self.indexes.held(), self.rows.dirty() + changed)
     }
 

@@ -16,6 +16,10 @@ use clap::Parser;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+/// The peers' allocator, as in the binary that users start.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// As this program's first argument: be a Keystead peer instead, with the rest as arguments.
 const AS_PEER: &str = "as-keystead";
 

@@ -8,7 +8,7 @@ use crate::net::peer::Lane;
 use crate::node::hosting::Hosted;
 use crate::node::trouble::place;
 use crate::node::wire::{self, Forward, kind};
-use crate::partition::executor::Job;
+use crate::partition::executor::{Job, ReplyTo};
 use crate::partition::{View, read, rows_read};
 use crate::types::{AckLevel, GroupId, MapDescriptor, NodeId, Reply, Request, Served};
 use std::sync::Arc;
@@ -107,6 +107,7 @@ impl Router {
     ) -> Result<Reply> {
         let (reply, answer) = oneshot::channel();
         let expires = Instant::now() + time;
+        let reply = ReplyTo::Caller(reply);
         hosted.executor.submit(Job { request: request.clone(), map: map.cloned(), hops, expires, reply })?;
         match clock::timeout_at(expires, answer).await {
             Ok(Ok(answer)) => answer.map_err(|error| self.directory.not_carried(error, request)),

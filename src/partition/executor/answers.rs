@@ -32,8 +32,7 @@ pub(super) fn refuse(job: Job, now: &Leadership) {
         }
         _ => Error::new(Code::NoLeader, "the partition has no leader at the moment"),
     };
-    // Nobody may be waiting any more; then there is nobody to tell.
-    let _ = job.reply.send(Err(error));
+    job.reply.send(Err(error), job.request);
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ mod limits;
 mod pacer;
 mod prefetch;
 mod reads;
+mod reply;
 mod run;
 mod turn;
 
@@ -25,14 +26,15 @@ use super::user_code::TaskRunner;
 use crate::clock::{self, Instant, Random, WallClock};
 use crate::error::{Code, Error, Result};
 use crate::raft::{Confirmer, Group, Leadership, Verdict};
-use crate::types::{MapDescriptor, NodeId, Reply, Request, RunId};
+use crate::types::{MapDescriptor, NodeId, Request, RunId};
 pub use pacer::Pacer;
+pub use reply::{Answer, Answered, ReplyTo, StreamReply};
 use run::{Ended, Run};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
 /// Bounds of an executor.
 #[derive(Clone, Debug)]
@@ -109,7 +111,7 @@ pub struct Job {
     /// When nobody waits for it any more.
     pub expires: Instant,
     /// Where the answer goes.
-    pub reply: oneshot::Sender<Result<Reply>>,
+    pub reply: ReplyTo,
 }
 
 /// What an executor needs from around it.
@@ -162,9 +164,19 @@ impl Executor {
     /// `Overloaded` when the mailbox is full, `ShuttingDown`.
     pub fn submit(&self, job: Job) -> Result<()> {
         self.mailbox.try_send(job).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => Error::new(Code::Overloaded, "the partition's mailbox is full"),
-            mpsc::error::TrySendError::Closed(_) => Error::new(Code::ShuttingDown, "the partition has stopped"),
+            mpsc::error::TrySendError::Full(_) => full(),
+            mpsc::error::TrySendError::Closed(_) => stopped(),
         })
+    }
+
+    /// As [`Executor::submit`]; a command that cannot be taken is answered with why.
+    pub fn submit_or_refuse(&self, job: Job) {
+        let (job, error) = match self.mailbox.try_send(job) {
+            Ok(()) => return,
+            Err(mpsc::error::TrySendError::Full(job)) => (job, full()),
+            Err(mpsc::error::TrySendError::Closed(job)) => (job, stopped()),
+        };
+        job.reply.send(Err(error), job.request);
     }
 
     /// Whether a run is under way, and every change.
@@ -176,6 +188,14 @@ impl Executor {
     pub fn stop(&self) {
         self.task.abort();
     }
+}
+
+fn full() -> Error {
+    Error::new(Code::Overloaded, "the partition's mailbox is full")
+}
+
+fn stopped() -> Error {
+    Error::new(Code::ShuttingDown, "the partition has stopped")
 }
 
 struct Actor {

@@ -288,8 +288,7 @@ impl Run {
             applied: self.replica.applied_now(),
             ack,
         };
-        // Nobody may be waiting any more; then there is nobody to tell.
-        let _ = job.reply.send(body.map(|body| Reply { body, served }));
+        job.reply.send(body.map(|body| Reply { body, served }), job.request);
     }
 
     /// What is unanswered, to be executed again in the next run. A write without a session
@@ -304,7 +303,7 @@ impl Run {
         again.extend(self.unexecuted);
         for job in lost {
             let what = "the leadership ended while the write was on its way";
-            let _ = job.reply.send(Err(Error::new(Code::OutcomeUnknown, what)));
+            job.reply.send(Err(Error::new(Code::OutcomeUnknown, what)), job.request);
         }
         again.retain(|job| !job.reply.is_closed());
         again

@@ -78,7 +78,7 @@ impl Run {
             if job.expires <= Instant::now() {
                 if self.replica.memory().is_stalled() {
                     let what = "rows that changed fill the memory limit; their checkpoint took too long";
-                    let _ = job.reply.send(Err(Error::new(Code::MemoryFull, what)));
+                    job.reply.send(Err(Error::new(Code::MemoryFull, what)), job.request);
                 }
                 continue;
             }

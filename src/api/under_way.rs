@@ -144,7 +144,9 @@ impl<L: Lane> UnderWay<L> {
                 self.go_long(open.tag, Ok(*request));
                 return None;
             }
-            Answer::Dropped => Err(unanswered(open.is_read, "the partition stopped before it answered")),
+            Answer::Dropped => {
+                Err(unanswered(open.is_read, "the partition did not answer: it stopped, or had no time left"))
+            }
         };
         Some(item::<L>(&self.edge, &open.tag, outcome))
     }

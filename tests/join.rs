@@ -340,10 +340,13 @@ async fn moves_go_on_when_the_joiner_or_the_planner_dies_in_the_middle_and_a_dea
     let said = String::from_utf8_lossy(&removed.stdout).into_owned();
     assert!(removed.status.success() && said.contains("\"removed\""), "{removed:?}");
     assert_eq!(client.members().await.expect("members").len(), 3);
-    let unknown = Command::new(env!("CARGO_BIN_EXE_keystead"))
-        .args(["remove", &dead, "--endpoint", &places.listen[3]])
-        .output()
-        .expect("runs");
+    let remove = |name: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_keystead"));
+        command.args(["remove", name, "--endpoint", &places.listen[3]]).output().expect("runs")
+    };
+    let again = remove(&dead);
+    assert!(again.status.success(), "whoever did not hear the answer asks again: {again:?}");
+    let unknown = remove("nobody");
     assert_eq!(unknown.status.code(), Some(3), "{unknown:?}");
     writers.more().await;
     writers.finish(&client).await;

@@ -38,6 +38,7 @@ pub fn place(nodes: &[RingNode], partitions: u32, replicas: usize, present: &[Ve
     let field = Field::new(nodes, partitions, replicas);
     let mut table = Table::kept(&field, present);
     table.fill();
+    table.carry();
     table.spread();
     let leaders = Leaders::chosen(&field, &table, present);
     let under_replicated = if field.copies < replicas { partitions as usize } else { 0 };
@@ -208,6 +209,38 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// Gives each partition a node that may lead, where there is one and zones allow it, in the place of
+    /// the one that has the most. This outweighs the bounds on load: a partition that nobody may lead
+    /// keeps its tasks waiting.
+    fn carry(&mut self) {
+        let field = self.field;
+        let relative = |loads: &[usize], node: usize| (loads[node] as u128 * 1_000_000_000) / field.bounds[node].share;
+        for partition in 0..self.held.len() {
+            if self.held[partition].iter().any(|node| field.leads[*node]) {
+                continue;
+            }
+            let mut leaving = self.held[partition].clone();
+            leaving.sort_by_key(|node| std::cmp::Reverse((relative(&self.loads, *node), field.rank[partition][*node])));
+            let mut coming = field.walk[partition].clone();
+            coming.retain(|node| field.leads[*node]);
+            coming.sort_by_key(|node| relative(&self.loads, *node));
+            let pairs = leaving.iter().flat_map(|from| coming.iter().map(move |to| (*from, *to)));
+            let may = |(from, to): &(usize, usize)| self.may_join(partition, *to, Some(*from));
+            if let Some((from, to)) = pairs.into_iter().find(may) {
+                self.apply(partition, from, to);
+                self.loads[from] -= 1;
+                self.loads[to] += 1;
+            }
+        }
+    }
+
+    /// Whether a move would leave a partition without a node that may lead.
+    fn strands(&self, partition: usize, from: usize, to: usize) -> bool {
+        let leads = &self.field.leads;
+        let others = || self.held[partition].iter().any(|node| *node != from && leads[*node]);
+        leads[from] && !leads[to] && !others()
+    }
+
     /// Brings the loads within their bounds.
     fn spread(&mut self) {
         let mut loads = self.loads.clone();
@@ -221,8 +254,11 @@ impl<'a> Table<'a> {
 impl Moves for Table<'_> {
     /// The partition for which the ring likes the new node best, and the old one least.
     fn best(&self, from: usize, to: usize) -> Option<usize> {
-        let may =
-            |partition: &usize| self.held[*partition].contains(&from) && self.may_join(*partition, to, Some(from));
+        let may = |partition: &usize| {
+            self.held[*partition].contains(&from)
+                && self.may_join(*partition, to, Some(from))
+                && !self.strands(*partition, from, to)
+        };
         let rank = |partition: usize, node: usize| self.field.rank[partition][node];
         let liking = |partition: &usize| (rank(*partition, to), usize::MAX - rank(*partition, from));
         (0..self.held.len()).filter(may).min_by_key(liking)

@@ -192,3 +192,29 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    /// From any placement, in any order of joins: where a node may lead, each partition has one that
+    /// may, and asking again changes nothing.
+    #[test]
+    fn each_partition_has_a_node_that_may_lead(count in 3u64..12, capable in 1u64..4, partitions in 1u32..40, start in 3u64..12) {
+        let may_lead = |mut nodes: Vec<RingNode>| {
+            nodes.iter_mut().enumerate().for_each(|(at, node)| node.leads = (at as u64) < capable);
+            nodes
+        };
+        let before = place(&may_lead(plain(start.min(count))), partitions, 3, &[]).replicas;
+        let nodes = may_lead(plain(count));
+        let rows = place(&nodes, partitions, 3, &before).replicas;
+        let leads = |id: &NodeId| nodes.iter().any(|node| node.node == *id && node.leads);
+        for row in &rows {
+            prop_assert_eq!((row.len(), row.iter().collect::<BTreeSet<_>>().len()), (3, 3));
+            prop_assert!(leads(&row[0]), "{:?}", row);
+        }
+        let again = place(&nodes, partitions, 3, &rows).replicas;
+        prop_assert_eq!(moved(&rows, &again), 0);
+        let all_lead = place(&plain(count), partitions, 3, &before).replicas;
+        if capable >= count {
+            prop_assert_eq!(rows, all_lead);
+        }
+    }
+}

@@ -26,8 +26,8 @@ pub(super) enum Input {
     Call { call: Call, waiter: oneshot::Sender<Result<Reply>>, permit: OwnedSemaphorePermit },
     /// Replies came.
     Replies { lane: LaneKey, epoch: u64, replies: Vec<(u64, Result<Reply>)> },
-    /// A stream ended.
-    LaneDown { lane: LaneKey, epoch: u64, error: Error },
+    /// A stream ended; `connected`: it had a connection, so that something may have been sent.
+    LaneDown { lane: LaneKey, epoch: u64, error: Error, connected: bool },
     /// A placement came, or did not.
     Placement { table: Option<PlacementTable> },
 }
@@ -134,7 +134,9 @@ impl Driver {
                     }
                 }
             }
-            Input::LaneDown { lane, epoch, error } => self.core.lane_down(&lane, epoch, &error, now),
+            Input::LaneDown { lane, epoch, error, connected } => {
+                self.core.lane_down(&lane, epoch, &error, connected, now);
+            }
             Input::Placement { table } => {
                 self.core.on_placement(table, now);
                 self.show();

@@ -56,11 +56,12 @@ pub(super) fn open(
         }
     };
     let task = async move {
-        let ended = run(&peers, &lane, epoch, batches, &inputs).await;
+        let mut connected = false;
+        let ended = run(&peers, &lane, epoch, batches, &inputs, &mut connected).await;
         let error = ended.err().unwrap_or_else(|| Error::new(Code::PeerUnreachable, "the peer ended the stream"));
         peers.forget(&lane.0);
         let place = lane.0.to_string();
-        drop(inputs.send(Input::LaneDown { lane, epoch, error: error.at(place) }));
+        drop(inputs.send(Input::LaneDown { lane, epoch, error: error.at(place), connected }));
     };
     (outgoing, task)
 }
@@ -76,7 +77,10 @@ async fn run(
     epoch: u64,
     batches: Batches,
     inputs: &mpsc::UnboundedSender<Input>,
+    connected: &mut bool,
 ) -> Result<()> {
+    peers.channel(&lane.0).await?;
+    *connected = true;
     match batches {
         Batches::Kv(receiver) => {
             let opened = peers.kv(&lane.0).await?.exchange(UnboundedReceiverStream::new(receiver)).await;

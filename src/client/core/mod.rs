@@ -115,6 +115,8 @@ struct Pending {
     unsure: bool,
     /// Attempts that were refused because the leader's peer does not carry the task.
     refused: u64,
+    /// Attempts that found no connection.
+    unsent: u64,
 }
 
 /// The unanswered writes that touch a slot, in order.
@@ -191,6 +193,7 @@ impl Core {
             last_error: None,
             unsure: false,
             refused: 0,
+            unsent: 0,
         };
         self.timers.insert((pending.timer, id));
         if is_write {
@@ -231,7 +234,7 @@ impl Core {
                 State::Sent { lane, epoch, .. } => {
                     self.set_timer(id, pending.deadline);
                     let error = Error::new(Code::PeerUnreachable, "no answer in time").at(&*lane.0);
-                    self.lane_down(&lane, epoch, &error, now);
+                    self.lane_down(&lane, epoch, &error, true, now);
                 }
                 State::Waiting { .. } => {
                     // Held back by an earlier write: looked at again when that is sent or answered.
@@ -298,7 +301,7 @@ fn timed_out(pending: &Pending) -> Error {
     let sent = matches!(pending.state, State::Sent { .. });
     let unsure = pending.write.is_some() && (pending.unsure || sent);
     // Every attempt was refused, so nothing can have happened.
-    let refused = pending.refused > 0 && pending.refused == pending.attempts;
+    let refused = pending.refused > 0 && pending.refused + pending.unsent == pending.attempts;
     // What a peer can see is said as it says it, and nothing else.
     if let Some(error) = &pending.last_error
         && (refused || (matches!(error.code, Code::NoMajority | Code::DiskFull) && !unsure))
@@ -306,7 +309,7 @@ fn timed_out(pending: &Pending) -> Error {
         return error.clone();
     }
     let trouble = pending.last_error.as_ref().map_or(String::new(), |error| format!("; last: {error}"));
-    if pending.write.is_some() && pending.attempts > 0 {
+    if pending.write.is_some() && pending.attempts > pending.unsent {
         return Error::new(Code::OutcomeUnknown, format!("no answer within the deadline{trouble}"))
             .remedy("read the key to see whether the write took effect");
     }

@@ -104,8 +104,15 @@ impl Core {
         half + Duration::from_micros(jitter)
     }
 
-    /// A stream broke or could not be opened.
-    pub(in crate::client) fn lane_down(&mut self, lane: &LaneKey, epoch: u64, error: &Error, now: Instant) {
+    /// A stream broke or could not be opened. Without a connection nothing was sent on it.
+    pub(in crate::client) fn lane_down(
+        &mut self,
+        lane: &LaneKey,
+        epoch: u64,
+        error: &Error,
+        connected: bool,
+        now: Instant,
+    ) {
         let current = self.epochs.entry(lane.clone()).or_insert(0);
         if *current != epoch {
             return;
@@ -128,7 +135,12 @@ impl Core {
             );
             if still {
                 let error = Error { code: Code::PeerUnreachable, ..error.clone() };
+                let unsure = self.pending.get(&id).is_some_and(|pending| pending.unsure);
                 self.failed(id, lane, error, now);
+                if let Some(pending) = self.pending.get_mut(&id).filter(|_| !connected) {
+                    pending.unsure = unsure;
+                    pending.unsent += 1;
+                }
             }
         }
         self.routes.want_refresh();

@@ -108,7 +108,7 @@ fn given_up(op: Op, error: Error) -> Error {
     for effect in core.take_effects() {
         if let Effect::Send { lane, epoch, .. } = effect {
             let gone = Error::new(Code::PeerUnreachable, "connection refused");
-            core.lane_down(&lane, epoch, &gone, now + Duration::from_secs(1));
+            core.lane_down(&lane, epoch, &gone, true, now + Duration::from_secs(1));
         }
     }
     core.take_effects();
@@ -176,7 +176,7 @@ async fn a_broken_stream_sends_everything_elsewhere_in_order() {
         core.submit(id, call(put("k", id), now + Duration::from_secs(10)), now);
     }
     let lane = sends(&mut core).remove(0).0;
-    core.lane_down(&lane, 0, &Error::new(Code::PeerUnreachable, "gone"), now);
+    core.lane_down(&lane, 0, &Error::new(Code::PeerUnreachable, "gone"), true, now);
     let mut numbers = Vec::new();
     let mut at = now;
     while numbers.len() < 5 {
@@ -188,6 +188,29 @@ async fn a_broken_stream_sends_everything_elsewhere_in_order() {
         at += Duration::from_millis(5);
     }
     assert_eq!(numbers, [1, 2, 3, 4, 5]);
+}
+
+#[tokio::test]
+async fn a_write_is_unknown_only_if_it_may_have_been_sent() {
+    let now = start();
+    for (connected, code) in [(true, Code::OutcomeUnknown), (false, Code::DeadlineExceeded)] {
+        let mut core = core(Arc::new(Dice(AtomicU64::new(1))), now);
+        core.submit(1, call(put("k", 1), now + Duration::from_secs(3)), now);
+        let answer = (0..3_100).find_map(|ms| {
+            let at = now + Duration::from_millis(ms);
+            core.tick(at);
+            let effects = core.take_effects();
+            effects.into_iter().find_map(|effect| match effect {
+                Effect::Send { lane, epoch, .. } => {
+                    core.lane_down(&lane, epoch, &Error::new(Code::PeerUnreachable, "gone"), connected, at);
+                    None
+                }
+                Effect::Answer { outcome, .. } => Some(outcome.expect_err("nobody is there").code),
+                _ => None,
+            })
+        });
+        assert_eq!(answer, Some(code), "connected: {connected}");
+    }
 }
 
 #[tokio::test]
@@ -331,7 +354,7 @@ fn history(seed: u64) -> usize {
             let epoch = core.epochs.get(&lane).copied().unwrap_or(0);
             on_way.retain(|(of, ..)| *of != lane);
             back.retain(|(of, ..)| *of != lane);
-            core.lane_down(&lane, epoch, &Error::new(Code::PeerUnreachable, "broke"), now);
+            core.lane_down(&lane, epoch, &Error::new(Code::PeerUnreachable, "broke"), true, now);
         }
         core.tick(now);
         for effect in core.take_effects() {

@@ -128,10 +128,10 @@ impl Report {
 
     /// Prints the tables.
     pub fn print(&self) {
-        let Options { keys, value_size, in_flight, connections, rounds, .. } = &self.options;
+        let Options { keys, value_size, in_flight, connections, rounds, partitions, .. } = &self.options;
         println!(
             "\n{keys} keys, values of {value_size} bytes, {in_flight} in flight in the closed loops, \
-             {connections} connections; medians of {rounds} rounds\n"
+             {connections} connections; Keystead with {partitions} partitions; medians of {rounds} rounds\n"
         );
         println!("| load | system | requests/s | p50 ms | p99 ms | p99.9 ms | CPU us/request, servers + client |");
         println!("|---|---|---|---|---|---|---|");

@@ -20,15 +20,15 @@ use tokio::sync::{Notify, watch};
 pub(super) const STALL_AT_MOST: Duration = Duration::from_secs(2);
 
 /// Values leave RAM above this share of the limit: the rest is for what comes faster than it goes.
-const EVICT_ABOVE: (u64, u64) = (11, 16);
+const EVICT_ABOVE: (u64, u64) = (9, 16);
 /// ... until no more than this share is used.
-const EVICT_TO: (u64, u64) = (10, 16);
+const EVICT_TO: (u64, u64) = (8, 16);
 /// Writes are refused above this share when nothing is left that could leave RAM.
 const REFUSE_ABOVE: (u64, u64) = (15, 16);
 /// Checkpoints are made early when rows that changed take more than this share.
 const CHECKPOINT_ABOVE: (u64, u64) = (1, 8);
 /// Applying waits for checkpoints when rows that changed take more than this share.
-const STALL_ABOVE: (u64, u64) = (1, 4);
+const STALL_ABOVE: (u64, u64) = (3, 16);
 /// Rows that are loaded at a start keep their values up to this share.
 const LOAD_TO: (u64, u64) = (1, 2);
 
@@ -52,7 +52,7 @@ pub struct MemoryStats {
 pub struct MemoryLimit {
     /// Bytes that the state may take; `None`: as many as there are.
     pub bytes: Option<u64>,
-    /// Bytes above which values leave RAM; `None`: eleven sixteenths of the limit. Less only makes
+    /// Bytes above which values leave RAM; `None`: nine sixteenths of the limit. Less only makes
     /// them leave sooner, down to none that stay: for tests.
     pub evict_above: Option<u64>,
 }
@@ -243,18 +243,18 @@ mod tests {
     #[test]
     fn each_bound_is_a_share_of_the_limit() {
         let memory = Memory::new(Some(1600));
-        memory.account(0, 1100);
+        memory.account(0, 900);
         assert_eq!(memory.excess(), 0);
         memory.account(0, 1);
-        assert_eq!(memory.excess(), 101, "down to 1000");
+        assert_eq!(memory.excess(), 101, "down to 800");
         memory.account_dirty(0, 200);
         assert!(!memory.wants_checkpoints());
         memory.account_dirty(200, 201);
         assert!(memory.wants_checkpoints() && !memory.is_stalled());
-        memory.account_dirty(201, 401);
+        memory.account_dirty(201, 301);
         assert!(memory.is_stalled());
-        memory.account_dirty(401, 0);
-        memory.account(1101, 1601);
+        memory.account_dirty(301, 0);
+        memory.account(901, 1601);
         assert!(memory.is_stalled(), "over the limit");
         memory.set_exhausted(true);
         assert!(!memory.is_stalled() && memory.is_exhausted(), "waiting would not help");

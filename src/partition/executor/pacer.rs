@@ -14,13 +14,16 @@
 
 use super::ExecutorConfig;
 use crate::clock::{self, Instant};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Places at least, and at the beginning.
-const FEWEST: f64 = 2.0;
+/// Places at least, and at the beginning. Of many partitions each third may always have a batch on
+/// its way: with fewer places, commands of a moderate load would stand in line for nothing.
+const FEWEST: usize = 2;
 const FIRST: f64 = 8.0;
+const OF_PARTITIONS: usize = 3;
 /// Batches that should be queueing.
 const QUEUE: std::ops::RangeInclusive<f64> = 1.0..=2.0;
 /// With each batch the shortest time is forgotten by this part of itself: a busy node must not take
@@ -42,6 +45,17 @@ pub struct Pacer {
     window: Mutex<Window>,
     most: usize,
     patience: Duration,
+    /// Runs under way: partitions that are led here.
+    runs: AtomicUsize,
+}
+
+/// A run under way, counted until it is dropped.
+pub(super) struct Led(Arc<Pacer>);
+
+impl Drop for Led {
+    fn drop(&mut self) {
+        self.0.runs.fetch_sub(1, Relaxed);
+    }
 }
 
 /// A place, given back when dropped; or the leave to go on without one.
@@ -54,10 +68,21 @@ pub(super) struct Place {
 impl Pacer {
     /// Places for executors with this configuration.
     pub fn new(config: &ExecutorConfig) -> Arc<Self> {
-        let most = config.node_in_flight.max(FEWEST as usize);
+        let most = config.node_in_flight.max(FEWEST);
         let present = (FIRST as usize).min(most);
         let window = Mutex::new(Window { wanted: present as f64, present, shortest: 0.0 });
-        Arc::new(Pacer { places: Arc::new(Semaphore::new(present)), window, most, patience: config.pace_patience })
+        let places = Arc::new(Semaphore::new(present));
+        Arc::new(Pacer { places, window, most, patience: config.pace_patience, runs: AtomicUsize::new(0) })
+    }
+
+    /// A run begins.
+    pub(super) fn led(self: &Arc<Self>) -> Led {
+        self.runs.fetch_add(1, Relaxed);
+        Led(self.clone())
+    }
+
+    fn fewest(&self) -> f64 {
+        (self.runs.load(Relaxed) / OF_PARTITIONS).clamp(FEWEST, self.most) as f64
     }
 
     fn window(&self) -> MutexGuard<'_, Window> {
@@ -92,10 +117,11 @@ impl Pacer {
         let queueing = window.wanted * (1.0 - window.shortest / time);
         let step = 1.0 / window.wanted;
         if queueing > *QUEUE.end() {
-            window.wanted = (window.wanted - step).max(FEWEST);
+            window.wanted -= step;
         } else if queueing < *QUEUE.start() && all_taken {
             window.wanted = (window.wanted + step).min(self.most as f64);
         }
+        window.wanted = window.wanted.max(self.fewest());
         if window.wanted as usize > window.present {
             window.present += 1;
             self.places.add_permits(1);
@@ -178,6 +204,10 @@ mod tests {
         let long_way = |_: usize| Duration::from_millis(5);
         assert_eq!(rounds(&pacer, 3000, long_way).await, 64, "each takes as long as the shortest");
         let busy = |taken: usize| Duration::from_millis(5 + 2 * taken as u64);
+        // Many partitions keep places for a third of them, whatever the machine has to do.
+        let runs: Vec<Led> = (0..48).map(|_| pacer.led()).collect();
+        assert_eq!(rounds(&pacer, 300, busy).await, 16);
+        drop(runs);
         let few = rounds(&pacer, 300, busy).await;
         assert!((2..=8).contains(&few), "{few}");
         assert_eq!(pacer.places.available_permits(), few, "what is gone is gone");

@@ -5,7 +5,7 @@ use super::super::rows::{self, PartitionRow};
 use super::super::sessions::Sessions;
 use super::expiry::sleep_until_due;
 use super::limits::Limits;
-use super::pacer::{Pacer, Place};
+use super::pacer::{Led, Pacer, Place};
 use super::reads::Reads;
 use super::{ExecutorConfig, ExecutorParts, ExecutorStats, Job, count, dropped};
 use crate::clock::{Random, WallClock};
@@ -59,6 +59,7 @@ pub(super) struct Run {
     pub(super) group: Arc<Group>,
     confirmer: Arc<Confirmer>,
     pacer: Arc<Pacer>,
+    _led: Led,
     /// For the next batch.
     pub(super) place: Option<Place>,
     placing: Option<BoxFuture<'static, Place>>,
@@ -111,6 +112,7 @@ impl Run {
             group: parts.group.clone(),
             confirmer: parts.confirmer.clone(),
             pacer: parts.pacer.clone(),
+            _led: parts.pacer.led(),
             place: None,
             placing: None,
             tasks: parts.tasks.clone(),

@@ -15,7 +15,7 @@ pub struct LogConfig {
     pub queue_requests: u32,
     /// So many of the latest bytes of entries are kept in RAM for reads. Default 64 MiB.
     pub cache_bytes: u64,
-    /// While several requests share each sync, syncs begin at least so far apart. Default 1 ms.
+    /// While several requests share each sync, syncs begin at least so far apart. Default 100 µs.
     pub sync_spacing: Duration,
     /// After so long without a write the tail is sealed. Default 100 ms.
     pub seal_after: Duration,
@@ -36,7 +36,7 @@ impl Default for LogConfig {
             queue_bytes: 32 << 20,
             queue_requests: 16_384,
             cache_bytes: 64 << 20,
-            sync_spacing: Duration::from_millis(1),
+            sync_spacing: Duration::from_micros(100),
             seal_after: Duration::from_millis(100),
             slack_bytes: 1 << 30,
             move_bytes: 4 << 20,

@@ -9,6 +9,7 @@ use keystead::Grid;
 use keystead::client::{CallOptions, Client, ClientConfig};
 use keystead::clock;
 use keystead::error::Code;
+use keystead::grid::GridBuilder;
 use keystead::node::{Ended, GridService, MemberState, PartitionInfo, ReplicaState};
 use keystead::types::{KeyCodec, Op, TaskPayload, Value, ValueCodec};
 use std::collections::BTreeMap;
@@ -21,14 +22,15 @@ use std::time::Duration;
 
 const PARTITIONS: u32 = 8;
 
+/// A peer that is not started yet.
+fn peer(name: &str, listen: &str, seeds: &[String], dir: &Path) -> GridBuilder {
+    let builder = Grid::builder().name(name).listen(listen).seeds(seeds.iter().cloned());
+    builder.data(dir.join(name)).partitions(PARTITIONS)
+}
+
 /// Starts a peer whose moves begin soon.
 async fn start(name: &str, listen: &str, seeds: &[String], dir: &Path) -> Grid {
-    Grid::builder()
-        .name(name)
-        .listen(listen)
-        .seeds(seeds.iter().cloned())
-        .data(dir.join(name))
-        .partitions(PARTITIONS)
+    peer(name, listen, seeds, dir)
         .adjust(|settings| {
             settings.movement.settle = Duration::from_millis(200);
             settings.movement.replace_after = Duration::from_secs(3);
@@ -354,16 +356,10 @@ async fn moves_go_on_when_the_joiner_or_the_planner_dies_in_the_middle_and_a_dea
 
 /// A peer with or without the task.
 async fn start_with_task(name: &str, listen: &str, seeds: &[String], dir: &Path, carries: bool) -> Grid {
-    let builder = Grid::builder()
-        .name(name)
-        .listen(listen)
-        .seeds(seeds.iter().cloned())
-        .data(dir.join(name))
-        .partitions(PARTITIONS)
-        .adjust(|settings| {
-            settings.movement.settle = Duration::from_millis(200);
-            settings.movement.replace_after = Duration::from_secs(2);
-        });
+    let builder = peer(name, listen, seeds, dir).adjust(|settings| {
+        settings.movement.settle = Duration::from_millis(200);
+        settings.movement.replace_after = Duration::from_secs(2);
+    });
     let builder = match carries {
         true => builder.task("count", |context, _: ()| {
             let key = context.key().to_vec();

@@ -46,6 +46,11 @@ impl<'a> Leading<'a> {
     /// Who should lead though this replica could: the preferred replica, or, if this peer lacks a
     /// task, one whose peer carries it. `None` when this is the best place.
     pub fn better(&self) -> Option<(ReplicaId, NodeId)> {
+        // While the members change, a newcomer may not know yet that it is a voter: it would not stand
+        // for election, and a leader that has handed over proposes nothing, the end of the change included.
+        if !self.status.settled {
+            return None;
+        }
         let me = self.hosted.group.replica();
         let view = self.directory.view();
         let preferred = view.placement_of(self.hosted.group.id()).and_then(|row| row.target().first().copied())?;

@@ -18,6 +18,7 @@ mod fence;
 mod follow;
 mod indexes;
 pub mod jobs;
+mod lots;
 mod memory;
 mod operations;
 mod overlay;

@@ -9,13 +9,14 @@ use super::feed::Feed;
 use super::indexes::MapSize;
 use super::memory::Memory;
 use super::rows;
+use super::sessions::KeptAnswer;
 use super::snapshot::Holds;
 use super::state::{Filling, State};
 use crate::clock::Threads;
 use crate::error::Result;
 use crate::raft::{Committed, LogId, Outcome, StoredMembership};
 use crate::storage::backend::{ReplicaKey, StateBackend};
-use crate::types::{GroupId, MapId, SLOTS, SessionId, Slot};
+use crate::types::{GroupId, MapId, SLOTS};
 use bytes::Bytes;
 use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -269,14 +270,29 @@ impl ReplicaState {
         range.take(limit).map(|(row, cell)| (row.to_bytes(), cell.len())).collect()
     }
 
-    /// The kept answers: (session, number, slot, bytes).
-    pub fn answers(&self) -> Vec<(SessionId, u64, Slot, usize)> {
-        let state = self.read();
-        let parsed = state.rows.answers().filter_map(|(row, cell)| {
-            let (slot, session, number) = rows::parse_answer_row(row.as_slice())?;
-            Some((session, number, slot, cell.len()))
-        });
-        parsed.collect()
+    /// The kept answers.
+    ///
+    /// # Errors
+    /// As [`ReplicaState::get`].
+    pub fn answers(&self) -> Result<Vec<KeptAnswer>> {
+        let found: Vec<(Bytes, usize, Option<Bytes>)> = {
+            let state = self.read();
+            let found = state.rows.answers().map(|(row, cell)| {
+                // Only a lot's value is looked at.
+                let value = rows::is_partition_wide(row.as_slice()).then(|| cell.value()).flatten();
+                (row.to_bytes(), cell.len(), value)
+            });
+            found.collect()
+        };
+        let mut answers = Vec::with_capacity(found.len());
+        for (row, len, value) in found {
+            let value = match value {
+                None if rows::is_partition_wide(&row) => self.get(&row)?,
+                value => value,
+            };
+            answers.extend(KeptAnswer::of_row(&row, len, || value));
+        }
+        Ok(answers)
     }
 
     /// What there is of a map here; expired entries count until they are deleted.

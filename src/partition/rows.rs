@@ -14,7 +14,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 pub enum TableId {
     /// Entries of maps.
     Map = 1,
-    /// Kept answers of sessions, in the slot of the write that they answer.
+    /// Kept answers of sessions: large ones in the slot of the write that they answer, lots of
+    /// small ones partition-wide. A split copies the lots to both halves.
     Answer = 2,
     /// Open sessions; partition-wide.
     Session = 3,
@@ -142,18 +143,34 @@ pub fn answer_row(slot: Slot, session: SessionId, number: u64) -> Bytes {
     row.freeze()
 }
 
-/// Whether a row is a kept answer.
+/// The row of a lot of kept answers, called by the first number in it.
+pub fn lot_row(session: SessionId, first: u64) -> Bytes {
+    answer_row(Slot(PARTITION_WIDE), session, first)
+}
+
+/// Whether a row is a kept answer, or a lot of them.
 pub fn is_answer(row: &[u8]) -> bool {
     row.len() == PREFIX + 16 && row[2] == TableId::Answer as u8
 }
 
-/// Slot, session and number of an answer's row; `None` if the row is not one.
-pub fn parse_answer_row(row: &[u8]) -> Option<(Slot, SessionId, u64)> {
+fn slot_session_number(row: &[u8]) -> Option<(u16, SessionId, u64)> {
     if !is_answer(row) {
         return None;
     }
     let number = |at: usize| row[at..at + 8].iter().fold(0u64, |sum, &byte| (sum << 8) | u64::from(byte));
-    Some((Slot(u16::from_be_bytes([row[0], row[1]])), SessionId(number(PREFIX)), number(PREFIX + 8)))
+    Some((u16::from_be_bytes([row[0], row[1]]), SessionId(number(PREFIX)), number(PREFIX + 8)))
+}
+
+/// Slot, session and number of an answer's own row; `None` if the row is not one.
+pub fn parse_answer_row(row: &[u8]) -> Option<(Slot, SessionId, u64)> {
+    let (slot, session, number) = slot_session_number(row)?;
+    (slot < SLOTS).then_some((Slot(slot), session, number))
+}
+
+/// Session and first number of a lot's row; `None` if the row is not one.
+pub fn parse_lot_row(row: &[u8]) -> Option<(SessionId, u64)> {
+    let (slot, session, first) = slot_session_number(row)?;
+    (slot == PARTITION_WIDE).then_some((session, first))
 }
 
 /// The row of an open session.
@@ -267,6 +284,10 @@ mod tests {
         fn answer_rows_round_trip(slot in 0u16..16384, session: u64, number: u64) {
             let row = answer_row(Slot(slot), SessionId(session), number);
             prop_assert_eq!(parse_answer_row(&row), Some((Slot(slot), SessionId(session), number)));
+            let lot = lot_row(SessionId(session), number);
+            prop_assert_eq!(parse_lot_row(&lot), Some((SessionId(session), number)));
+            prop_assert!(parse_lot_row(&row).is_none() && parse_answer_row(&lot).is_none());
+            prop_assert!(is_answer(&row) && is_answer(&lot) && is_partition_wide(&lot));
             prop_assert_eq!(map_of(&row), None);
         }
     }

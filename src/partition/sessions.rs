@@ -8,8 +8,13 @@
 //! forgotten session may have been active. Whatever ran under a forgotten session was first sent
 //! at or before that session's last activity (the partition's time is merged from the stamps), so
 //! such a write is refused for good, and a new session needs no round trip to be opened.
+//!
+//! The small answers of one batch to one session share a row, a *lot* ([`super::lots`]): with a row
+//! each, the answers of puts would cost more tree operations than the puts. Large ones have rows of
+//! their own.
 
 use super::entry::RowWrite;
+use super::lots::{self, Lot, OpenLot};
 use super::rows::{self, PartitionRow};
 use crate::types::{HybridTime, SessionId, SessionStamp, Slot};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -39,18 +44,77 @@ impl Default for SessionLimits {
 /// every write, and the record is never too early.
 const ACTIVITY_MS: u64 = 30_000;
 
-/// Answers are deleted in lots: a session's row is written once for so many of them.
-const PRUNE_LOT: usize = 32;
+/// Answers are forgotten so many at a time: a session's row is written once for them.
+const FORGET: usize = 32;
+
+/// Where an answer is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// In a row of its own in the slot of its write, with so many bytes.
+    Own(Slot, usize),
+    /// In the lot of this first number.
+    Lot(u64),
+}
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Session {
+    /// No answer below it is kept.
     lowest: u64,
     /// The floor when the session was opened here: what it sent before may have run under an
     /// earlier life of the session that was forgotten.
     opened_at_floor: HybridTime,
     active_until: HybridTime,
-    answers: BTreeMap<u64, (Slot, usize)>,
+    answers: BTreeMap<u64, Place>,
+    lots: BTreeMap<u64, Lot>,
+    /// Bytes of own rows and of lots; a lot counts in full until it goes.
     bytes: usize,
+}
+
+impl Session {
+    /// Forgets the answers below `lowest`; gives the rows that go.
+    fn forget(&mut self, id: SessionId, lowest: u64, writes: &mut Vec<RowWrite>) {
+        let kept = self.answers.split_off(&lowest);
+        for (number, place) in std::mem::replace(&mut self.answers, kept) {
+            match place {
+                Place::Own(slot, size) => {
+                    self.bytes -= size;
+                    writes.push(RowWrite::drop(rows::answer_row(slot, id, number)));
+                }
+                Place::Lot(first) => {
+                    let Some(lot) = self.lots.get_mut(&first) else { continue };
+                    lot.left -= 1;
+                    if lot.left == 0 {
+                        self.bytes -= lot.bytes;
+                        self.lots.remove(&first);
+                        writes.push(RowWrite::drop(rows::lot_row(id, first)));
+                    }
+                }
+            }
+        }
+        self.lowest = lowest;
+    }
+}
+
+/// An answer as its row has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeptAnswer {
+    /// A row of its own: session, number, slot and bytes.
+    Own(SessionId, u64, Slot, usize),
+    /// A lot: session, first number and the row's value.
+    Lot(SessionId, u64, Bytes),
+}
+
+impl KeptAnswer {
+    /// What a row of answers holds; `None` if it is not one.
+    pub fn of_row(row: &[u8], len: usize, value: impl FnOnce() -> Option<Bytes>) -> Option<Self> {
+        match rows::parse_lot_row(row) {
+            Some((session, first)) => Some(KeptAnswer::Lot(session, first, value()?)),
+            None => {
+                let (slot, session, number) = rows::parse_answer_row(row)?;
+                Some(KeptAnswer::Own(session, number, slot, len))
+            }
+        }
+    }
 }
 
 /// What to do with a stamped write.
@@ -60,6 +124,8 @@ pub enum Admission {
     Execute,
     /// It has been executed; its answer is in this row.
     Kept(Bytes),
+    /// It has been executed in the turn under way, and this is its answer.
+    Now(Bytes),
     /// It may have been executed, and its answer is gone: the outcome stays unknown.
     Ended,
     /// The session's previous write to the slot has not been executed: resend from that number.
@@ -76,12 +142,20 @@ pub struct Sessions {
     open: HashMap<SessionId, Session>,
     /// Sessions in the order in which they end: (recorded end of activity, session).
     by_activity: BTreeMap<(HybridTime, SessionId), ()>,
+    /// Lots of the turn under way.
+    filling: BTreeMap<SessionId, OpenLot>,
 }
 
 impl Sessions {
     /// No sessions.
     pub fn new(limits: SessionLimits) -> Self {
-        Sessions { limits, floor: HybridTime::default(), open: HashMap::new(), by_activity: BTreeMap::new() }
+        Sessions {
+            limits,
+            floor: HybridTime::default(),
+            open: HashMap::new(),
+            by_activity: BTreeMap::new(),
+            filling: BTreeMap::new(),
+        }
     }
 
     /// The sessions that a partition's rows tell of: the floor, the session rows and the answers.
@@ -89,7 +163,7 @@ impl Sessions {
         limits: SessionLimits,
         floor: HybridTime,
         sessions: impl IntoIterator<Item = (SessionId, Bytes)>,
-        answers: impl IntoIterator<Item = (SessionId, u64, Slot, usize)>,
+        answers: impl IntoIterator<Item = KeptAnswer>,
     ) -> Self {
         let mut all = Sessions { floor, ..Self::new(limits) };
         for (id, row) in sessions {
@@ -98,10 +172,22 @@ impl Sessions {
                 all.open.insert(id, session);
             }
         }
-        for (id, number, slot, size) in answers {
-            if let Some(session) = all.open.get_mut(&id) {
-                session.answers.insert(number, (slot, size));
-                session.bytes += size;
+        for answer in answers {
+            match answer {
+                KeptAnswer::Own(id, number, slot, size) => {
+                    let Some(session) = all.open.get_mut(&id) else { continue };
+                    session.answers.insert(number, Place::Own(slot, size));
+                    session.bytes += size;
+                }
+                KeptAnswer::Lot(id, first, row) => {
+                    let Some(session) = all.open.get_mut(&id) else { continue };
+                    let lowest = session.lowest;
+                    let kept = lots::numbers(&row).filter(|number| *number >= lowest);
+                    let before = session.answers.len();
+                    session.answers.extend(kept.map(|number| (number, Place::Lot(first))));
+                    session.bytes += row.len();
+                    session.lots.insert(first, Lot { left: session.answers.len() - before, bytes: row.len() });
+                }
             }
         }
         all
@@ -126,8 +212,16 @@ impl Sessions {
                 None => Admission::Execute,
             };
         };
-        if let Some((slot, _)) = session.answers.get(&stamp.number) {
-            return Admission::Kept(rows::answer_row(*slot, stamp.session, stamp.number));
+        match session.answers.get(&stamp.number) {
+            Some(Place::Own(slot, _)) => {
+                return Admission::Kept(rows::answer_row(*slot, stamp.session, stamp.number));
+            }
+            Some(Place::Lot(first)) => {
+                let filling = self.filling.get(&stamp.session).filter(|lot| lot.first() == *first);
+                let now = filling.and_then(|lot| lots::find(lot.so_far(), stamp.number));
+                return now.map_or_else(|| Admission::Kept(rows::lot_row(stamp.session, *first)), Admission::Now);
+            }
+            None => {}
         }
         if stamp.number < session.lowest || stamp.first_sent <= session.opened_at_floor {
             return Admission::Ended;
@@ -143,8 +237,9 @@ impl Sessions {
         }
     }
 
-    /// Records an executed write's answer; gives the rows to write with it.
-    pub fn record(&mut self, stamp: &SessionStamp, slot: Slot, answer: Bytes, now: HybridTime) -> Vec<RowWrite> {
+    /// Records an executed write's answer; gives the rows to write with it. A small answer has no
+    /// row before [`Sessions::take_lots`].
+    pub fn record(&mut self, stamp: &SessionStamp, slot: Slot, answer: &[u8], now: HybridTime) -> Vec<RowWrite> {
         let mut writes = Vec::new();
         let new = !self.open.contains_key(&stamp.session);
         if new {
@@ -152,25 +247,49 @@ impl Sessions {
         }
         let fresh = Session { opened_at_floor: self.floor, ..Session::default() };
         let session = self.open.entry(stamp.session).or_insert(fresh);
-        session.answers.insert(stamp.number, (slot, answer.len()));
-        session.bytes += answer.len();
-        writes.push(RowWrite::put(rows::answer_row(slot, stamp.session, stamp.number), answer));
+        // Who says that it has the answers up to a write that it is still sending gets none.
+        if stamp.number >= session.lowest {
+            let place = if answer.len() > lots::LARGEST {
+                session.bytes += answer.len();
+                writes.push(RowWrite::put(
+                    rows::answer_row(slot, stamp.session, stamp.number),
+                    Bytes::copy_from_slice(answer),
+                ));
+                Place::Own(slot, answer.len())
+            } else {
+                let lot = self.filling.entry(stamp.session).or_insert_with(|| OpenLot::new(stamp.number));
+                lot.add(stamp.number, answer);
+                Place::Lot(lot.first())
+            };
+            session.answers.insert(stamp.number, place);
+        }
 
         let lowest = stamp.lowest_unanswered.min(stamp.number).max(session.lowest);
-        let forgettable = session.answers.range(..lowest).count();
-        let renew = new || session.active_until.ms() < now.ms() + ACTIVITY_MS;
-        if forgettable >= PRUNE_LOT || renew {
-            let kept = session.answers.split_off(&lowest);
-            for (number, (slot, size)) in std::mem::replace(&mut session.answers, kept) {
-                session.bytes -= size;
-                writes.push(RowWrite::drop(rows::answer_row(slot, stamp.session, number)));
-            }
-            session.lowest = lowest;
+        let many = lowest - session.lowest >= FORGET as u64 && session.answers.range(..lowest).count() >= FORGET;
+        if many || new || session.active_until.ms() < now.ms() + ACTIVITY_MS {
+            // What the turn under way answers is not forgotten in it: its lot is counted at its end.
+            let filling = self.filling.get(&stamp.session).map_or(lowest, OpenLot::lowest);
+            session.forget(stamp.session, lowest.min(filling), &mut writes);
             self.by_activity.remove(&(session.active_until, stamp.session));
             session.active_until = session.active_until.max(HybridTime::from_ms(now.ms() + 2 * ACTIVITY_MS));
             self.by_activity.insert((session.active_until, stamp.session), ());
             let row = encode_session(session);
             writes.push(RowWrite::put(rows::session_row(stamp.session), row));
+        }
+        writes
+    }
+
+    /// The rows of the small answers that were recorded since this was last called: called at the end
+    /// of each turn, so that they are written with what they answer.
+    pub fn take_lots(&mut self) -> Vec<RowWrite> {
+        let mut writes = Vec::new();
+        for (id, lot) in std::mem::take(&mut self.filling) {
+            // The session may have ended in the same turn.
+            let Some(session) = self.open.get_mut(&id) else { continue };
+            let (first, left, row) = lot.finish();
+            session.bytes += row.len();
+            session.lots.insert(first, Lot { left, bytes: row.len() });
+            writes.push(RowWrite::put(rows::lot_row(id, first), row));
         }
         writes
     }
@@ -201,9 +320,15 @@ impl Sessions {
         let Some(session) = self.open.remove(&id) else { return };
         self.by_activity.remove(&(session.active_until, id));
         self.floor = self.floor.max(session.active_until);
+        self.filling.remove(&id);
         writes.push(RowWrite::drop(rows::session_row(id)));
-        for (number, (slot, _)) in session.answers {
-            writes.push(RowWrite::drop(rows::answer_row(slot, id, number)));
+        for (number, place) in session.answers {
+            if let Place::Own(slot, _) = place {
+                writes.push(RowWrite::drop(rows::answer_row(slot, id, number)));
+            }
+        }
+        for first in session.lots.into_keys() {
+            writes.push(RowWrite::drop(rows::lot_row(id, first)));
         }
         let floor = rows::encode_number(self.floor.0);
         writes.push(RowWrite::put(rows::partition_row(PartitionRow::SessionFloor), floor));

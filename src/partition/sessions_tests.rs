@@ -3,7 +3,7 @@ use super::{entry::RowWrite, rows};
 use crate::types::{HybridTime, SessionId, SessionStamp, Slot};
 use bytes::Bytes;
 use proptest::prelude::*;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 const SLOT: Slot = Slot(5);
 
@@ -12,8 +12,13 @@ fn stamp(session: u64, number: u64, lowest: u64, previous: Option<u64>, sent_ms:
     SessionStamp { session: SessionId(session), number, lowest_unanswered: lowest, previous, first_sent }
 }
 
-fn answer() -> Bytes {
-    Bytes::from_static(b"done")
+const ANSWER: &[u8] = b"done";
+
+/// Records a write in a turn of its own.
+fn record(sessions: &mut Sessions, stamp: &SessionStamp, answer: &[u8], now: HybridTime) -> Vec<RowWrite> {
+    let mut writes = sessions.record(stamp, SLOT, answer, now);
+    writes.extend(sessions.take_lots());
+    writes
 }
 
 #[test]
@@ -21,13 +26,13 @@ fn a_retry_gets_the_kept_answer_until_the_client_has_it() {
     let mut sessions = Sessions::new(SessionLimits::default());
     let first = stamp(1, 1, 1, None, 1000);
     assert_eq!(sessions.admit(&first, SLOT), Admission::Execute);
-    let writes = sessions.record(&first, SLOT, answer(), HybridTime::from_ms(1000));
+    let writes = record(&mut sessions, &first, ANSWER, HybridTime::from_ms(1000));
     assert!(writes.iter().any(|write| write.row == rows::session_row(SessionId(1))), "a new session has a row");
-    assert_eq!(sessions.admit(&first, SLOT), Admission::Kept(rows::answer_row(SLOT, SessionId(1), 1)));
+    assert_eq!(sessions.admit(&first, SLOT), Admission::Kept(rows::lot_row(SessionId(1), 1)));
     // Enough answered writes later the answer is gone, and the number is refused for good.
     for number in 2..80 {
         let next = stamp(1, number, number, None, 1000);
-        sessions.record(&next, SLOT, answer(), HybridTime::from_ms(1000));
+        record(&mut sessions, &next, ANSWER, HybridTime::from_ms(1000));
     }
     assert_eq!(sessions.admit(&first, SLOT), Admission::Ended);
 }
@@ -35,7 +40,7 @@ fn a_retry_gets_the_kept_answer_until_the_client_has_it() {
 #[test]
 fn a_sessions_row_has_golden_bytes() {
     let mut sessions = Sessions::new(SessionLimits::default());
-    let writes = sessions.record(&stamp(1, 3, 2, None, 1), SLOT, answer(), HybridTime::from_ms(1));
+    let writes = record(&mut sessions, &stamp(1, 3, 2, None, 1), ANSWER, HybridTime::from_ms(1));
     let row = writes.iter().find(|write| write.row == rows::session_row(SessionId(1))).expect("a session's row");
     let mut expected = vec![1];
     expected.extend_from_slice(&2u64.to_le_bytes());
@@ -48,7 +53,7 @@ fn a_sessions_row_has_golden_bytes() {
 fn a_write_waits_for_its_previous_one() {
     let mut sessions = Sessions::new(SessionLimits::default());
     assert_eq!(sessions.admit(&stamp(1, 2, 1, Some(1), 1000), SLOT), Admission::ResendFrom(1));
-    sessions.record(&stamp(1, 1, 1, None, 1000), SLOT, answer(), HybridTime::from_ms(1000));
+    record(&mut sessions, &stamp(1, 1, 1, None, 1000), ANSWER, HybridTime::from_ms(1000));
     assert_eq!(sessions.admit(&stamp(1, 2, 1, Some(1), 1000), SLOT), Admission::Execute);
     assert_eq!(sessions.admit(&stamp(1, 4, 1, Some(3), 1000), SLOT), Admission::ResendFrom(3));
 }
@@ -58,10 +63,10 @@ fn what_was_sent_before_a_session_was_forgotten_never_runs_again() {
     let limits = SessionLimits { idle_ms: 1000, ..SessionLimits::default() };
     let mut sessions = Sessions::new(limits);
     let old = stamp(1, 1, 1, None, 5_000);
-    sessions.record(&old, SLOT, answer(), HybridTime::from_ms(5_000));
+    record(&mut sessions, &old, ANSWER, HybridTime::from_ms(5_000));
     let later = HybridTime::from_ms(200_000);
     let ended = sessions.expire(later, 10);
-    assert!(ended.contains(&RowWrite::drop(rows::answer_row(SLOT, SessionId(1), 1))));
+    assert!(ended.contains(&RowWrite::drop(rows::lot_row(SessionId(1), 1))));
     assert_eq!(sessions.admit(&old, SLOT), Admission::Ended);
     assert_eq!(sessions.admit(&stamp(9, 1, 1, None, 5_000), SLOT), Admission::Ended);
     assert_eq!(sessions.admit(&stamp(9, 1, 1, None, 190_000), SLOT), Admission::Execute);
@@ -72,67 +77,149 @@ fn sessions_and_answers_are_bounded() {
     let limits = SessionLimits { max_sessions: 3, max_answers: 2, ..SessionLimits::default() };
     let mut sessions = Sessions::new(limits);
     for id in 1..10 {
-        sessions.record(&stamp(id, 1, 1, None, id * 100_000), SLOT, answer(), HybridTime::from_ms(id * 100_000));
+        record(&mut sessions, &stamp(id, 1, 1, None, id * 100_000), ANSWER, HybridTime::from_ms(id * 100_000));
         assert!(sessions.len() <= 3);
     }
-    sessions.record(&stamp(9, 2, 1, None, 900_001), SLOT, answer(), HybridTime::from_ms(900_001));
+    record(&mut sessions, &stamp(9, 2, 1, None, 900_001), ANSWER, HybridTime::from_ms(900_001));
     assert_eq!(sessions.admit(&stamp(9, 3, 1, None, 900_002), SLOT), Admission::Full);
+}
+
+#[test]
+fn large_answers_have_rows_of_their_own() {
+    let mut sessions = Sessions::new(SessionLimits::default());
+    let large = vec![7; 257];
+    let writes = record(&mut sessions, &stamp(1, 1, 1, None, 1000), &large, HybridTime::from_ms(1000));
+    assert!(writes.contains(&RowWrite::put(rows::answer_row(SLOT, SessionId(1), 1), large.into())));
+    let writes = record(&mut sessions, &stamp(1, 2, 1, None, 1000), &[7; 256], HybridTime::from_ms(1000));
+    assert!(writes.iter().any(|write| write.row == rows::lot_row(SessionId(1), 2)));
+}
+
+#[test]
+fn a_lot_goes_with_its_last_answer() {
+    let mut sessions = Sessions::new(SessionLimits::default());
+    let now = HybridTime::from_ms(1000);
+    // Ten writes in one turn; a retry within it gets its answer from the turn.
+    for number in 1..=10 {
+        sessions.record(&stamp(1, number, 1, None, 1000), SLOT, ANSWER, now);
+    }
+    assert_eq!(sessions.admit(&stamp(1, 3, 1, None, 1000), SLOT), Admission::Now(Bytes::from_static(ANSWER)));
+    assert_eq!(sessions.take_lots().len(), 1);
+    assert_eq!(sessions.admit(&stamp(1, 3, 1, None, 1000), SLOT), Admission::Kept(rows::lot_row(SessionId(1), 1)));
+    let goes = |writes: &[RowWrite]| writes.contains(&RowWrite::drop(rows::lot_row(SessionId(1), 1)));
+    // One answer of the first lot stays unanswered for long: the lot stays with it.
+    let mut gone = Vec::new();
+    for number in 11..=60 {
+        gone.extend(record(&mut sessions, &stamp(1, number, 10, None, 1000), ANSWER, now));
+    }
+    assert!(!goes(&gone));
+    for number in 61..=99 {
+        gone.extend(record(&mut sessions, &stamp(1, number, number, None, 1000), ANSWER, now));
+    }
+    assert!(goes(&gone));
 }
 
 #[derive(Clone, Debug)]
 enum Step {
-    Send { session: u64, retry: bool },
+    Send { session: u64, retry: bool, large: bool },
+    Turn,
     Pass(u64),
-    Restart,
 }
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        6 => (1u64..4, any::<bool>()).prop_map(|(session, retry)| Step::Send { session, retry }),
-        2 => (1u64..400_000).prop_map(Step::Pass),
-        1 => Just(Step::Restart),
+        9 => (1u64..4, any::<bool>(), prop::bool::weighted(0.1))
+            .prop_map(|(session, retry, large)| Step::Send { session, retry, large }),
+        3 => Just(Step::Turn),
+        1 => (1u64..400_000).prop_map(Step::Pass),
     ]
 }
 
+/// A model partition: what is written at the end of each turn.
+#[derive(Default)]
+struct Table {
+    rows: BTreeMap<Bytes, Bytes>,
+    turn: Vec<RowWrite>,
+}
+
+impl Table {
+    fn end_turn(&mut self, sessions: &mut Sessions) {
+        let lots = sessions.take_lots();
+        for write in self.turn.drain(..).chain(lots) {
+            match write.value() {
+                Some(value) => drop(self.rows.insert(write.row.clone(), value.clone())),
+                None => drop(self.rows.remove(&write.row)),
+            }
+        }
+    }
+
+    fn rebuild(&self, limits: SessionLimits) -> Sessions {
+        let floor = self.rows.get(&rows::partition_row(rows::PartitionRow::SessionFloor));
+        let floor = HybridTime(floor.and_then(|row| rows::decode_number(row)).unwrap_or(0));
+        let open = self.rows.iter().filter_map(|(row, value)| Some((rows::parse_session_row(row)?, value.clone())));
+        let answers = self.rows.iter();
+        let answers = answers.filter_map(|(row, value)| KeptAnswer::of_row(row, value.len(), || Some(value.clone())));
+        Sessions::rebuild(limits, floor, open.collect::<Vec<_>>(), answers.collect::<Vec<_>>())
+    }
+
+    /// The kept answer that an admission points at.
+    fn answer(&self, row: &Bytes, number: u64) -> Option<Bytes> {
+        let value = self.rows.get(row)?;
+        match rows::parse_lot_row(row) {
+            Some(_) => super::lots::find(value, number),
+            None => Some(value.clone()),
+        }
+    }
+}
+
 proptest! {
-    /// Whatever happens, no number is executed twice, and rebuilding from the rows changes nothing.
+    /// Whatever happens, no number is executed twice, an answer that is kept is the right one, and
+    /// rebuilding from the rows changes nothing.
     #[test]
-    fn each_number_runs_once(steps in prop::collection::vec(step(), 1..200)) {
+    fn each_number_runs_once(steps in prop::collection::vec(step(), 1..300)) {
         let limits = SessionLimits { idle_ms: 60_000, max_sessions: 2, ..SessionLimits::default() };
         let mut sessions = Sessions::new(limits);
-        let mut table: BTreeMap<Bytes, Bytes> = BTreeMap::new();
+        let mut table = Table::default();
         let mut sent: BTreeMap<u64, Vec<SessionStamp>> = BTreeMap::new();
-        let mut executed = BTreeSet::new();
+        let mut executed: BTreeMap<(SessionId, u64), Vec<u8>> = BTreeMap::new();
         let mut now = HybridTime::from_ms(1_000_000);
         for step in steps {
             match step {
                 Step::Pass(ms) => now = HybridTime::from_ms(now.ms() + ms),
-                Step::Restart => {}
-                Step::Send { session, retry } => {
+                Step::Turn => {
+                    table.end_turn(&mut sessions);
+                    prop_assert_eq!(&table.rebuild(limits), &sessions);
+                    sessions.expire(now, 10).into_iter().for_each(|write| table.turn.push(write));
+                }
+                Step::Send { session, retry, large } => {
                     let known = sent.entry(session).or_default();
                     let number = known.len() as u64 + 1;
                     let fresh = stamp(session, number, number.saturating_sub(3).max(1), None, now.ms());
                     let one = if retry && !known.is_empty() { known[(now.0 as usize) % known.len()].clone() } else { known.push(fresh.clone()); fresh };
                     now = now.tick(now.ms());
-                    if sessions.admit(&one, SLOT) == Admission::Execute {
-                        prop_assert!(executed.insert((one.session, one.number)), "{one:?} ran twice");
-                        for write in sessions.record(&one, SLOT, answer(), now) {
-                            match write.value() {
-                                Some(value) => table.insert(write.row.clone(), value.clone()),
-                                None => table.remove(&write.row),
-                            };
+                    match sessions.admit(&one, SLOT) {
+                        Admission::Execute => {
+                            let mut answer = one.number.to_le_bytes().to_vec();
+                            answer.resize(if large { 300 } else { 9 }, 1);
+                            prop_assert!(executed.insert((one.session, one.number), answer.clone()).is_none(), "{one:?} ran twice");
+                            table.turn.extend(sessions.record(&one, SLOT, &answer, now));
                         }
+                        Admission::Now(answer) => {
+                            prop_assert_eq!(Some(&answer.to_vec()), executed.get(&(one.session, one.number)));
+                        }
+                        Admission::Kept(row) => {
+                            // Large answers of the turn under way are seen through the overlay.
+                            let pending = table.turn.iter().rev().find(|write| write.row == row);
+                            let kept = match pending {
+                                Some(write) => write.value().cloned(),
+                                None => table.answer(&row, one.number),
+                            };
+                            let kept = kept.map(|kept| kept.to_vec());
+                            prop_assert_eq!(kept.as_ref(), executed.get(&(one.session, one.number)));
+                        }
+                        _ => {}
                     }
                 }
             }
-            let floor = table.get(&rows::partition_row(rows::PartitionRow::SessionFloor));
-            let floor = HybridTime(floor.and_then(|row| rows::decode_number(row)).unwrap_or(0));
-            let open = table.iter().filter_map(|(row, value)| Some((rows::parse_session_row(row)?, value.clone())));
-            let answers = table.iter().filter_map(|(row, value)| {
-                let (slot, session, number) = rows::parse_answer_row(row)?;
-                Some((session, number, slot, value.len()))
-            });
-            prop_assert_eq!(&Sessions::rebuild(limits, floor, open.collect::<Vec<_>>(), answers.collect::<Vec<_>>()), &sessions);
         }
     }
 }

@@ -13,6 +13,7 @@ mod limits;
 mod pacer;
 mod prefetch;
 mod reads;
+mod record;
 mod reply;
 mod run;
 mod turn;

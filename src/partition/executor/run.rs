@@ -130,7 +130,7 @@ impl Run {
             limits: Limits::default(),
             random: parts.random.clone(),
             view: View::new(replica.clone(), parts.maps.clone()),
-            sessions: Sessions::rebuild(parts.config.sessions, floor, open, replica.answers()),
+            sessions: Sessions::rebuild(parts.config.sessions, floor, open, replica.answers()?),
             revision: number(PartitionRow::Revision)?,
             dropped: dropped::rebuild(&replica)?,
             time: HybridTime(number(PartitionRow::Time)?),
@@ -155,7 +155,7 @@ impl Run {
             }
             let full = backlog.len() >= self.config.max_turn;
             let free = self.verdicts.len() < self.config.max_in_flight.max(1);
-            let ready = free && !backlog.is_empty() && self.may_turn(backlog);
+            let ready = free && self.has_company(backlog) && self.may_turn(backlog);
             let most = self.config.max_turn;
             let wake = self.next_wake();
             tokio::select! {
@@ -206,6 +206,14 @@ impl Run {
                 }
             }
         }
+    }
+
+    /// Whether the commands that wait are worth a batch: as many as are on their way, or none are. So
+    /// batches grow with the load to about half of what the clients have in flight, and whoever is alone
+    /// waits for nobody (Nagle's rule, RFC 896, with the group's round for the acknowledgement).
+    fn has_company(&self, backlog: &VecDeque<Job>) -> bool {
+        let on_their_way: usize = self.flights.iter().map(|flight| flight.waiting.len()).sum();
+        !backlog.is_empty() && backlog.len() >= on_their_way
     }
 
     /// Whether the commands that wait may be executed now: those that write need a place.

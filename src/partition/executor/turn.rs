@@ -8,12 +8,11 @@ use super::super::rows::{self, PartitionRow};
 use super::super::sessions::Admission;
 use super::super::user_code::{TaskCall, TaskOutcome};
 use super::answers;
-use super::limits::all_evict;
 use super::run::{Ended, Flight, Run, Waiting};
 use super::{Job, count};
 use crate::clock::Instant;
-use crate::error::{Code, Error, Result, Retry};
-use crate::types::{AckLevel, GroupId, MapDescriptor, Op, ReplyBody, SessionId, Slot, StoredValue};
+use crate::error::{Code, Error, Result};
+use crate::types::{AckLevel, MapDescriptor, Op, ReplyBody, SessionId, Slot, StoredValue};
 use bytes::Bytes;
 use futures::StreamExt;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -31,9 +30,9 @@ pub(super) struct Turn {
     others: BTreeMap<Bytes, Change>,
     pub(super) bytes: usize,
     /// Released by the verdict on the turn's batch.
-    waiting: Vec<Waiting>,
+    pub(super) waiting: Vec<Waiting>,
     /// Reads; released by the batch's verdict if there is one, else by a round.
-    reads: Vec<Waiting>,
+    pub(super) reads: Vec<Waiting>,
 }
 
 /// Consecutive tasks of a turn, run in one go.
@@ -141,7 +140,13 @@ impl Run {
         let error = match self.sessions.admit(&asked, slot_of(&job)) {
             Admission::Execute => return Some(job),
             Admission::Kept(row) => {
-                self.repeat_answer(turn, job, &row);
+                let number = asked.number;
+                self.repeat_answer(turn, job, &row, number);
+                return None;
+            }
+            Admission::Now(answer) => {
+                let body = answers::decode(&answer).and_then(|answer| answer);
+                turn.waiting.push(Waiting { job, body });
                 return None;
             }
             Admission::Ended => Error::new(Code::SessionEnded, format!("session {} has ended here", stamp.session)),
@@ -156,22 +161,6 @@ impl Run {
         };
         self.answer(Waiting { job, body: Err(error) });
         None
-    }
-
-    /// Answers a command that was executed before, as soon as that is applied.
-    fn repeat_answer(&mut self, turn: &mut Turn, job: Job, row: &Bytes) {
-        let kept = self.view.get(row);
-        let kept = kept.and_then(|kept| kept.ok_or_else(|| Error::internal("a kept answer has no row")));
-        let body = kept.and_then(|row| answers::decode(&row)).and_then(|answer| answer);
-        let waiting = Waiting { job, body };
-        match self.view.pending_number(row) {
-            None => self.answer(waiting),
-            Some(number) if number == self.next => turn.waiting.push(waiting),
-            Some(number) => match self.flights.iter_mut().find(|flight| flight.number == number) {
-                Some(flight) => flight.waiting.push(waiting),
-                None => self.answer(waiting),
-            },
-        }
     }
 
     fn execute(&mut self, turn: &mut Turn, job: Job) {
@@ -210,80 +199,6 @@ impl Run {
         let limited: Vec<MapDescriptor> = map.options.is_limited().then(|| map.clone()).into_iter().collect();
         self.note_reads(&limited, &job.request);
         self.record(turn, job, body, writes, &limited);
-    }
-
-    /// Refuses what would let the state grow when no memory is left; deletions go on, and so does
-    /// what makes room for itself.
-    fn check_memory(&self, writes: &[RowWrite]) -> Result<()> {
-        let memory = self.replica.memory();
-        let only_grows = !writes.is_empty() && writes.iter().all(|write| write.value().is_some());
-        // The grid's own facts are few, and everything hangs on them.
-        if !only_grows || !memory.is_exhausted() || self.group.id() == GroupId::META {
-            return Ok(());
-        }
-        count(&memory.stats.refused);
-        let limit = memory.limit().unwrap_or(0) >> 20;
-        let what = format!("the peer's memory limit of {limit} MiB is reached: {} MiB are used", memory.used() >> 20);
-        Err(Error::new(Code::MemoryFull, what))
-    }
-
-    /// Notes what a command did: its rows, and its answer for retries. What wrote nothing and
-    /// carries no session is a read. `limited` are the maps with limits that it writes to.
-    fn record(
-        &mut self,
-        turn: &mut Turn,
-        job: Job,
-        mut body: Result<ReplyBody>,
-        mut writes: Vec<RowWrite>,
-        limited: &[MapDescriptor],
-    ) {
-        let room = match self.check_memory(&writes) {
-            Ok(()) => self.make_room(limited, &writes, false),
-            // No memory is left: a map that evicts may exchange entries, and not grow.
-            Err(_) if all_evict(limited, &writes) => self.make_room(limited, &writes, true),
-            Err(error) => Err(error),
-        };
-        let victims = room.unwrap_or_else(|error| {
-            body = Err(error);
-            writes.clear();
-            Vec::new()
-        });
-        // A refusal that may be repaired elsewhere or later is not the command's answer: a retry
-        // is to run it.
-        let repairable = |error: &Error| {
-            // A map that this peer has not heard of yet may exist; another peer may carry the task.
-            let elsewhere = matches!(error.code, Code::NoSuchMap | Code::NoSuchTask | Code::MemoryFull);
-            error.code.retry() != Retry::Never || elsewhere || error.code == Code::Internal
-        };
-        let is_answer = !body.as_ref().is_err_and(repairable);
-        let stamp = job.request.stamp.clone().filter(|_| is_answer && !job.request.op.is_read());
-        let size: usize = writes.iter().map(entry::encoded_len).sum();
-        if size > self.config.max_batch_bytes {
-            let what = format!("the command writes {size} bytes; a batch holds {}", self.config.max_batch_bytes);
-            body = Err(Error::new(Code::TooLarge, what));
-            writes.clear();
-        }
-        let is_read = stamp.is_none() && writes.is_empty();
-        for write in writes {
-            self.put(turn, write);
-        }
-        self.evict(turn, victims);
-        self.bury(turn);
-        if is_read {
-            turn.reads.push(Waiting { job, body });
-            return;
-        }
-        if let Some(stamp) = stamp {
-            match answers::encode(&body) {
-                Ok(answer) => {
-                    for write in self.sessions.record(&stamp, slot_of(&job), answer, self.time) {
-                        self.put(turn, write);
-                    }
-                }
-                Err(error) => body = Err(error),
-            }
-        }
-        turn.waiting.push(Waiting { job, body });
     }
 
     /// Runs the group's tasks on their own threads; verdicts on earlier batches come in meanwhile.
@@ -407,6 +322,9 @@ impl Run {
 
     /// Hands the turn's batch to the log; without one its reads wait for a round.
     async fn propose(&mut self, mut turn: Turn) -> std::result::Result<(), Ended> {
+        for write in self.sessions.take_lots() {
+            self.put(&mut turn, write);
+        }
         if turn.entries.is_empty() && turn.others.is_empty() {
             self.place = None;
             // Reads saw everything proposed so far, but nothing of a batch of this number.
@@ -451,7 +369,7 @@ impl Run {
     }
 }
 
-fn slot_of(job: &Job) -> Slot {
+pub(super) fn slot_of(job: &Job) -> Slot {
     let addressed = job.request.op.slot();
     let of_key = || job.request.op.routing_key().map(|key| operations::slot_in(&job.request, key));
     addressed.or_else(of_key).unwrap_or(Slot(0))

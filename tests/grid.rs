@@ -192,6 +192,7 @@ async fn start_eager(seeds: &[String], at: usize, dir: &Path) -> keystead::error
         .partitions(2)
         .adjust(|settings| {
             settings.housekeeping.checkpoint_bytes = 1;
+            settings.housekeeping.replay_bytes = 0;
             settings.housekeeping.keep_entries = 0;
             settings.housekeeping.period = Duration::from_millis(50);
         })

@@ -61,7 +61,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
             return USAGE;
         }
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match runtime().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&Error::internal(format!("no runtime could be started: {error}"))),
     };
@@ -69,6 +69,17 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Ok(()) => 0,
         Err(error) => failed(&error),
     }
+}
+
+/// A runtime whose workers leave one core to the log's thread, which is never idle for long under
+/// writes; `TOKIO_WORKER_THREADS` says otherwise.
+fn runtime() -> tokio::runtime::Builder {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if std::env::var_os("TOKIO_WORKER_THREADS").is_none() {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        builder.worker_threads(cores.saturating_sub(1).max(1));
+    }
+    builder
 }
 
 /// What clap says of wrong usage (the option that was meant is in it), with the code in front.

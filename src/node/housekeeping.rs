@@ -18,8 +18,11 @@ use std::time::Duration;
 pub struct HousekeepingConfig {
     /// Between two rounds.
     pub period: Duration,
-    /// A group is checkpointed when so many log bytes were applied since the last time.
+    /// A group is checkpointed when so many log bytes were applied since the last time...
     pub checkpoint_bytes: u64,
+    /// ... or its share of these, if that is more: what a start may have to replay over all groups.
+    /// A peer with few groups would write each row much more often than it has to.
+    pub replay_bytes: u64,
     /// Entries that stay in the log behind a checkpoint, for replicas that lag a little.
     pub keep_entries: u64,
     /// The log is kept for a lagging replica up to so many entries; beyond it gets a snapshot.
@@ -33,6 +36,7 @@ impl Default for HousekeepingConfig {
         HousekeepingConfig {
             period: Duration::from_millis(500),
             checkpoint_bytes: 16 << 20,
+            replay_bytes: 256 << 20,
             keep_entries: 1_000,
             max_lag_entries: 100_000,
             settle: Duration::from_secs(3),
@@ -87,7 +91,9 @@ impl Housekeeper {
             }
             let pinning = self.hosting.parts.log.pinning();
             let mut fit: BTreeMap<NodeId, bool> = BTreeMap::new();
-            for (group, hosted) in self.hosting.all() {
+            let all = self.hosting.all();
+            let due = self.config.checkpoint_bytes.max(self.config.replay_bytes / all.len().max(1) as u64);
+            for (group, hosted) in all {
                 if unfit.is_none() && hosted.group.has_stopped() {
                     tracing::warn!(%group, "a replica had stopped; it is started again");
                     if let Err(error) = self.hosting.restart(group).await {
@@ -96,7 +102,7 @@ impl Housekeeper {
                     continue;
                 }
                 let pinned = pinning.contains(&(group, hosted.group.replica()));
-                self.checkpoint(group, &hosted, pinned).await;
+                self.checkpoint(group, &hosted, due, pinned).await;
                 if !hosted.leadership().is_me {
                     led_since.remove(&group);
                     continue;
@@ -119,12 +125,13 @@ impl Housekeeper {
         }
     }
 
-    /// Checkpoints a group whose log has grown, and lets the log forget what is not needed.
-    async fn checkpoint(&self, group: GroupId, hosted: &Hosted, pinned: bool) {
+    /// Checkpoints a group whose log has grown by what is `due`, and lets the log forget what is not
+    /// needed.
+    async fn checkpoint(&self, group: GroupId, hosted: &Hosted, due: u64, pinned: bool) {
         let (_, _, log_bytes) = hosted.state.size();
         let status = hosted.group.status();
         let behind = status.applied > hosted.state.checkpoint_index().unwrap_or(0);
-        if log_bytes >= self.config.checkpoint_bytes || (pinned && behind) {
+        if log_bytes >= due || (pinned && behind) {
             let _ = hosted.group.checkpoint().await;
         }
         let Some(checkpoint) = hosted.state.checkpoint_index() else { return };

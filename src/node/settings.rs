@@ -100,6 +100,7 @@ fn housekeeping_config(memory_limit: Option<u64>) -> HousekeepingConfig {
     let mut config = HousekeepingConfig::default();
     if let Some(limit) = memory_limit {
         config.checkpoint_bytes = config.checkpoint_bytes.min(limit / 64).max(1 << 20);
+        config.replay_bytes = 0;
     }
     config
 }

@@ -57,7 +57,7 @@ impl RowKey {
     }
 
     /// Bytes outside of the tree's node.
-    fn held(&self) -> usize {
+    pub(super) fn held(&self) -> usize {
         match self {
             RowKey::Inline(..) => 0,
             RowKey::Heap(bytes) => bytes.len() + ALLOCATION,
@@ -73,7 +73,7 @@ impl Borrow<[u8]> for RowKey {
 
 impl PartialEq for RowKey {
     fn eq(&self, other: &Self) -> bool {
-        self.as_slice() == other.as_slice()
+        self.cmp(other).is_eq()
     }
 }
 
@@ -92,9 +92,24 @@ impl PartialOrd for RowKey {
 }
 
 impl Ord for RowKey {
+    /// The order of the bytes. Two inline keys are compared eight bytes at a time: behind a shorter
+    /// one's end there are zeros, so that only of keys that agree up to there the lengths decide.
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.as_slice().cmp(other.as_slice())
+        let (RowKey::Inline(length, bytes), RowKey::Inline(other_length, other_bytes)) = (self, other) else {
+            return self.as_slice().cmp(other.as_slice());
+        };
+        for at in [0, 8, 16, 22] {
+            let (own, others) = (number_at(bytes, at), number_at(other_bytes, at));
+            if own != others {
+                return own.cmp(&others);
+            }
+        }
+        length.cmp(other_length)
     }
+}
+
+fn number_at(bytes: &[u8; INLINE], at: usize) -> u64 {
+    bytes[at..].first_chunk().map_or(0, |eight| u64::from_be_bytes(*eight))
 }
 
 impl fmt::Debug for RowKey {
@@ -111,6 +126,8 @@ pub(super) struct Cell {
     /// When the row expires by the partition's time; 0: never. Known without the value.
     pub(super) expires_ms: u64,
     len: u32,
+    /// The generation of changes ([`super::changed`]) in which it was last written; 0: none.
+    changed_in: u16,
     /// Changed since the last checkpoint began that has completed.
     dirty: bool,
     /// Read since the last sweep passed: gets a second chance.
@@ -118,10 +135,10 @@ pub(super) struct Cell {
 }
 
 impl Cell {
-    fn new(value: &[u8], expires_ms: u64, resident: bool, dirty: bool) -> Self {
+    fn new(value: &[u8], expires_ms: u64, resident: bool, dirty: bool, changed_in: u16) -> Self {
         let value_len = value.len() as u32;
         let value = resident.then(|| value.into());
-        Cell { value, expires_ms, len: value_len, dirty, used: AtomicBool::new(true) }
+        Cell { value, expires_ms, len: value_len, changed_in, dirty, used: AtomicBool::new(true) }
     }
 
     /// The value; `None` when it is cold.
@@ -138,6 +155,12 @@ impl Cell {
     /// Whether the value is in the backend alone.
     pub(super) fn is_cold(&self) -> bool {
         self.value.is_none()
+    }
+
+    /// Whether no checkpoint has the value.
+    #[cfg(test)]
+    pub(super) fn is_dirty(&self) -> bool {
+        self.dirty
     }
 
     /// The value's length.
@@ -161,6 +184,23 @@ pub(super) struct Before {
     pub(super) len: usize,
     /// When it would have expired; 0: never.
     pub(super) expires_ms: u64,
+    /// The generation of changes in which it was written.
+    pub(super) changed_in: u16,
+}
+
+/// What a cell adds to the counts of its table.
+struct Footprint {
+    before: Before,
+    held: usize,
+    dirty: bool,
+    cold: bool,
+}
+
+impl Footprint {
+    fn of(cell: &Cell) -> Self {
+        let before = Before { len: cell.len(), expires_ms: cell.expires_ms, changed_in: cell.changed_in };
+        Footprint { before, held: cell.held(), dirty: cell.dirty, cold: cell.is_cold() }
+    }
 }
 
 /// All rows of a replica.
@@ -227,7 +267,7 @@ impl Table {
         let mut table = Table::default();
         for (key, cell) in &rows {
             table.held += ROW_OVERHEAD + key.held();
-            table.count(key.as_slice().len(), cell);
+            table.count(key.as_slice().len(), &Footprint::of(cell));
         }
         let (answers, rows): (Vec<_>, Vec<_>) = rows.into_iter().partition(|(key, _)| is_answer(key.as_slice()));
         table.rows = rows.into_iter().collect();
@@ -245,7 +285,7 @@ impl Table {
 
     /// A cell for [`Table::from_sorted`], as clean as the checkpoint that it comes from.
     pub(super) fn clean_cell(value: &[u8], expires_ms: u64, resident: bool) -> Cell {
-        Cell::new(value, expires_ms, resident, false)
+        Cell::new(value, expires_ms, resident, false, 0)
     }
 
     /// What a row costs in RAM, with its value or without.
@@ -286,7 +326,7 @@ impl Table {
 
     /// A row's cell.
     pub(super) fn get(&self, row: &[u8]) -> Option<&Cell> {
-        self.tree(row).get(row)
+        self.tree(row).get(&RowKey::new(row))
     }
 
     /// The cells from a bound on, in row order.
@@ -295,48 +335,72 @@ impl Table {
         merged(self.rows.range::<[u8], _>(range), self.answers.range::<[u8], _>(range))
     }
 
-    fn count(&mut self, row_len: usize, cell: &Cell) {
-        self.bytes += row_len + cell.len();
-        self.held += cell.held();
-        self.dirty += if cell.dirty { cell.held() } else { 0 };
-        self.cold += usize::from(cell.is_cold());
+    fn count(&mut self, row_len: usize, cell: &Footprint) {
+        self.bytes += row_len + cell.before.len;
+        self.held += cell.held;
+        self.dirty += if cell.dirty { cell.held } else { 0 };
+        self.cold += usize::from(cell.cold);
     }
 
-    fn forget(&mut self, row_len: usize, cell: &Cell) -> Before {
-        self.bytes -= row_len + cell.len();
-        self.held -= cell.held();
-        self.dirty -= if cell.dirty { cell.held() } else { 0 };
-        self.cold -= usize::from(cell.is_cold());
-        Before { len: cell.len(), expires_ms: cell.expires_ms }
+    fn forget(&mut self, row_len: usize, cell: &Footprint) -> Before {
+        self.bytes -= row_len + cell.before.len;
+        self.held -= cell.held;
+        self.dirty -= if cell.dirty { cell.held } else { 0 };
+        self.cold -= usize::from(cell.cold);
+        cell.before
     }
 
-    /// Puts a row; says what was there before. `dirty`: the backend does not have it yet.
-    pub(super) fn put(&mut self, row: &[u8], value: &[u8], expires_ms: u64, dirty: bool) -> Option<Before> {
-        let cell = Cell::new(value, expires_ms, true, dirty);
-        self.count(row.len(), &cell);
+    /// Puts a row; says what was there before. `changed_in`: the generation of changes that it is put
+    /// in, which the backend does not have yet; 0 when it has the row.
+    pub(super) fn put(&mut self, row: &[u8], value: &[u8], expires_ms: u64, changed_in: u16) -> Option<Before> {
         let key = RowKey::new(row);
-        let held = key.held();
-        let old = match self.tree_mut(row).entry(key) {
-            Entry::Occupied(mut place) => place.insert(cell),
-            Entry::Vacant(place) => {
-                place.insert(cell);
-                self.held += ROW_OVERHEAD + held;
-                return None;
+        let key_held = key.held();
+        let new = || Cell::new(value, expires_ms, true, changed_in > 0, changed_in);
+        let (before, cell) = match self.tree_mut(row).entry(key) {
+            Entry::Occupied(place) => {
+                let cell = place.into_mut();
+                let before = Footprint::of(cell);
+                match &mut cell.value {
+                    // A value of the same length takes the old one's place.
+                    Some(old) if old.len() == value.len() => {
+                        old.copy_from_slice(value);
+                        cell.expires_ms = expires_ms;
+                        (cell.changed_in, cell.dirty) = (changed_in, changed_in > 0);
+                        cell.used.store(true, Relaxed);
+                    }
+                    _ => *cell = new(),
+                }
+                (Some(before), Footprint::of(cell))
             }
+            Entry::Vacant(place) => (None, Footprint::of(place.insert(new()))),
         };
-        Some(self.forget(row.len(), &old))
+        self.count(row.len(), &cell);
+        match before {
+            Some(before) => Some(self.forget(row.len(), &before)),
+            None => {
+                self.held += ROW_OVERHEAD + key_held;
+                None
+            }
+        }
     }
 
     /// Deletes a row; says what was there.
     pub(super) fn delete(&mut self, row: &[u8]) -> Option<Before> {
-        let (key, cell) = self.tree_mut(row).remove_entry(row)?;
+        let (key, cell) = self.tree_mut(row).remove_entry(&RowKey::new(row))?;
         self.held -= ROW_OVERHEAD + key.held();
-        Some(self.forget(row.len(), &cell))
+        Some(self.forget(row.len(), &Footprint::of(&cell)))
     }
 
-    /// A checkpoint that holds the row's value has completed.
-    pub(super) fn clean(&mut self, row: &[u8]) {
-        if let Some(cell) = self.tree_mut(row).get_mut(row)
+    /// No row was written in any generation: their numbers begin anew.
+    pub(super) fn forget_generations(&mut self) {
+        self.rows.values_mut().chain(self.answers.values_mut()).for_each(|cell| cell.changed_in = 0);
+    }
+
+    /// A checkpoint has completed that holds the row's value, if that has not changed again in
+    /// generation `now`.
+    pub(super) fn clean(&mut self, row: &RowKey, now: u16) {
+        if let Some(cell) = self.tree_mut(row.as_slice()).get_mut(row)
+            && cell.changed_in != now
             && std::mem::take(&mut cell.dirty)
         {
             let held = cell.held();
@@ -346,7 +410,9 @@ impl Table {
 
     /// Gives a cold row its value back; false when the row is not cold any more.
     pub(super) fn warm(&mut self, row: &[u8], value: &[u8]) -> bool {
-        let Some(cell) = self.tree_mut(row).get_mut(row).filter(|cell| cell.is_cold()) else { return false };
+        let Some(cell) = self.tree_mut(row).get_mut(&RowKey::new(row)).filter(|cell| cell.is_cold()) else {
+            return false;
+        };
         cell.value = Some(value.into());
         cell.used.store(true, Relaxed);
         let held = cell.held();
@@ -398,13 +464,13 @@ mod tests {
         let mut table = Table::default();
         for length in [0, 1, 30, 31, 500] {
             let row = vec![7; length];
-            assert_eq!(table.put(&row, b"value", 0, true), None);
-            assert_eq!(table.put(&row, b"longer value", 9, false), Some(Before { len: 5, expires_ms: 0 }));
+            assert_eq!(table.put(&row, b"value", 0, 1), None);
+            assert_eq!(table.put(&row, b"longer value", 9, 0), Some(Before { len: 5, expires_ms: 0, changed_in: 1 }));
             assert_eq!(table.get(&row).expect("there").value(), Some(Bytes::from_static(b"longer value")));
         }
         assert_eq!((table.len(), table.bytes()), (5, 5 * 12 + 562));
         for length in [0, 1, 30, 31, 500] {
-            assert_eq!(table.delete(&vec![7; length]), Some(Before { len: 12, expires_ms: 9 }));
+            assert_eq!(table.delete(&vec![7; length]), Some(Before { len: 12, expires_ms: 9, changed_in: 0 }));
         }
         assert_eq!((table.len(), table.bytes(), table.held(), table.dirty()), (0, 0, 0, 0));
         assert_eq!(table.delete(b"never there"), None);
@@ -421,7 +487,7 @@ mod tests {
         }
         let mut table = Table::default();
         for row in &rows {
-            table.put(row, b"value", 0, false);
+            table.put(row, b"value", 0, 0);
         }
         rows.sort();
         let read = |table: &Table, from| table.range(from).map(|(row, _)| row.to_bytes()).collect::<Vec<_>>();
@@ -442,12 +508,12 @@ mod tests {
     fn only_clean_rows_that_nobody_used_become_cold() {
         let mut table = Table::default();
         for row in [b"a", b"b", b"c", b"d"] {
-            table.put(row, b"value", 0, true);
+            table.put(row, b"value", 0, 1);
         }
         let evicted = |table: &mut Table| table.sweep(None, 100, |key| key.as_slice() == b"d").evicted;
         assert_eq!((evicted(&mut table), evicted(&mut table)), (0, 0), "nothing is durable yet");
         for row in [b"a", b"b", b"d"] {
-            table.clean(row);
+            table.clean(&RowKey::new(row), 2);
         }
         assert_eq!(evicted(&mut table), 0, "they were written a moment ago");
         assert!(table.get(b"b").is_some_and(|cell| cell.value().is_some()), "b is used");
@@ -457,7 +523,7 @@ mod tests {
         assert_eq!(table.cold(), 2);
         assert!(table.warm(b"a", b"value") && !table.warm(b"a", b"other") && !table.warm(b"z", b""));
         assert_eq!(table.get(b"a").and_then(Cell::value), Some(Bytes::from_static(b"value")));
-        table.put(b"b", b"new", 0, true);
+        table.put(b"b", b"new", 0, 1);
         assert!(!table.warm(b"b", b"value"), "what was loaded is older than what was put");
         for row in [b"a", b"b", b"c", b"d"] {
             table.delete(row);

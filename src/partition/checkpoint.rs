@@ -89,7 +89,7 @@ impl ReplicaState {
         let (position, dirty, log_bytes) = {
             let mut state = self.write();
             let log_bytes = if told { std::mem::take(&mut state.log_bytes) } else { 0 };
-            (state.position.clone(), std::mem::take(&mut state.dirty), log_bytes)
+            (state.position.clone(), state.take_changed(), log_bytes)
         };
         let dirty = dirty.into_sorted();
         let meta = SnapshotMeta { last_log_id: position.applied, last_membership: position.membership.clone() };
@@ -104,8 +104,9 @@ impl ReplicaState {
         };
         if let Err(error) = written {
             let mut state = self.write();
-            state.dirty.extend(dirty);
+            state.changed.extend(dirty);
             state.log_bytes += log_bytes;
+            self.report(&mut state);
             return Err(error);
         }
         *self.last_checkpoint() = Some(position);
@@ -120,9 +121,8 @@ impl ReplicaState {
         while rows.peek().is_some() {
             let mut state = self.write();
             for row in rows.by_ref().take(SCAN_ROWS) {
-                if !state.dirty.contains(row.as_slice()) {
-                    state.rows.clean(row.as_slice());
-                }
+                let now = state.changed.generation();
+                state.rows.clean(row, now);
             }
             self.report(&mut state);
         }

@@ -107,7 +107,7 @@ mod tests {
         let mut indexes = Indexes::default();
         let row = rows::map_row(Slot(3), MapId(7), b"key");
         let other = rows::map_row(Slot(3), MapId(8), b"key");
-        let before = |len| Before { len, expires_ms: 0 };
+        let before = |len| Before { len, expires_ms: 0, changed_in: 0 };
         indexes.on_put(&row, b"value", 0, None);
         indexes.on_put(&other, b"", 0, None);
         indexes.on_put(&row, b"longer value", 0, Some(before(5)));

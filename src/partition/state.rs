@@ -19,7 +19,7 @@ pub(super) struct State {
     pub(super) rows: Table,
     pub(super) indexes: Indexes,
     /// Rows that changed since the last checkpoint, for backends that take changes.
-    pub(super) dirty: Changed,
+    pub(super) changed: Changed,
     /// Log bytes applied since the group last asked for a checkpoint.
     pub(super) log_bytes: u64,
     /// Rows whose values are being loaded or used: how many hold each. They do not become cold.
@@ -46,12 +46,9 @@ impl State {
             feed.append(&batch);
         }
         for write in batch.writes {
-            if track {
-                self.dirty.insert(&write.row);
-            }
             match write.change {
                 Change::Put(value) => self.put(&write.row, &value, track),
-                Change::Drop | Change::Remove { .. } => self.delete(&write.row),
+                Change::Drop | Change::Remove { .. } => self.delete(&write.row, track),
             }
         }
         true
@@ -63,20 +60,35 @@ impl State {
         row.and_then(|row| rows::decode_number(&row)).unwrap_or(0)
     }
 
-    fn put(&mut self, row: &[u8], value: &[u8], dirty: bool) {
+    fn put(&mut self, row: &[u8], value: &[u8], track: bool) {
         let expires_ms = Indexes::expiry_of(row, value);
-        let before = self.rows.put(row, value, expires_ms, dirty);
+        let before = self.rows.put(row, value, expires_ms, if track { self.changed.generation() } else { 0 });
+        if track {
+            self.changed.put(row, before.map(|before| before.changed_in));
+        }
         self.indexes.on_put(row, value, expires_ms, before);
+    }
+
+    /// The rows that changed since this was last called, for a checkpoint that begins.
+    pub(super) fn take_changed(&mut self) -> Changed {
+        let (taken, next) = self.changed.take();
+        if next.is_none() {
+            self.rows.forget_generations();
+        }
+        taken
     }
 
     /// Bytes of RAM: (all, those of them that must be checkpointed before they can be given back).
     pub(super) fn held(&self) -> (usize, usize) {
-        let changed = self.dirty.held();
+        let changed = self.changed.held();
         (self.rows.held() + changed + self.indexes.held(), self.rows.dirty() + changed)
     }
 
-    fn delete(&mut self, row: &[u8]) {
+    fn delete(&mut self, row: &[u8], track: bool) {
         if let Some(before) = self.rows.delete(row) {
+            if track {
+                self.changed.delete(row);
+            }
             self.indexes.on_delete(row, before);
         }
     }

@@ -132,6 +132,7 @@ async fn start_eager(seeds: &[String], listen: &str, data: &Path, backend: Backe
     };
     let eager = |settings: &mut keystead::node::NodeSettings| {
         settings.housekeeping.checkpoint_bytes = 1;
+        settings.housekeeping.replay_bytes = 0;
         settings.housekeeping.keep_entries = 0;
         settings.housekeeping.period = Duration::from_millis(50);
     };

@@ -97,6 +97,7 @@ async fn start_on(disk: &Quota, seeds: &[String], listen: &str, data: &Path, che
             settings.log.probe_every = Duration::from_millis(50);
             settings.housekeeping.period = Duration::from_millis(50);
             settings.housekeeping.checkpoint_bytes = checkpoint_bytes;
+            settings.housekeeping.replay_bytes = 0;
         });
     peer.start().await.expect("starts")
 }
@@ -236,6 +237,7 @@ async fn checkpoints_that_find_no_room_are_made_later() {
     let started =
         Grid::builder().listen("127.0.0.1:0").data(dir.path()).partitions(1).ports(ports).adjust(|settings| {
             settings.housekeeping.checkpoint_bytes = 1;
+            settings.housekeeping.replay_bytes = 0;
             settings.housekeeping.keep_entries = 0;
             settings.housekeeping.period = Duration::from_millis(20);
         });

@@ -27,7 +27,7 @@ use crate::clock::{Instant, Random};
 use crate::error::{Code, Error, Result};
 use crate::types::{Reply, Request, SessionId, Slot};
 use session::Sessions;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -101,7 +101,8 @@ struct Pending {
     deadline: Instant,
     write: Option<Write>,
     state: State,
-    timer: Instant,
+    /// When it is looked at; `None` only while it is being submitted.
+    timer: Option<Instant>,
     /// Times sent; its low bits tell the replies of attempts apart.
     attempts: u64,
     /// Failures that call for a growing pause.
@@ -119,10 +120,38 @@ struct Pending {
     unsent: u64,
 }
 
+/// Calls in the order of their ids, which rise from call to call.
+#[derive(Default)]
+struct Ids(VecDeque<u64>);
+
+impl Ids {
+    /// Adds the newest.
+    fn push(&mut self, id: u64) {
+        if self.last() != Some(id) {
+            self.0.push_back(id);
+        }
+    }
+
+    fn remove(&mut self, id: u64) {
+        if let Ok(at) = self.0.binary_search(&id) {
+            self.0.remove(at);
+        }
+    }
+
+    fn last(&self) -> Option<u64> {
+        self.0.back().copied()
+    }
+
+    /// Those before `id`, ascending.
+    fn before(&self, id: u64) -> impl DoubleEndedIterator<Item = u64> {
+        self.0.range(..self.0.partition_point(|other| *other < id)).copied()
+    }
+}
+
 /// The unanswered writes that touch a slot, in order.
 #[derive(Default)]
 struct SlotQueue {
-    ids: BTreeSet<u64>,
+    ids: Ids,
     /// How many of them wait to be sent.
     waiting: usize,
 }
@@ -137,7 +166,8 @@ pub(super) struct Core {
     routes: Routes,
     sessions: Sessions,
     time: GridTime,
-    pending: BTreeMap<u64, Pending>,
+    /// Boxed: a call is large, and a tree moves what lies beside a place that is taken or given up.
+    pending: BTreeMap<u64, Box<Pending>>,
     slots: BTreeMap<Slot, SlotQueue>,
     timers: BTreeSet<(Instant, u64)>,
     epochs: BTreeMap<LaneKey, u64>,
@@ -163,7 +193,9 @@ impl Core {
 
     /// What has been decided since the last time.
     pub(super) fn take_effects(&mut self) -> Vec<Effect> {
-        std::mem::take(&mut self.effects)
+        // As many are to be expected again.
+        let next = Vec::with_capacity(self.effects.len());
+        std::mem::replace(&mut self.effects, next)
     }
 
     /// The peers that are known.
@@ -185,7 +217,7 @@ impl Core {
             deadline: call.deadline,
             write,
             state: State::Waiting { until: now },
-            timer: call.deadline,
+            timer: None,
             attempts: 0,
             failures: 0,
             target: None,
@@ -195,16 +227,21 @@ impl Core {
             refused: 0,
             unsent: 0,
         };
-        self.timers.insert((pending.timer, id));
         if is_write {
             for slot in std::iter::once(&pending.slot).chain(&pending.others) {
                 let queue = self.slots.entry(*slot).or_default();
-                queue.ids.insert(id);
+                queue.ids.push(id);
                 queue.waiting += 1;
             }
         }
-        self.pending.insert(id, pending);
+        self.pending.insert(id, Box::new(pending));
         self.pump(id, now);
+        // Usually it has been sent, which set its timer.
+        if let Some(deadline) =
+            self.pending.get(&id).filter(|pending| pending.timer.is_none()).map(|call| call.deadline)
+        {
+            self.set_timer(id, deadline);
+        }
     }
 
     /// When [`Core::tick`] is to be called next.
@@ -250,8 +287,12 @@ impl Core {
 
     fn set_timer(&mut self, id: u64, at: Instant) {
         if let Some(pending) = self.pending.get_mut(&id) {
-            self.timers.remove(&(pending.timer, id));
-            pending.timer = at;
+            if pending.timer == Some(at) {
+                return;
+            }
+            if let Some(before) = pending.timer.replace(at) {
+                self.timers.remove(&(before, id));
+            }
             self.timers.insert((at, id));
         }
     }
@@ -278,16 +319,18 @@ impl Core {
     /// Answers a call and forgets it.
     fn finish(&mut self, id: u64, outcome: Result<Reply>, now: Instant) {
         let Some(pending) = self.pending.remove(&id) else { return };
-        self.timers.remove(&(pending.timer, id));
+        if let Some(timer) = pending.timer {
+            self.timers.remove(&(timer, id));
+        }
         self.effects.push(Effect::Answer { id, outcome });
         let Some(write) = pending.write else { return };
         self.sessions.end(write.session, write.number);
         let waited = matches!(pending.state, State::Waiting { .. });
         for slot in std::iter::once(pending.slot).chain(pending.others) {
             let Some(queue) = self.slots.get_mut(&slot) else { continue };
-            queue.ids.remove(&id);
+            queue.ids.remove(id);
             queue.waiting -= usize::from(waited && queue.waiting > 0);
-            if queue.ids.is_empty() {
+            if queue.ids.0.is_empty() {
                 self.slots.remove(&slot);
             } else if queue.waiting > 0 {
                 self.pump_slot(slot, now);

@@ -87,7 +87,7 @@ impl Core {
     fn recall_earlier(&mut self, id: u64, lane: &LaneKey, now: Instant) {
         let Some(slot) = self.pending.get(&id).map(|pending| pending.slot) else { return };
         let Some(queue) = self.slots.get(&slot) else { return };
-        let earlier: Vec<u64> = queue.ids.range(..id).copied().collect();
+        let earlier: Vec<u64> = queue.ids.before(id).collect();
         for id in earlier {
             let Some(pending) = self.pending.get(&id) else { continue };
             if pending.slot == slot && matches!(&pending.state, State::Sent { lane: other, .. } if other != lane) {

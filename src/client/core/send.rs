@@ -22,13 +22,10 @@ impl Core {
             return;
         }
         // The usual case, one new write behind others on their way, looks only at the last.
-        let ids: Vec<u64> = match (queue.waiting, queue.ids.last()) {
-            (1, Some(last)) if self.pending.get(last).is_some_and(|p| matches!(p.state, State::Waiting { .. })) => {
-                vec![*last]
-            }
-            _ => queue.ids.iter().copied().collect(),
-        };
-        for id in ids {
+        let waits = |id: &u64| self.pending.get(id).is_some_and(|call| matches!(call.state, State::Waiting { .. }));
+        let only = queue.ids.last().filter(|last| queue.waiting == 1 && waits(last));
+        let all: Vec<u64> = if only.is_some() { Vec::new() } else { queue.ids.before(u64::MAX).collect() };
+        for id in only.into_iter().chain(all) {
             let Some(pending) = self.pending.get(&id) else { continue };
             let waits_until = match pending.state {
                 State::Sent { .. } => None,
@@ -58,18 +55,18 @@ impl Core {
     /// Whether an earlier unanswered write stands in the way that cannot be named as predecessor.
     fn is_held_back(&self, id: u64) -> bool {
         let Some(pending) = self.pending.get(&id) else { return true };
-        let earlier = |slot: &Slot| self.slots.get(slot).and_then(|queue| queue.ids.range(..id).next_back());
+        let earlier = |slot: &Slot| self.slots.get(slot).and_then(|queue| queue.ids.before(id).next_back());
         if pending.others.iter().any(|slot| earlier(slot).is_some()) {
             return true;
         }
-        let Some(before) = earlier(&pending.slot).and_then(|before| self.pending.get(before)) else { return false };
+        let Some(before) = earlier(&pending.slot).and_then(|before| self.pending.get(&before)) else { return false };
         let session = |write: &Option<super::Write>| write.as_ref().map(|write| write.session);
         before.slot != pending.slot || session(&before.write) != session(&pending.write)
     }
 
     fn predecessor(&self, id: u64, slot: Slot) -> Option<u64> {
-        let before = self.slots.get(&slot)?.ids.range(..id).next_back()?;
-        self.pending.get(before)?.write.as_ref().map(|write| write.number)
+        let before = self.slots.get(&slot)?.ids.before(id).next_back()?;
+        self.pending.get(&before)?.write.as_ref().map(|write| write.number)
     }
 
     fn stamp(&mut self, id: u64, now: Instant) -> Option<SessionStamp> {

@@ -110,6 +110,7 @@ fn adjust(settings: &mut NodeSettings, shape: &Shape, observer: LeaderObserver) 
     settings.group.on_leader = Some(observer);
     settings.peer.grpc.keepalive = None;
     settings.housekeeping.checkpoint_bytes = shape.checkpoint_bytes;
+    settings.housekeeping.replay_bytes = 0;
     settings.memory = shape.memory;
     settings.receptions.max_held_bytes = shape.held_snapshot_bytes;
     settings.housekeeping.keep_entries = 5;

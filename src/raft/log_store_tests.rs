@@ -75,7 +75,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
 }
 
 fn open(dir: &tempfile::TempDir) -> SharedLog {
-    let config = LogConfig { segment_bytes: 4096, cache_bytes: 512, ..LogConfig::default() };
+    let config = LogConfig { segment_bytes: 4096, cache_bytes: 512, prepare_bytes: 1000, ..LogConfig::default() };
     let (log, recovery) =
         SharedLog::open(Arc::new(StdDisk), Arc::new(SystemThreads), dir.path(), config).expect("opens");
     assert!(recovery.damaged.is_empty() && !recovery.votes_lost, "{recovery:?}");

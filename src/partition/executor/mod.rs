@@ -53,8 +53,6 @@ pub struct ExecutorConfig {
     pub node_in_flight: usize,
     /// How long a batch waits for its place, at most.
     pub pace_patience: Duration,
-    /// How long a partition under load gathers commands for its next batch, at most.
-    pub max_gathering: Duration,
     /// How long a task's handler may run, at most.
     pub task_deadline: Duration,
     /// Bounds of the sessions.
@@ -70,7 +68,6 @@ impl Default for ExecutorConfig {
             max_in_flight: 4,
             node_in_flight: 256,
             pace_patience: Duration::from_millis(20),
-            max_gathering: Duration::from_millis(4),
             task_deadline: Duration::from_secs(5),
             sessions: SessionLimits::default(),
         }

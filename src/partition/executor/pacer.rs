@@ -9,10 +9,6 @@
 //! gathering. Where the round trip is long rather than the processor busy, times stay close to the
 //! shortest and the places grow until nobody waits.
 //!
-//! The same figure says how long a partition under load gathers commands after a batch has begun
-//! ([`Pacer::gathering`]): for about as long as batches queue anyway, so that fewer and larger ones do
-//! the same work. It is nothing where nothing queues.
-//!
 //! A batch that gets no majority keeps its place, so nobody waits for one longer than `patience`:
 //! a group in trouble slows the others down by that much and stops none.
 
@@ -33,13 +29,6 @@ const QUEUE: std::ops::RangeInclusive<f64> = 1.0..=2.0;
 /// With each batch the shortest time is forgotten by this part of itself: a busy node must not take
 /// its queues for the length of the way before some ten thousand batches have said so.
 const FORGET: f64 = 1.0 / 32_768.0;
-/// The usual time follows the last ones by this part.
-const FOLLOW: f64 = 1.0 / 16.0;
-/// A partition gathers for this part of the time that batches queue; less than the shortest is not
-/// worth a timer.
-const GATHER: f64 = 0.75;
-const GATHER_SHORTEST: f64 = 0.5e-3;
-
 struct Window {
     /// Places that there are to be.
     wanted: f64,
@@ -47,8 +36,6 @@ struct Window {
     present: usize,
     /// The shortest time seen lately, in seconds; 0 before the first.
     shortest: f64,
-    /// The usual time, in seconds.
-    usual: f64,
 }
 
 /// The places of a node.
@@ -57,7 +44,6 @@ pub struct Pacer {
     window: Mutex<Window>,
     most: usize,
     patience: Duration,
-    longest: Duration,
     /// Runs under way: partitions that are led here.
     runs: AtomicUsize,
 }
@@ -83,10 +69,9 @@ impl Pacer {
     pub fn new(config: &ExecutorConfig) -> Arc<Self> {
         let most = config.node_in_flight.max(FEWEST);
         let present = (FIRST as usize).min(most);
-        let window = Mutex::new(Window { wanted: present as f64, present, shortest: 0.0, usual: 0.0 });
+        let window = Mutex::new(Window { wanted: present as f64, present, shortest: 0.0 });
         let places = Arc::new(Semaphore::new(present));
-        let longest = config.max_gathering;
-        Arc::new(Pacer { places, window, most, patience: config.pace_patience, longest, runs: AtomicUsize::new(0) })
+        Arc::new(Pacer { places, window, most, patience: config.pace_patience, runs: AtomicUsize::new(0) })
     }
 
     /// A run begins.
@@ -101,13 +86,6 @@ impl Pacer {
 
     fn window(&self) -> MutexGuard<'_, Window> {
         self.window.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// How long a partition under load gathers commands after it has begun a batch.
-    pub(super) fn gathering(&self) -> Option<Duration> {
-        let window = self.window();
-        let time = (window.usual - window.shortest) * GATHER;
-        (time >= GATHER_SHORTEST).then(|| Duration::from_secs_f64(time).min(self.longest))
     }
 
     /// A place, if one is free and nobody waits.
@@ -135,7 +113,6 @@ impl Pacer {
             0.0 => time,
             shortest => (shortest * (1.0 + FORGET)).min(time),
         };
-        window.usual += (time - window.usual) * FOLLOW;
         let queueing = window.wanted * (1.0 - window.shortest / time);
         let step = 1.0 / window.wanted;
         if queueing > *QUEUE.end() {

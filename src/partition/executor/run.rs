@@ -8,7 +8,7 @@ use super::limits::Limits;
 use super::pacer::{Led, Pacer, Place};
 use super::reads::Reads;
 use super::{ExecutorConfig, ExecutorParts, ExecutorStats, Job, count, dropped};
-use crate::clock::{Instant, Random, WallClock};
+use crate::clock::{Random, WallClock};
 use crate::error::{Code, Error, Result};
 use crate::partition::{Cancelled, ReplicaState, TaskRunner};
 use crate::raft::{Confirmer, Group, Leadership, Verdict};
@@ -21,9 +21,6 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
-
-/// A partition whose turns are of fewer commands has nothing to gather.
-const WORTH_GATHERING: usize = 8;
 
 /// A command that has been executed and whose answer may not leave yet.
 pub(super) struct Waiting {
@@ -90,8 +87,6 @@ pub(super) struct Run {
     /// Maps that were dropped.
     pub(super) dropped: BTreeSet<MapId>,
     pub(super) time: HybridTime,
-    /// The next turn gathers commands until then.
-    gathers_until: Option<Instant>,
     pub(super) flights: VecDeque<Flight>,
     pub(super) verdicts: FuturesOrdered<BoxFuture<'static, Verdict>>,
     pub(super) reads: Reads,
@@ -139,7 +134,6 @@ impl Run {
             revision: number(PartitionRow::Revision)?,
             dropped: dropped::rebuild(&replica)?,
             time: HybridTime(number(PartitionRow::Time)?),
-            gathers_until: None,
             flights: VecDeque::new(),
             verdicts: FuturesOrdered::new(),
             reads: Reads::default(),
@@ -161,8 +155,7 @@ impl Run {
             }
             let full = backlog.len() >= self.config.max_turn;
             let free = self.verdicts.len() < self.config.max_in_flight.max(1);
-            let (company, gathers) = self.worth_a_turn(backlog, full);
-            let ready = free && company && gathers.is_none() && self.may_turn(backlog);
+            let ready = free && (full || self.is_worth_a_turn(backlog)) && self.may_turn(backlog);
             let most = self.config.max_turn;
             let wake = self.next_wake();
             tokio::select! {
@@ -198,9 +191,6 @@ impl Run {
                     }
                     let rest = backlog.split_off(most.min(backlog.len()));
                     let turn = std::mem::replace(backlog, rest);
-                    let writes = turn.iter().filter(|job| !job.request.op.is_read()).count();
-                    let gathering = self.pacer.gathering().filter(|_| writes >= WORTH_GATHERING);
-                    self.gathers_until = gathering.map(|time| Instant::now() + time);
                     let left = match self.take_turn(turn).await {
                         Ok(left) => left,
                         Err(ended) => return ended,
@@ -209,7 +199,6 @@ impl Run {
                         backlog.push_front(job);
                     }
                 }
-                () = sleep_until_due(gathers), if free && gathers.is_some() => {}
                 () = sleep_until_due(wake), if free => {
                     if let Err(ended) = self.take_turn(VecDeque::new()).await {
                         return ended;
@@ -219,20 +208,15 @@ impl Run {
         }
     }
 
-    /// Whether the commands that wait are worth a turn, and for how long more shall be gathered first.
+    /// Whether the commands that wait are worth a turn.
     ///
     /// Writes are worth a batch when as many wait as are on their way, or none are. So batches grow
     /// with the load to about half of what the clients have in flight, and whoever is alone waits for
     /// nobody (Nagle's rule, RFC 896, with the group's round for the acknowledgement). Reads wait for
     /// no company.
-    fn worth_a_turn(&self, backlog: &VecDeque<Job>, full: bool) -> (bool, Option<Duration>) {
-        if backlog.iter().all(|job| job.request.op.is_read()) {
-            return (!backlog.is_empty(), None);
-        }
+    fn is_worth_a_turn(&self, backlog: &VecDeque<Job>) -> bool {
         let on_their_way: usize = self.flights.iter().map(|flight| flight.waiting.len()).sum();
-        let company = full || backlog.len() >= on_their_way;
-        let left = self.gathers_until.map(|at| at.saturating_duration_since(Instant::now()));
-        (company, left.filter(|left| company && !full && !left.is_zero()))
+        !backlog.is_empty() && (backlog.len() >= on_their_way || backlog.iter().all(|job| job.request.op.is_read()))
     }
 
     /// Whether the commands that wait may be executed now: those that write need a place.

@@ -15,6 +15,8 @@ pub struct LogConfig {
     pub queue_requests: u32,
     /// So many of the latest bytes of entries are kept in RAM for reads. Default 64 MiB.
     pub cache_bytes: u64,
+    /// So many zeros are written behind a batch that reaches the file's end; 0 for none. Default 1 MiB.
+    pub prepare_bytes: u32,
     /// While several requests share each sync, syncs begin at least so far apart. Default 100 µs.
     pub sync_spacing: Duration,
     /// After so long without a write the tail is sealed. Default 100 ms.
@@ -36,6 +38,7 @@ impl Default for LogConfig {
             queue_bytes: 32 << 20,
             queue_requests: 16_384,
             cache_bytes: 64 << 20,
+            prepare_bytes: 1 << 20,
             sync_spacing: Duration::from_micros(100),
             seal_after: Duration::from_millis(100),
             slack_bytes: 1 << 30,
@@ -61,6 +64,9 @@ impl LogConfig {
         }
         if self.slack_bytes / 4 < self.segment_bytes {
             return wrong("the slack must have room for four segments", "slack_bytes");
+        }
+        if u64::from(self.prepare_bytes) > self.segment_bytes {
+            return wrong("no more than a segment can be written ahead", "prepare_bytes");
         }
         if self.move_bytes == 0 || self.seal_after.is_zero() || self.probe_every.is_zero() {
             return wrong("move_bytes, seal_after and probe_every must not be zero", "log");

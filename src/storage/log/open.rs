@@ -45,8 +45,11 @@ pub(super) fn open(
     rewrite_headers(&*disk, dir, &found).map_err(trouble)?;
     let images = found.rebuild.replicas.iter().map(|(key, rebuilt)| (*key, rebuilt.image())).collect();
     let segments = match fresh {
-        true => create(disk, dir)?,
-        false => Segments::open(disk, dir, std::mem::take(&mut found.segments)).map_err(trouble)?,
+        true => create(disk, dir, &config)?,
+        false => {
+            let lengths = std::mem::take(&mut found.segments);
+            Segments::open(disk, dir, lengths, config.prepare_bytes.into()).map_err(trouble)?
+        }
     };
     let shared = Arc::new(Shared::new(queue, segments.files(), threads.clone(), roster(&found.rebuild)));
     let mut core = LogCore::new(config, shared.clone(), segments, images, found.rebuild.tombstones);
@@ -69,9 +72,10 @@ fn settle(core: &mut LogCore, damaged: bool) -> Result<()> {
     }
 }
 
-fn create(disk: Arc<dyn Disk>, dir: &Path) -> Result<Segments> {
+fn create(disk: Arc<dyn Disk>, dir: &Path, config: &LogConfig) -> Result<Segments> {
     let start = segment_start(&mut BatchWriter::default(), 1, Position::default(), &BTreeMap::new(), &<_>::default());
-    Segments::create(disk, dir, 1, &start).map_err(|error| match error {
+    let created = Segments::create(disk, dir, 1, &start, config.prepare_bytes.into());
+    created.map_err(|error| match error {
         WriteError::Full(error) | WriteError::Failed(error) => disk_error("the log could not be begun", dir, &error),
     })
 }

@@ -211,7 +211,9 @@ impl Found {
         } else {
             self.segments.insert(sequence, end as u64);
         }
-        self.torn_tail_bytes = (bytes.len() - end) as u64;
+        // Zeros that were written ahead are nothing that tore.
+        let written_ahead = bytes[end..].iter().all(|byte| *byte == 0);
+        self.torn_tail_bytes = if written_ahead { 0 } else { (bytes.len() - end) as u64 };
         Ok(())
     }
 

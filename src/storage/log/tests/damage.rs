@@ -99,13 +99,16 @@ fn a_torn_tail_is_cut_wherever_it_tears_and_never_comes_back() {
 }
 
 #[test]
-fn a_tail_of_zeros_is_torn() {
+fn zeros_behind_the_last_batch_are_cut_and_are_nothing_that_tore() {
     simulate(async {
         let mut files = three(one_segment()).await;
         files.get_mut(FIRST).expect("is there").extend([0; 5000]);
-        let (log, recovery) = open_memory(&MemoryDisk::of(&files), one_segment());
-        assert_eq!((recovery.torn_tail_bytes, recovery.damaged_places), (5000, 0));
+        let disk = MemoryDisk::of(&files);
+        let (log, recovery) = open_memory(&disk, one_segment());
+        assert_eq!((recovery.torn_tail_bytes, recovery.damaged_places), (0, 0));
         check_sound(&log, &[1, 2, 3]).await;
+        let (cut, last) = (disk.files(), *files[FIRST].last().expect("zeros"));
+        assert!(cut[FIRST].len() < files[FIRST].len() - 4000 && last == 0, "the zeros are gone");
     });
 }
 

@@ -30,9 +30,9 @@ pub(super) type Files = BTreeMap<String, Vec<u8>>;
 pub(super) struct Point {
     /// All files as written, synced or not.
     pub(super) files: Files,
-    /// The file that is being synced, and how much of it had been synced before.
+    /// The file that is being synced, and what it was when it was synced last.
     pub(super) file: String,
-    pub(super) synced: usize,
+    pub(super) synced: Vec<u8>,
     /// Files whose removal is not durable.
     pub(super) removed: Files,
     /// Files whose name is not durable.
@@ -42,7 +42,7 @@ pub(super) struct Point {
 #[derive(Default)]
 struct State {
     files: Files,
-    synced: BTreeMap<String, usize>,
+    synced: Files,
     removed: Files,
     unnamed: Vec<String>,
     points: Vec<Point>,
@@ -109,13 +109,13 @@ impl DiskFile for MemoryFile {
         let point = Point {
             files: state.files.clone(),
             file: self.name.clone(),
-            synced: state.synced.get(&self.name).copied().unwrap_or(0),
+            synced: state.synced.get(&self.name).cloned().unwrap_or_default(),
             removed: state.removed.clone(),
             unnamed: state.unnamed.clone(),
         };
         state.points.push(point);
-        let length = state.files.get(&self.name).map_or(0, Vec::len);
-        state.synced.insert(self.name.clone(), length);
+        let bytes = state.files.get(&self.name).cloned().unwrap_or_default();
+        state.synced.insert(self.name.clone(), bytes);
         Ok(())
     }
 

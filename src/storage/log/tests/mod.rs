@@ -21,7 +21,13 @@ use tokio::sync::oneshot;
 
 /// Small segments, no cache, and no seal by itself.
 pub(super) fn small() -> LogConfig {
-    LogConfig { segment_bytes: 2048, cache_bytes: 0, seal_after: Duration::from_secs(3600), ..LogConfig::default() }
+    LogConfig {
+        segment_bytes: 2048,
+        cache_bytes: 0,
+        prepare_bytes: 0,
+        seal_after: Duration::from_secs(3600),
+        ..LogConfig::default()
+    }
 }
 
 pub(super) fn open_on(disk: Arc<dyn Disk>, dir: &Path, config: LogConfig) -> (SharedLog, Recovery) {

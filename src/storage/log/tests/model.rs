@@ -62,18 +62,24 @@ struct World {
     ids: Vec<u64>,
     stamp: u64,
     history: Vec<Moment>,
+    prepare: u32,
 }
 
 fn config() -> LogConfig {
     LogConfig { slack_bytes: 6000, move_bytes: 500, cache_bytes: 1000, segment_bytes: 1024, ..small() }
 }
 
+/// The same, with so many zeros written ahead.
+fn ahead(prepare_bytes: u32) -> LogConfig {
+    LogConfig { prepare_bytes, ..config() }
+}
+
 impl World {
-    async fn new() -> World {
+    async fn new(prepare: u32) -> World {
         let disk = MemoryDisk::of(&Files::new());
-        let (log, _) = open_memory(&disk, config());
-        let mut world =
-            World { disk, log, model: Model::default(), ids: vec![1; GROUPS as usize], stamp: 0, history: vec![] };
+        let (log, _) = open_memory(&disk, ahead(prepare));
+        let ids = vec![1; GROUPS as usize];
+        let mut world = World { disk, log, model: Model::default(), ids, stamp: 0, history: vec![], prepare };
         world.note().await;
         for group in 0..GROUPS {
             world.register(group).await;
@@ -120,7 +126,7 @@ impl World {
             }
             Step::Restart => {
                 self.log.shutdown().await;
-                let (log, recovery) = open_memory(&self.disk, config());
+                let (log, recovery) = open_memory(&self.disk, ahead(self.prepare));
                 assert_eq!((recovery.damaged_places, recovery.torn_tail_bytes), (0, 0));
                 self.log = log;
                 self.note().await;
@@ -205,8 +211,8 @@ async fn whole(log: &SharedLog) -> Model {
     model
 }
 
-async fn run(steps: &[Step]) -> (Vec<Moment>, Vec<Point>) {
-    let mut world = World::new().await;
+async fn run(steps: &[Step], prepare: u32) -> (Vec<Moment>, Vec<Point>) {
+    let mut world = World::new(prepare).await;
     for step in steps {
         world.step(step).await;
     }
@@ -214,15 +220,37 @@ async fn run(steps: &[Step]) -> (Vec<Moment>, Vec<Point>) {
     (world.history, world.disk.points())
 }
 
-/// The files after a crash in a sync: the file is cut at random at or behind what was synced
-/// before, its rest perhaps zeros; names and removals may or may not have reached the disk.
+#[test]
+fn zeros_are_ahead_in_the_last_segment_only() {
+    simulate(async {
+        let steps: Vec<Step> = (0..40).map(|_| Step::Append { group: 0, count: 2, size: 100 }).collect();
+        let (history, _) = run(&steps, 500).await;
+        let files = &history.last().expect("moments").files;
+        assert!(files.len() > 2, "{}", files.len());
+        let behind = |(name, bytes): (&String, &Vec<u8>)| {
+            bytes.len() - batches(bytes, sequence(name)).last().expect("batches").end()
+        };
+        let closed: Vec<usize> = files.iter().rev().skip(1).map(behind).collect();
+        assert!(closed.iter().all(|zeros| *zeros == 0), "{closed:?}");
+        let ahead = history.iter().filter_map(|moment| moment.files.iter().next_back().map(behind));
+        assert!(ahead.max() > Some(300));
+    });
+}
+
+/// The files after a crash in a sync: up to some byte the file is what was written, and from there on
+/// what was synced before, or it ends there, or there are zeros; names and removals may or may not
+/// have reached the disk.
 fn crash(point: &Point, cut: prop::sample::Index, zeros: usize, names: bool) -> Files {
     let mut files = point.files.clone();
     if let Some(bytes) = files.get_mut(&point.file) {
-        let left = point.synced + cut.index(bytes.len().saturating_sub(point.synced) + 1);
-        if left < bytes.len() {
+        let same = bytes.iter().zip(&point.synced).take_while(|(new, old)| new == old).count();
+        let left = same + cut.index(bytes.len() - same + 1);
+        if left < bytes.len() || left < point.synced.len() {
             bytes.truncate(left);
-            bytes.extend(std::iter::repeat_n(0, zeros));
+            match point.synced.get(left..) {
+                Some(old) if !old.is_empty() => bytes.extend(old),
+                _ => bytes.extend(std::iter::repeat_n(0, zeros)),
+            }
         }
     }
     if !names {
@@ -291,14 +319,15 @@ proptest! {
         cut: prop::sample::Index,
         zeros in 0usize..100,
         names: bool,
+        prepare in prop_oneof![Just(0u32), 1u32..600],
     ) {
         simulate(async {
-            let (history, points) = run(&steps).await;
+            let (history, points) = run(&steps, prepare).await;
             let at = at.index(points.len());
             let disk = MemoryDisk::of(&crash(&points[at], cut, zeros, names));
             let after = history.iter().position(|moment| moment.syncs > at).unwrap_or(history.len() - 1);
             let allowed = [&history[after.saturating_sub(1)].model, &history[after].model];
-            let (log, recovery) = open_memory(&disk, config());
+            let (log, recovery) = open_memory(&disk, ahead(prepare));
             prop_assert_eq!((&recovery.damaged, recovery.votes_lost, recovery.damaged_places), (&vec![], false, 0));
             let found = whole(&log).await;
             prop_assert!(allowed.contains(&&found), "{:?}\n is none of {:?}", found, allowed);
@@ -316,9 +345,10 @@ proptest! {
         which: prop::sample::Index,
         place: prop::sample::Index,
         bit in 0u8..8,
+        prepare in prop_oneof![Just(0u32), 1u32..600],
     ) {
         simulate(async {
-            let (history, _) = run(&steps).await;
+            let (history, _) = run(&steps, prepare).await;
             let at = 1 + at.index(history.len() - 1);
             let mut files = history[at].files.clone();
             let torn = flip(&mut files, which, place, bit);

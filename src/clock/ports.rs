@@ -2,8 +2,9 @@
 
 use crate::error::{Error, Result};
 use rand::RngCore;
-use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread::ThreadId;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Wall-clock time.
 pub trait WallClock: Send + Sync + 'static {
@@ -58,16 +59,79 @@ pub trait Threads: Send + Sync + 'static {
     fn inline(&self) -> bool;
 }
 
-/// Real threads, a new one per job; pools stand above (see `compute`).
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Real threads. Work for backends comes in many small jobs, for which threads are used again; other
+/// jobs get a new one each, and pools stand above (see `compute`).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemThreads;
 
+/// Backend threads that wait for a job, the last to become idle at the end. It is taken first: an
+/// allocator keeps a heap per thread, so few threads should do the work.
+static IDLE: Mutex<Vec<Idle>> = Mutex::new(Vec::new());
+/// More of them end when they have nothing to do...
+const MOST_IDLE: usize = 4;
+/// ... and so do these after a while.
+const IDLE_FOR: Duration = Duration::from_secs(10);
+
+/// A backend thread that waits, and where its next job goes.
+struct Idle {
+    thread: ThreadId,
+    jobs: mpsc::SyncSender<Job>,
+}
+
+fn idle() -> MutexGuard<'static, Vec<Idle>> {
+    IDLE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Hands a job to an idle backend thread; gives it back when there is none.
+fn reuse(mut job: Job) -> Option<Job> {
+    loop {
+        let Some(worker) = idle().pop() else { return Some(job) };
+        match worker.jobs.send(job) {
+            Ok(()) => return None,
+            Err(mpsc::SendError(back)) => job = back,
+        }
+    }
+}
+
+/// A backend thread: its first job, and those that come while it is wanted.
+fn work(first: Job) {
+    let mut job = first;
+    loop {
+        job();
+        let (sender, jobs) = mpsc::sync_channel(1);
+        {
+            let mut idle = idle();
+            if idle.len() >= MOST_IDLE {
+                return;
+            }
+            idle.push(Idle { thread: std::thread::current().id(), jobs: sender });
+        }
+        job = match jobs.recv_timeout(IDLE_FOR) {
+            Ok(next) => next,
+            Err(_) => {
+                let me = std::thread::current().id();
+                idle().retain(|other| other.thread != me);
+                // Whoever had taken it from there sends a job now.
+                match jobs.recv() {
+                    Ok(next) => next,
+                    Err(_) => return,
+                }
+            }
+        };
+    }
+}
+
 impl Threads for SystemThreads {
     fn run(&self, kind: ThreadKind, job: Box<dyn FnOnce() + Send>) {
-        let name = match kind {
-            ThreadKind::Log => "keystead-log",
-            ThreadKind::Task => "keystead-task",
-            ThreadKind::Backend => "keystead-backend",
+        let (name, job): (_, Job) = match kind {
+            ThreadKind::Log => ("keystead-log", job),
+            ThreadKind::Task => ("keystead-task", job),
+            ThreadKind::Backend => match reuse(job) {
+                None => return,
+                Some(job) => ("keystead-backend", Box::new(move || work(job))),
+            },
         };
         if let Err(error) = std::thread::Builder::new().name(name.to_owned()).spawn(job) {
             tracing::error!(%error, name, "no thread could be started; the work is given up");
@@ -111,4 +175,35 @@ pub async fn run_on<T: Send + 'static>(
     let (sender, receiver) = tokio::sync::oneshot::channel();
     threads.run(kind, Box::new(move || drop(sender.send(job()))));
     receiver.await.map_err(|_| Error::internal("a background job ended without a result"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    fn threads() -> Arc<dyn Threads> {
+        Arc::new(SystemThreads)
+    }
+
+    #[tokio::test]
+    async fn backend_jobs_use_threads_again_and_never_wait_for_one_another() {
+        let threads = threads();
+        let mut seen = HashSet::new();
+        for _ in 0..200 {
+            seen.insert(run_on(&threads, ThreadKind::Backend, || std::thread::current().id()).await.expect("runs"));
+        }
+        assert!(seen.len() < 100, "{} threads for 200 jobs", seen.len());
+        // Each of them waits for the last: with fewer threads than jobs nothing would come back.
+        let barrier = Arc::new(std::sync::Barrier::new(20));
+        let waiting = (0..20).map(|_| {
+            let barrier = barrier.clone();
+            run_on(&threads, ThreadKind::Backend, move || drop(barrier.wait()))
+        });
+        for done in futures::future::join_all(waiting).await {
+            done.expect("runs");
+        }
+        let panics = run_on(&threads, ThreadKind::Backend, || panic!("on purpose")).await;
+        assert!(panics.is_err() && run_on(&threads, ThreadKind::Backend, || 7).await == Ok(7));
+    }
 }

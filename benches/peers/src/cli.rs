@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 /// Measures Keystead, etcd and Redis in turn with the same load.
 ///
-/// Example: cargo run -p bench-peers --release -- --json figures.json
+/// Example: cargo run -p bench-peers --profile dist -- --json figures.json
 ///
 /// etcd and redis-server are looked for on the path (Debian: apt-get install etcd-server
 /// redis-server). Each round starts every system afresh, alone, and stops it again.
@@ -34,9 +34,9 @@ pub struct Options {
     /// Connections of the load generator.
     #[arg(long, default_value_t = 3)]
     pub connections: usize,
-    /// Partitions of the Keystead grid. Two a peer keep the processors of a small machine busy; the
-    /// grid's own default, 64, lets it grow to many peers and costs more per put on few.
-    #[arg(long, default_value_t = 6)]
+    /// Partitions of the Keystead grid. One is what etcd has: one Raft group. The grid's own default, 64,
+    /// lets it grow to many peers and costs more per put on few.
+    #[arg(long, default_value_t = 1)]
     pub partitions: u32,
     /// Seconds of each open loop, which runs at 80 % of the slowest quorum system's (etcd's) closed
     /// loop; 0 leaves the open loops out.

@@ -30,7 +30,10 @@ fn main() -> ExitCode {
         return ExitCode::from(keystead::cli::run(peer));
     }
     let options = cli::Options::parse();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    // Whichever system it drives, the load leaves a core to what is measured.
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let workers = cores.saturating_sub(1).max(1);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build();
     let measured = runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(phases::run(&options)));
     match measured {
         Ok(()) => ExitCode::SUCCESS,

@@ -133,7 +133,7 @@ pub struct GroupStatus {
     pub voters: BTreeMap<ReplicaId, NodeId>,
     /// Learners with their nodes.
     pub learners: BTreeMap<ReplicaId, NodeId>,
-    /// At the leader: each other replica's last matching index; `None` of one that has not
+    /// At the leader: each replica's last matching index; `None` of one that has not
     /// acknowledged anything to this leader.
     pub matched: BTreeMap<ReplicaId, Option<u64>>,
     /// The log is purged up to here.

@@ -138,7 +138,8 @@ impl Housekeeper {
         let keep = if pinned { 0 } else { self.config.keep_entries };
         let mut upto = checkpoint.saturating_sub(keep);
         // For replicas that lag, and for those that are receiving a snapshot, the log is kept.
-        let lagging = status.matched.values().copied().filter(|at| at + self.config.max_lag_entries > status.last_log);
+        let matched = status.matched.values().map(|at| at.unwrap_or(0));
+        let lagging = matched.filter(|at| at + self.config.max_lag_entries > status.last_log);
         upto = upto.min(lagging.min().unwrap_or(upto));
         if let Some(held) = hosted.state.held_from() {
             upto = upto.min(held);

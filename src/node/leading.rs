@@ -7,9 +7,6 @@ use super::hosting::Hosted;
 use crate::raft::GroupStatus;
 use crate::types::{GroupId, NodeId, ReplicaId};
 
-/// A replica may lead when it lacks at most so many entries.
-pub const CAUGHT_UP: u64 = 64;
-
 /// Looks at one group that is led here.
 pub struct Leading<'a> {
     directory: &'a Directory,
@@ -32,8 +29,7 @@ impl<'a> Leading<'a> {
     /// Whether another replica could take over now.
     fn is_fit(&self, replica: ReplicaId) -> bool {
         let node = self.status.voters.get(&replica);
-        let caught_up = self.status.matched.get(&replica).is_some_and(|at| at + CAUGHT_UP >= self.status.last_log);
-        caught_up && node.is_some_and(|node| self.directory.is_alive(*node))
+        self.status.has_caught_up(replica) && node.is_some_and(|node| self.directory.is_alive(*node))
     }
 
     /// The voters that are wanted in the end, as the placement prefers them, less this one.
@@ -76,7 +72,7 @@ impl<'a> Leading<'a> {
         let me = self.hosted.group.replica();
         let others = self.status.voters.iter().filter(|(id, node)| **id != me && self.directory.is_alive(**node));
         let worth = |(id, node): &(&ReplicaId, &NodeId)| {
-            (staying.contains(id), self.carries(**node), self.status.matched.get(id).copied().unwrap_or(0))
+            (staying.contains(id), self.carries(**node), self.status.matched.get(id).copied().flatten())
         };
         others.max_by_key(worth).map(|(id, _)| *id)
     }

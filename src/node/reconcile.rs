@@ -6,7 +6,7 @@
 use super::directory::Directory;
 use super::facts::Facts;
 use super::hosting::{Hosted, Hosting};
-use super::leading::{CAUGHT_UP, Leading};
+use super::leading::Leading;
 use super::movement::Movement;
 use crate::clock::{self, Instant};
 use crate::error::Result;
@@ -218,10 +218,10 @@ impl Reconciler {
             return Ok(Voters::AsWanted);
         }
         let me = hosted.group.replica();
-        let caught_up =
-            |id: &ReplicaId| *id == me || status.matched.get(id).is_some_and(|at| at + CAUGHT_UP >= status.last_log);
+        let caught_up = |id: &ReplicaId| *id == me || status.has_caught_up(*id);
         let group = hosted.group.id();
         if wanted.is_empty() || !wanted.difference(&present).all(caught_up) {
+            tracing::debug!(%group, ?present, ?wanted, "a change waits: a newcomer has not caught up");
             return Ok(Voters::Waiting);
         }
         if !self.is_safe(status, wanted) {

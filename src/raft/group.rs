@@ -117,6 +117,9 @@ impl VerdictReceiver {
     }
 }
 
+/// A replica has caught up when it lacks at most so many entries.
+const CAUGHT_UP: u64 = 64;
+
 /// Where a group stands, for people and metrics.
 #[derive(Clone, Debug, Default)]
 pub struct GroupStatus {
@@ -130,14 +133,23 @@ pub struct GroupStatus {
     pub voters: BTreeMap<ReplicaId, NodeId>,
     /// Learners with their nodes.
     pub learners: BTreeMap<ReplicaId, NodeId>,
-    /// At the leader: each other replica's last matching index.
-    pub matched: BTreeMap<ReplicaId, u64>,
+    /// At the leader: each replica's last matching index; `None` of one that has not
+    /// acknowledged anything to this leader.
+    pub matched: BTreeMap<ReplicaId, Option<u64>>,
     /// The log is purged up to here.
     pub purged: u64,
     /// Whether these members are the committed ones, and no joint change is under way.
     pub settled: bool,
     /// Whether a joint change is under way: then the voters are the old and the new ones together.
     pub joint: bool,
+}
+
+impl GroupStatus {
+    /// At the leader: whether another replica could do a voter's work at once. One that has never
+    /// acknowledged anything could not, however short the log is: it may not even run yet.
+    pub fn has_caught_up(&self, replica: ReplicaId) -> bool {
+        self.matched.get(&replica).is_some_and(|at| at.is_some_and(|at| at + CAUGHT_UP >= self.last_log))
+    }
 }
 
 /// One replica of one group.
@@ -349,7 +361,7 @@ impl Group {
             applied: metrics.last_applied.map_or(0, |id| id.index),
             voters: voting,
             learners: learning,
-            matched: matched.map(|(id, at)| (*id, at.as_ref().map_or(0, |at| at.index))).collect(),
+            matched: matched.map(|(id, at)| (*id, at.as_ref().map(|at| at.index))).collect(),
             purged: metrics.purged.map_or(0, |id| id.index),
         }
     }
@@ -369,24 +381,5 @@ impl Group {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn heartbeats_are_spared_only_where_a_silence_stays_shorter_than_an_election() {
-        let config = |heartbeat, election| GroupConfig {
-            heartbeat: Duration::from_millis(heartbeat),
-            election: (Duration::from_millis(election), Duration::from_millis(election * 2)),
-            ..GroupConfig::default()
-        };
-        for (config, spared) in [
-            (GroupConfig::default(), Some(50)),
-            (config(100, 201), Some(50)),
-            (config(100, 200), None),
-            (config(100, 110), None),
-        ] {
-            let openraft = config.openraft(GroupId(1)).expect("openraft takes it");
-            assert_eq!(openraft.heartbeat_min_interval, spared);
-        }
-    }
-}
+#[path = "group_tests.rs"]
+mod tests;

@@ -75,7 +75,11 @@ impl Run {
                 continue;
             }
             if job.expires <= Instant::now() {
-                if self.replica.memory().is_stalled() {
+                // What was executed before, in an earlier batch or run, has its answer: only what was
+                // not is refused.
+                if self.replica.memory().is_stalled()
+                    && let Some(job) = self.admit(&mut turn, &group, job)
+                {
                     let what = "rows that changed fill the memory limit; their checkpoint took too long";
                     job.reply.send(Err(Error::new(Code::MemoryFull, what)), job.request);
                 }

@@ -187,7 +187,10 @@ impl Run {
                     }
                 }
                 () = std::future::ready(()), if ready => {
-                    while let Ok(job) = jobs.try_recv() {
+                    // No more than a turn: the rest waits in the mailbox, whose bound callers see.
+                    while backlog.len() < most
+                        && let Ok(job) = jobs.try_recv()
+                    {
                         backlog.push_back(job);
                     }
                     let rest = backlog.split_off(most.min(backlog.len()));

@@ -238,6 +238,20 @@ async fn a_repeated_write_that_is_late_is_not_refused_for_memory_while_the_first
 }
 
 #[tokio::test]
+async fn the_mailbox_bounds_what_waits_for_the_log() {
+    let config = ExecutorConfig { mailbox: 64, max_turn: 4, max_in_flight: 1, ..ExecutorConfig::default() };
+    let three = Three::start(config).await;
+    three.cut(1, true);
+    let before = three.group(1).status().last_log;
+    let _waiting: Vec<_> = (1..=64).map(|number| three.ask(put(number), later()).expect("room")).collect();
+    until("the first batch", || three.group(1).status().last_log > before).await;
+    let taken = (65..=128).map_while(|number| three.ask(put(number), later()).ok()).count();
+    assert!(taken <= 12, "{taken} more were taken, though nothing was answered");
+    let error = three.ask(put(200), later()).expect_err("no room");
+    assert_eq!(error.code, Code::Overloaded);
+}
+
+#[tokio::test]
 async fn who_waits_for_an_executor_that_stops_is_told_to_ask_elsewhere() {
     let three = Three::start(ExecutorConfig { max_in_flight: 1, ..ExecutorConfig::default() }).await;
     three.cut(1, true);

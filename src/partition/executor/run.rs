@@ -8,7 +8,7 @@ use super::limits::Limits;
 use super::pacer::{Led, Pacer, Place};
 use super::reads::Reads;
 use super::{ExecutorConfig, ExecutorParts, ExecutorStats, Job, answers, count, dropped};
-use crate::clock::{Random, WallClock};
+use crate::clock::{Instant, Random, WallClock};
 use crate::error::Result;
 use crate::partition::{Cancelled, ReplicaState, TaskRunner};
 use crate::raft::{Confirmer, Group, Leadership, Verdict};
@@ -29,9 +29,9 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    /// Whether nobody waits for it any more.
-    pub(super) fn abandoned(&self) -> bool {
-        self.job.reply.is_closed()
+    /// Whether nobody waits for it any more. A stream may live on when its request's time is over.
+    pub(super) fn abandoned(&self, now: Instant) -> bool {
+        self.job.reply.is_closed() || self.job.expires <= now
     }
 }
 

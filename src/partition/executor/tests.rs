@@ -252,6 +252,19 @@ async fn the_mailbox_bounds_what_waits_for_the_log() {
 }
 
 #[tokio::test]
+async fn a_streams_read_whose_time_is_over_does_not_wait_for_a_majority() {
+    let three = Three::start(ExecutorConfig::default()).await;
+    three.cut(1, true);
+    let (sender, mut answers) = mpsc::unbounded_channel();
+    let read = |ticket, expires| job(get(), expires, ReplyTo::Stream(StreamReply::new(ticket, sender.clone())));
+    three.executor.submit(read(1, Instant::now() + Duration::from_millis(300))).expect("taken");
+    three.executor.submit(read(2, later())).expect("taken");
+    let dropped = timeout(PATIENCE, answers.recv()).await.expect("it is let go").expect("a stream");
+    assert!(matches!(dropped, Answered { ticket: 1, answer: Answer::Dropped }), "{dropped:?}");
+    assert!(answers.try_recv().is_err(), "the other has time");
+}
+
+#[tokio::test]
 async fn who_waits_for_an_executor_that_stops_is_told_to_ask_elsewhere() {
     let three = Three::start(ExecutorConfig { max_in_flight: 1, ..ExecutorConfig::default() }).await;
     three.cut(1, true);

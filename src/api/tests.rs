@@ -145,6 +145,18 @@ async fn a_write_that_the_short_way_lost_is_not_said_to_have_been_refused() {
 }
 
 #[tokio::test]
+async fn requests_of_a_stream_start_in_its_order_whatever_way_they_go() {
+    use v1::kv_request::Op;
+    let peer = FakePeer::new(&World::new());
+    let keys = ["long 1", "short 2", "long 3", "long 4", "short 5"];
+    let puts = (1..).zip(keys).map(|(id, key)| (id, Some(Op::Put(put(key, "1")))));
+    assert_eq!(exchanged(&peer, puts.collect()).await.len(), keys.len());
+    let seen = peer.seen.lock().expect("lock");
+    let started: Vec<_> = seen.iter().filter_map(|request| request.op.routing_key()).collect();
+    assert_eq!(started, keys);
+}
+
+#[tokio::test]
 async fn requests_in_flight_are_bounded_per_stream() {
     let peer = FakePeer::new(&World::new());
     let (address, _stop) = peer.serve_with(&Limits { stream_in_flight: 4, ..Limits::default() }).await;

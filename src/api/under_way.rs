@@ -92,14 +92,19 @@ impl<L: Lane> UnderWay<L> {
     /// `unsure`: a write that went the short way may have reached a log.
     fn go_long(&mut self, tag: L::Tag, request: Result<Request>, unsure: bool) {
         let edge = self.edge.clone();
-        self.long.push(Box::pin(async move {
+        let mut going: BoxFuture<'static, (L::Item, usize)> = Box::pin(async move {
             let outcome = match request {
                 Ok(request) => edge.execute(request).await,
                 Err(error) => Err(error),
             };
             let outcome = outcome.map_err(|error| if unsure { error.of_unsure_write() } else { error });
             item::<L>(&edge, &tag, outcome)
-        }));
+        });
+        // It starts here and now: what comes behind it may take the short way.
+        self.long.push(match (&mut going).now_or_never() {
+            Some(item) => Box::pin(std::future::ready(item)),
+            None => going,
+        });
     }
 
     /// The next reply and its size; never without one under way. May be dropped and called again.

@@ -134,6 +134,8 @@ pub struct GroupStatus {
     pub matched: BTreeMap<ReplicaId, u64>,
     /// The log is purged up to here.
     pub purged: u64,
+    /// Index of the entry that named these members.
+    pub members_at: u64,
     /// Whether these members are the committed ones, and no joint change is under way.
     pub settled: bool,
     /// Whether a joint change is under way: then the voters are the old and the new ones together.
@@ -342,6 +344,7 @@ impl Group {
         let changed_at = metrics.membership_config.log_id().as_ref().map_or(0, |id| id.index);
         let applied = metrics.last_applied.as_ref().map_or(0, |id| id.index);
         GroupStatus {
+            members_at: changed_at,
             settled: members.get_joint_config().len() == 1 && changed_at <= applied,
             joint: members.get_joint_config().len() > 1,
             term: metrics.current_term,

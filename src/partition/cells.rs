@@ -57,7 +57,7 @@ impl RowKey {
     }
 
     /// Bytes outside of the tree's node.
-    fn held(&self) -> usize {
+    pub(super) fn held(&self) -> usize {
         match self {
             RowKey::Inline(..) => 0,
             RowKey::Heap(bytes) => bytes.len() + ALLOCATION,

@@ -214,10 +214,11 @@ impl Run {
 
     /// Whether the commands that wait are worth a batch: as many as are on their way, or none are. So
     /// batches grow with the load to about half of what the clients have in flight, and whoever is alone
-    /// waits for nobody (Nagle's rule, RFC 896, with the group's round for the acknowledgement).
+    /// waits for nobody (Nagle's rule, RFC 896, with the group's round for the acknowledgement). A whole
+    /// turn waits for no more: the backlog holds hardly more than one.
     fn has_company(&self, backlog: &VecDeque<Job>) -> bool {
         let on_their_way: usize = self.flights.iter().map(|flight| flight.waiting.len()).sum();
-        !backlog.is_empty() && backlog.len() >= on_their_way
+        !backlog.is_empty() && backlog.len() >= on_their_way.min(self.config.max_turn)
     }
 
     /// Whether the commands that wait may be executed now: those that write need a place.

@@ -303,6 +303,21 @@ impl Error {
         self
     }
 
+    /// What this error says of a write of which an earlier attempt may have reached a log: unless it is
+    /// the verdict on the write itself, nobody knows what became of it.
+    #[must_use]
+    pub fn of_unsure_write(self) -> Self {
+        let (class, retry, _) = self.code.facts();
+        let is_verdict = retry == Retry::Never && class != Class::Denied;
+        // Its client sends from that number on; it answers nothing.
+        if is_verdict || self.code == Code::ResendFrom {
+            return self;
+        }
+        // How to get on with the grid is still good to know; that this peer may not ask helps nobody.
+        let remedy = if class == Class::Denied { Code::OutcomeUnknown.facts().2.to_owned() } else { self.remedy };
+        Error { code: Code::OutcomeUnknown, remedy, ..self }
+    }
+
     /// Why an address cannot be listened on.
     pub fn cannot_listen(protocol: &str, error: &io::Error) -> Self {
         let what = format!("cannot listen on {protocol}: {error}");
@@ -363,5 +378,18 @@ mod tests {
         let error = Error::new(Code::NoSuchMap, "there is no map \"orders\"").at("peer n1").remedy("create it");
         assert_eq!(error.to_string(), "KS2001: there is no map \"orders\" (peer n1); create it");
         assert_eq!(error.code.exit_status(), 3);
+    }
+
+    #[test]
+    fn what_an_attempt_met_hides_no_earlier_one_that_may_take_effect() {
+        let said = |code| Error::new(code, "x").at("partition 3").of_unsure_write();
+        assert_eq!(said(Code::MemberRemoved), Error::new(Code::OutcomeUnknown, "x").at("partition 3"));
+        for refusal in [Code::NoMajority, Code::DiskFull, Code::NoLeader, Code::TaskNotCarried] {
+            let expected = Error { code: Code::OutcomeUnknown, ..Error::new(refusal, "x").at("partition 3") };
+            assert_eq!(said(refusal), expected);
+        }
+        for verdict in [Code::MapFull, Code::TaskFailed, Code::SessionEnded, Code::ResendFrom] {
+            assert_eq!(said(verdict).code, verdict);
+        }
     }
 }

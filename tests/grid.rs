@@ -3,13 +3,19 @@
 
 mod common;
 
+use bytes::Bytes;
 use common::{PATIENCE, start_peer, start_three};
 use keystead::Grid;
 use keystead::client::{CallOptions, Client};
-use keystead::clock;
-use keystead::node::{GridService, MemberState, PartitionInfo};
-use keystead::types::{KeyCodec, Op, PartitionId, ReadLevel, ReplyBody, Value, ValueCodec};
+use keystead::clock::{self, SystemThreads};
+use keystead::config::Backend;
+use keystead::node::{GridService, MemberState, PartitionInfo, Ports};
+use keystead::storage::backend::{MemoryBackend, ReplicaKey, Rows, StateBackend};
+use keystead::storage::disk::StdDisk;
+use keystead::storage::log::{LogConfig, SharedLog};
+use keystead::types::{GroupId, KeyCodec, Op, PartitionId, ReadLevel, ReplyBody, Value, ValueCodec};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -244,4 +250,44 @@ async fn a_replica_whose_state_is_gone_is_replaced_and_a_lost_log_stops_the_peer
     let refused = start_eager(&seeds, 2, dir.path()).await.err().expect("is refused");
     assert_eq!(refused.code, keystead::error::Code::CorruptLog, "{refused}");
     peers.remove(0).shutdown().await;
+}
+
+/// A peer of a grid of its own, whose checkpoints are files.
+async fn alone(data: &Path) -> Grid {
+    let ports = Ports::with_backend(Backend::Memory, None);
+    let peer = Grid::builder().name("n1").listen("127.0.0.1:0").data(data).partitions(1).ports(ports);
+    let peer = peer.start().await.expect("starts");
+    peer.wait_ready(PATIENCE).await.expect("serves");
+    peer
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_crash_left_of_a_replica_that_was_given_up_is_removed() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let data = dir.path().join("n1");
+    alone(&data).await.shutdown().await;
+    // As if the peer had died between a tombstone and the removal; and what the log knows nothing of.
+    let (group, given_up, unknown) = (GroupId(1), 99, 98);
+    {
+        let threads = Arc::new(SystemThreads);
+        let (log, _) =
+            SharedLog::open(Arc::new(StdDisk), threads, &data.join("log"), LogConfig::default()).expect("opens");
+        log.tombstone(group, given_up).await.expect("given up");
+        log.shutdown().await;
+        let backend = MemoryBackend::open(Arc::new(StdDisk), data.join("state")).expect("opens");
+        for replica in [given_up, unknown] {
+            let none = Rows::All(&mut std::iter::empty());
+            backend.checkpoint(ReplicaKey { group, replica }, none, &mut Bytes::new).expect("writes");
+        }
+    }
+    let peer = alone(&data).await;
+    let state = |replica| data.join("state").join(format!("snap-{}", ReplicaKey { group, replica }));
+    let gone = async {
+        while state(given_up).exists() {
+            clock::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    clock::timeout(PATIENCE, gone).await.expect("removed");
+    assert!(state(unknown).exists(), "nobody has given it up");
+    peer.shutdown().await;
 }

@@ -1,10 +1,10 @@
 //! The services over real loopback connections, against a grid in memory.
 
-use super::testing::{FakePeer, World};
+use super::testing::{FakePeer, Trouble, World};
 use super::wire::{CODE_METADATA, error_from_status};
 use crate::clock;
 use crate::config::Limits;
-use crate::error::Code;
+use crate::error::{Code, Error};
 use crate::net::{Network, TcpNetwork};
 use bytes::Bytes;
 use grid_proto::keystead::v1;
@@ -110,6 +110,50 @@ async fn a_stream_answers_every_request_and_survives_bad_ones() {
         );
     }
     assert!(matches!(&got[&4], Reply::Get(get) if get.entry.is_some()), "started after the put: {got:?}");
+}
+
+/// The replies to a batch, by id.
+async fn exchanged(
+    peer: &Arc<FakePeer>,
+    requests: Vec<(u64, Option<v1::kv_request::Op>)>,
+) -> std::collections::BTreeMap<u64, v1::kv_reply::Result> {
+    let (address, _stop) = peer.serve().await;
+    let mut kv = v1::kv_client::KvClient::new(channel(&address).await);
+    let mut replies = kv.exchange(tokio_stream::iter([batch(requests)])).await.expect("opens").into_inner();
+    let mut got = std::collections::BTreeMap::new();
+    while let Some(message) = replies.message().await.expect("message") {
+        got.extend(message.replies.into_iter().map(|reply| (reply.id, reply.result.expect("result"))));
+    }
+    got
+}
+
+#[tokio::test]
+async fn a_write_that_the_short_way_lost_is_not_said_to_have_been_refused() {
+    use v1::kv_reply::Result as Reply;
+    use v1::kv_request::Op;
+    let refuse = |code| Some(Trouble::Refuse(Error::new(code, "x")));
+    for (short, long, said) in [
+        (Code::OutcomeUnknown, Code::NoMajority, "KS3008"),
+        (Code::NotLeader, Code::NoMajority, "KS3013"),
+        (Code::OutcomeUnknown, Code::MapFull, "KS2030"),
+    ] {
+        let peer = FakePeer::new(&World::new());
+        peer.trouble([refuse(short), refuse(long)]);
+        let got = exchanged(&peer, vec![(1, Some(Op::Put(put("short", "1"))))]).await;
+        assert!(matches!(&got[&1], Reply::Error(error) if error.code == said), "{said}: {got:?}");
+    }
+}
+
+#[tokio::test]
+async fn requests_of_a_stream_start_in_its_order_whatever_way_they_go() {
+    use v1::kv_request::Op;
+    let peer = FakePeer::new(&World::new());
+    let keys = ["long 1", "short 2", "long 3", "long 4", "short 5"];
+    let puts = (1..).zip(keys).map(|(id, key)| (id, Some(Op::Put(put(key, "1")))));
+    assert_eq!(exchanged(&peer, puts.collect()).await.len(), keys.len());
+    let seen = peer.seen.lock().expect("lock");
+    let started: Vec<_> = seen.iter().filter_map(|request| request.op.routing_key()).collect();
+    assert_eq!(started, keys);
 }
 
 #[tokio::test]

@@ -77,7 +77,7 @@ impl<L: Lane> UnderWay<L> {
     pub(super) fn begin(&mut self, tag: L::Tag, request: Result<Request>) {
         let request = match request {
             Ok(request) => request,
-            Err(error) => return self.go_long(tag, Err(error)),
+            Err(error) => return self.go_long(tag, Err(error), false),
         };
         let ticket = self.next;
         self.next += 1;
@@ -85,19 +85,26 @@ impl<L: Lane> UnderWay<L> {
         let give_up = Instant::now() + Duration::from_millis(request.deadline_ms.into()) + DEADLINE_GRACE;
         match self.edge.submit_here(request, StreamReply::new(ticket, self.sender.clone())) {
             None => drop(self.short.insert(ticket, Open { tag, is_read, give_up })),
-            Some(request) => self.go_long(tag, Ok(request)),
+            Some(request) => self.go_long(tag, Ok(request), false),
         }
     }
 
-    fn go_long(&mut self, tag: L::Tag, request: Result<Request>) {
+    /// `unsure`: a write that went the short way may have reached a log.
+    fn go_long(&mut self, tag: L::Tag, request: Result<Request>, unsure: bool) {
         let edge = self.edge.clone();
-        self.long.push(Box::pin(async move {
+        let mut going: BoxFuture<'static, (L::Item, usize)> = Box::pin(async move {
             let outcome = match request {
                 Ok(request) => edge.execute(request).await,
                 Err(error) => Err(error),
             };
+            let outcome = outcome.map_err(|error| if unsure { error.of_unsure_write() } else { error });
             item::<L>(&edge, &tag, outcome)
-        }));
+        });
+        // It starts here and now: what comes behind it may take the short way.
+        self.long.push(match (&mut going).now_or_never() {
+            Some(item) => Box::pin(std::future::ready(item)),
+            None => going,
+        });
     }
 
     /// The next reply and its size; never without one under way. May be dropped and called again.
@@ -138,10 +145,11 @@ impl<L: Lane> UnderWay<L> {
         let outcome = match answered.answer {
             Answer::Done(reply) => Ok(reply),
             Answer::Failed(error, _) if is_final(&error) => Err(error),
-            Answer::Failed(_, mut request) => {
+            Answer::Failed(error, mut request) => {
                 let left = open.give_up.saturating_duration_since(Instant::now()).saturating_sub(DEADLINE_GRACE);
                 request.deadline_ms = (left.as_millis() as u32).max(1);
-                self.go_long(open.tag, Ok(*request));
+                let unsure = !open.is_read && error.code == Code::OutcomeUnknown;
+                self.go_long(open.tag, Ok(*request), unsure);
                 return None;
             }
             Answer::Dropped => {

@@ -28,7 +28,7 @@ pub use keys::MetaKey;
 pub use members::{find_member, intend, meta_voters, removed};
 pub use moves::{MoveLimits, MovePlan, PlannedMove, Standing, moved, plan_moves, switching};
 pub use planner::{
-    Learners, NewMap, Replacement, RowChange, formed, founding_rows, member_change, missing_learners, new_map,
+    Learners, NewMap, Replacement, RowChange, formed, founding_rows, joined, member_change, missing_learners, new_map,
     replacement,
 };
 pub use rows::{

@@ -221,6 +221,16 @@ pub fn member_change(view: &MetaView, member: &MemberRow) -> Result<Option<RowCh
     RowChange::of(&key, Some(*revision), &changed).map(Some)
 }
 
+/// As [`member_change`] for a node that asks to be taken in. It says nothing of its tasks yet: those of
+/// a member that comes once more stay as they are until it reports in.
+///
+/// # Errors
+/// As [`member_change`].
+pub fn joined(view: &MetaView, member: &MemberRow) -> Result<Option<RowChange>> {
+    let tasks = view.member(member.node).map(|row| row.tasks.clone()).unwrap_or_default();
+    member_change(view, &MemberRow { tasks, ..member.clone() })
+}
+
 /// Writes down that a group has been initialized. `None` when the row says so already.
 ///
 /// # Errors

@@ -1,5 +1,6 @@
 //! The planner against a small stand-in for the meta group's map.
 
+use super::super::rows::TaskMark;
 use super::super::testing::{Rows, member};
 use super::*;
 use crate::types::{Eviction, KeyCodec, SLOTS, Slot, ValueCodec};
@@ -99,6 +100,19 @@ fn a_member_is_written_when_it_changes_and_never_back() {
     let later = MemberRow { incarnation: Incarnation(2), address: "b:1".to_owned(), since: 70, ..member(5) };
     assert_eq!(change(&later), (true, MemberRow { since: 20, ..later.clone() }));
     assert!(!change(&member(5)).0);
+}
+
+#[test]
+fn a_member_that_joins_once_more_keeps_its_tasks() {
+    let mut rows = Rows::founded(1);
+    let task = TaskMark { name: "total".to_owned(), version: 2, fingerprint: 3 };
+    let carries = MemberRow { tasks: vec![task], ..member(5) };
+    rows.write_all(&[member_change(&rows.view(), &carries).expect("encodes").expect("new")]);
+    let again = MemberRow { incarnation: Incarnation(2), ..member(5) };
+    rows.write_all(&[joined(&rows.view(), &again).expect("encodes").expect("another life")]);
+    assert_eq!(rows.view().member(NodeId(5)), Some(&MemberRow { incarnation: Incarnation(2), ..carries }));
+    rows.write_all(&[member_change(&rows.view(), &again).expect("encodes").expect("it carries none now")]);
+    assert_eq!(rows.view().member(NodeId(5)), Some(&again));
 }
 
 #[test]

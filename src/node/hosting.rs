@@ -15,6 +15,7 @@ use crate::storage::log::{GroupLog, SharedLog};
 use crate::types::{GroupId, ReplicaId};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// A replica that this node holds.
@@ -78,6 +79,8 @@ pub struct Hosting {
     pacer: Arc<Pacer>,
     hosted: RwLock<BTreeMap<GroupId, Arc<Hosted>>>,
     changes: Changes,
+    /// The backend may still have the state of a replica that was given up.
+    untidy: AtomicBool,
 }
 
 impl Hosting {
@@ -94,6 +97,8 @@ impl Hosting {
             pacer,
             hosted: RwLock::default(),
             changes,
+            // A crash may have come between a tombstone and the removal.
+            untidy: AtomicBool::new(true),
         }
     }
 
@@ -218,7 +223,30 @@ impl Hosting {
     pub async fn give_up(&self, group: GroupId, replica: ReplicaId) -> Result<()> {
         self.parts.log.tombstone(group, replica).await?;
         let (key, backend) = (ReplicaKey { group, replica }, self.parts.backend.clone());
-        run_on(&self.parts.ports.threads, ThreadKind::Backend, move || backend.remove(key)).await?
+        let removed = run_on(&self.parts.ports.threads, ThreadKind::Backend, move || backend.remove(key)).await;
+        removed.and_then(|removed| removed).inspect_err(|_| self.untidy.store(true, Relaxed))
+    }
+
+    /// Removes what the backend still has of replicas that were given up: those with a tombstone, and
+    /// no others. What the log does not know at all may be all that is left of it.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn remove_leftovers(&self) -> Result<()> {
+        if !self.untidy.swap(false, Relaxed) {
+            return Ok(());
+        }
+        let (backend, given_up) = (self.parts.backend.clone(), self.parts.log.tombstones());
+        let work = move || {
+            let is_left = |key: &ReplicaKey| given_up.binary_search(&(key.group, key.replica)).is_ok();
+            for key in backend.replicas()?.into_iter().filter(is_left) {
+                backend.remove(key)?;
+                tracing::info!(%key, "what was left of a replica that was given up is removed");
+            }
+            Ok(())
+        };
+        let removed = run_on(&self.parts.ports.threads, ThreadKind::Backend, work).await;
+        removed.and_then(|removed| removed).inspect_err(|_| self.untidy.store(true, Relaxed))
     }
 
     /// Waits for starts and stops under way, and stops all replicas for good; logs and states stay.

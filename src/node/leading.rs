@@ -65,15 +65,78 @@ impl<'a> Leading<'a> {
         !self.carries(self.directory.me())
     }
 
-    /// Who may take over when this replica must not go on: a voter that stays, best one that
-    /// carries the tasks, then the one that is furthest.
+    /// Who may take over when this replica must not go on; `None` without a living voter that could.
     pub fn successor(&self) -> Option<ReplicaId> {
         let staying: Vec<ReplicaId> = self.others().iter().map(|(id, _)| *id).collect();
         let me = self.hosted.group.replica();
         let others = self.status.voters.iter().filter(|(id, node)| **id != me && self.directory.is_alive(**node));
-        let worth = |(id, node): &(&ReplicaId, &NodeId)| {
-            (staying.contains(id), self.carries(**node), self.status.matched.get(id).copied().flatten())
+        let candidate = |(id, node): (&ReplicaId, &NodeId)| Candidate {
+            replica: *id,
+            stays: staying.contains(id),
+            carries: self.carries(*node),
+            matched: self.status.matched.get(id).copied().flatten(),
         };
-        others.max_by_key(worth).map(|(id, _)| *id)
+        best(others.map(candidate).collect(), &self.status)
+    }
+}
+
+/// A living voter that might take over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Candidate {
+    replica: ReplicaId,
+    /// It is wanted in the end.
+    stays: bool,
+    /// Its peer carries everything that runs beside the group's data.
+    carries: bool,
+    /// What it has acknowledged to this leader.
+    matched: Option<u64>,
+}
+
+/// The best successor: of those that have caught up one that stays, then one that carries the tasks.
+/// Where none has, the one that is furthest: while another catches up nobody would serve. While the
+/// members change, nobody who may not know yet that it is a voter: it would not stand for election.
+fn best(mut candidates: Vec<Candidate>, status: &GroupStatus) -> Option<ReplicaId> {
+    candidates.retain(|candidate| status.settled || candidate.matched >= Some(status.members_at));
+    let worth = |candidate: &Candidate| {
+        let caught_up = status.is_close(candidate.matched);
+        (caught_up, caught_up && candidate.stays, caught_up && candidate.carries, candidate.matched)
+    };
+    candidates.into_iter().max_by_key(worth).map(|best| best.replica)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidate(replica: ReplicaId, stays: bool, carries: bool, matched: u64) -> Candidate {
+        Candidate { replica, stays, carries, matched: Some(matched) }
+    }
+
+    #[test]
+    fn who_lags_takes_over_only_where_nobody_has_caught_up() {
+        let best = |candidates, last_log| {
+            super::best(candidates, &GroupStatus { last_log, settled: true, ..GroupStatus::default() })
+        };
+        let lagging = candidate(1, true, true, 10);
+        let close = candidate(2, false, false, 990);
+        let other = candidate(3, true, false, 980);
+        assert_eq!(best(vec![lagging.clone(), close.clone()], 1000), Some(2));
+        assert_eq!(best(vec![lagging.clone(), close.clone(), other.clone()], 1000), Some(3), "one that stays");
+        assert_eq!(best(vec![candidate(4, true, true, 970), other.clone()], 1000), Some(4), "one with the tasks");
+        assert_eq!(best(vec![lagging, close], 5000), Some(2), "the furthest");
+        assert_eq!(best(Vec::new(), 5000), None);
+        // However short the log is, who has acknowledged nothing has not caught up.
+        let silent = Candidate { matched: None, ..candidate(5, true, true, 0) };
+        assert_eq!(best(vec![silent, candidate(6, false, false, 3)], 20), Some(6));
+    }
+
+    #[test]
+    fn while_members_change_only_who_knows_of_it_takes_over() {
+        let changing = GroupStatus { last_log: 1000, members_at: 995, settled: false, ..GroupStatus::default() };
+        let (newcomer, old) = (candidate(4, true, true, 994), candidate(2, false, true, 995));
+        assert_eq!(best(vec![newcomer.clone(), old.clone()], &changing), Some(2));
+        assert_eq!(best(vec![newcomer.clone()], &changing), None, "it is asked again soon");
+        let settled = GroupStatus { settled: true, ..changing };
+        assert_eq!(best(vec![newcomer, old], &settled), Some(4));
     }
 }

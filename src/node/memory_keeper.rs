@@ -17,6 +17,11 @@ const STEP_ROWS: usize = 512;
 const PERIOD: Duration = Duration::from_millis(500);
 /// Between two wake-ups, at least: what wakes it may be over at once.
 const PAUSE: Duration = Duration::from_millis(5);
+/// After a checkpoint that wrote little though too much is used: what cannot leave RAM is more than
+/// should be, and without a rest a checkpoint of a few rows would follow the other.
+const GATHER: Duration = Duration::from_millis(100);
+/// This part of the limit is little.
+const LITTLE: u64 = 256;
 /// After a checkpoint that failed.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -50,17 +55,31 @@ impl MemoryKeeper {
             // Side by side: a checkpoint waits for the disk, and a sweep finds something to take for as
             // long as others load values; neither may keep the other waiting.
             let written = AtomicBool::new(false);
-            let writing = async { written.store(checkpoint(&self.memory).await, Relaxed) };
-            let (swept, ()) = futures::join!(self.sweeper.evict(&self.memory, &written), writing);
-            let written = written.into_inner();
-            let stuck = self.memory.excess() > 0 && !swept && !written;
+            let writing = async {
+                let bytes = checkpoint(&self.memory).await;
+                written.store(bytes > 0, Relaxed);
+                bytes
+            };
+            let (swept, bytes) = futures::join!(self.sweeper.evict(&self.memory, &written), writing);
+            let stuck = self.memory.excess() > 0 && !swept && bytes == 0;
             self.memory.set_exhausted(stuck);
-            if stuck {
-                clock::sleep(PAUSE * 10).await;
-            } else if !written {
-                clock::sleep(PAUSE).await;
+            let rest = rest(&self.memory, stuck, bytes);
+            if !rest.is_zero() {
+                clock::sleep(rest).await;
             }
         }
+    }
+}
+
+/// How long to wait before the next look, after a checkpoint of so many bytes or none.
+fn rest(memory: &Memory, stuck: bool, bytes: usize) -> Duration {
+    let little = (bytes as u64) < memory.limit().unwrap_or(0) / LITTLE;
+    let in_need = memory.wants_checkpoints() || memory.is_stalled();
+    match bytes {
+        _ if stuck => PAUSE * 10,
+        0 => PAUSE,
+        _ if little && !in_need => GATHER,
+        _ => Duration::ZERO,
     }
 }
 
@@ -89,16 +108,16 @@ impl Sweeper {
     }
 }
 
-/// Checkpoints the replica with most to write, if that is due; whether it did.
-async fn checkpoint(memory: &Memory) -> bool {
+/// Checkpoints the replica with most to write, if that is due; how many bytes of it.
+async fn checkpoint(memory: &Memory) -> usize {
     if !memory.wants_checkpoints() && memory.excess() == 0 {
-        return false;
+        return 0;
     }
     let replicas = memory.replicas();
     let largest = replicas.iter().map(|state| (state.evictable_bytes(), state)).max_by_key(|(bytes, _)| *bytes);
     match largest {
-        Some((bytes, state)) if bytes > 0 => write(memory, state).await,
-        _ => false,
+        Some((bytes, state)) if bytes > 0 && write(memory, state).await => bytes,
+        _ => 0,
     }
 }
 
@@ -132,6 +151,19 @@ mod tests {
     fn apply(machine: &ReplicaMachine, index: u64, entry: PartitionEntry) {
         let payload = entry.encode();
         machine.apply(LogId::new_term_index(1, index), Committed::Payload(&payload)).expect("applies");
+    }
+
+    #[test]
+    fn what_cannot_leave_ram_does_not_keep_the_keeper_busy() {
+        let memory = Memory::new(Some(64 << 20));
+        memory.account(0, 50 << 20);
+        assert!(memory.excess() > 0);
+        assert_eq!(rest(&memory, false, 10_000), GATHER, "a few rows");
+        assert_eq!(rest(&memory, false, 1 << 20), Duration::ZERO, "it gets somewhere");
+        assert_eq!(rest(&memory, false, 0), PAUSE);
+        assert_eq!(rest(&memory, true, 0), PAUSE * 10);
+        memory.account(50 << 20, 65 << 20);
+        assert_eq!(rest(&memory, false, 10_000), Duration::ZERO, "others wait for room");
     }
 
     #[tokio::test]

@@ -221,6 +221,8 @@ impl Router {
                 Ok(reply) => return Ok(reply),
                 Err(error) => error,
             };
+            let write_before = unsure && !request.op.is_read();
+            let said = |error: Error| if write_before { error.of_unsure_write() } else { error };
             // What may have reached a log may take effect yet.
             unsure |= matches!(error.code, Code::OutcomeUnknown | Code::DeadlineExceeded | Code::PeerUnreachable);
             // What only the session's owner can mend goes back to it at once.
@@ -230,18 +232,15 @@ impl Router {
             let unheard = error.code == Code::NoSuchMap && request.op.is_task();
             if unheard && !caught_up && matches!(self.route(group, asked), Route::Here(_)) {
                 caught_up = true;
-                self.catch_up().await?;
+                self.catch_up().await.map_err(said)?;
                 continue;
             }
             // Nobody else has the partition: there is nobody to wait for.
             let alone_and_full = error.code == Code::DiskFull && !unsure;
             let final_here = error.code.retry() == Retry::Never || alone_and_full;
-            if error.code == Code::MemberRemoved && unsure && !request.op.is_read() {
-                // Others refuse this peer from now on, but one of them may have taken the write in before.
-                return Err(Error::new(Code::OutcomeUnknown, error.what).at(place(group)));
-            }
             if hops > 0 || final_here || (owners && !simple) {
-                return Err(error);
+                // Others may refuse this peer from now on, say, and one of them have taken the write in before.
+                return Err(said(error));
             }
             if !repeatable && matches!(error.code, Code::OutcomeUnknown | Code::DeadlineExceeded) {
                 return Err(error);
@@ -266,9 +265,13 @@ impl Router {
     /// Why a request found no answer in its time, as far as this peer can tell.
     fn time_is_over(&self, group: GroupId, unsure: bool) -> Error {
         match self.trouble(group) {
-            Some(error) if unsure => Error { code: Code::OutcomeUnknown, ..error },
+            Some(error) if unsure => error.of_unsure_write(),
             Some(error) => error,
-            None => Error::new(Code::DeadlineExceeded, "the request's time is over").at(place(group)),
+            None => {
+                // Who changes the grid's own facts goes by what they say afterwards, if he asks again at all.
+                let code = if unsure && group != GroupId::META { Code::OutcomeUnknown } else { Code::DeadlineExceeded };
+                Error::new(code, "the request's time is over").at(place(group))
+            }
         }
     }
 

@@ -35,7 +35,7 @@ impl Node {
         loop {
             let now = view.borrow_and_update().clone();
             self.start_missing(&now).await;
-            let retired = self.retire_replicas(&now).await;
+            let retired = self.retire_replicas(&now).await && self.remove_leftovers().await;
             // What could not be started or given up is tried again before long.
             let wanted = now.held_by(self.id()).all(|(group, _)| self.hosting.get(group).is_some());
             let pause = if wanted && retired { Duration::from_secs(3600) } else { Duration::from_secs(1) };
@@ -86,6 +86,15 @@ impl Node {
             Err(error) if error.code == Code::ShuttingDown => tracing::debug!(%group, replica, %error, "not started"),
             Err(error) => tracing::error!(%group, replica, %error, "a replica could not be started"),
         }
+    }
+
+    /// Removes what is left of replicas that were given up. Whether all is gone.
+    async fn remove_leftovers(&self) -> bool {
+        let removed = self.hosting.remove_leftovers().await;
+        if let Err(error) = &removed {
+            tracing::warn!(%error, "what is left of replicas that were given up could not be removed");
+        }
+        removed.is_ok()
     }
 
     /// Gives up the replicas that the placement names no more: their groups have gone on without

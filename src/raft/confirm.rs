@@ -108,6 +108,11 @@ fn majority(configs: &[BTreeSet<ReplicaId>], agreed: &BTreeSet<ReplicaId>) -> bo
 }
 
 impl Asked {
+    /// Whether no answer matters any more: it is decided, or nobody waits for it.
+    fn is_over(&self) -> bool {
+        lock(&self.progress).done.as_ref().is_none_or(oneshot::Sender::is_closed)
+    }
+
     fn answer(&self, replica: ReplicaId, yes: bool) {
         let mut progress = lock(&self.progress);
         progress.open = progress.open.saturating_sub(1);
@@ -130,6 +135,12 @@ struct Pair {
     waiting: Vec<(Question, Arc<Asked>)>,
     /// A task sends what waits.
     busy: bool,
+}
+
+impl Pair {
+    fn forget_decided(&mut self) {
+        self.waiting.retain(|(_, asked)| !asked.is_over());
+    }
 }
 
 type Pairs = Mutex<BTreeMap<NodeId, Pair>>;
@@ -185,6 +196,10 @@ impl Confirmer {
         let begin = {
             let mut pairs = lock(&self.pairs);
             let pair = pairs.entry(node).or_default();
+            if pair.waiting.len() >= MAX_QUESTIONS {
+                // The node is slow, and others have decided meanwhile. What is left is one a group.
+                pair.forget_decided();
+            }
             pair.waiting.push((question, asked));
             !std::mem::replace(&mut pair.busy, true)
         };
@@ -202,6 +217,7 @@ async fn work(transport: Arc<dyn RaftTransport>, pairs: Arc<Pairs>, node: NodeId
         let round = {
             let mut pairs = lock(&pairs);
             let Some(pair) = pairs.get_mut(&node) else { return };
+            pair.forget_decided();
             let rest = pair.waiting.split_off(MAX_QUESTIONS.min(pair.waiting.len()));
             let round = std::mem::replace(&mut pair.waiting, rest);
             if round.is_empty() {

@@ -12,6 +12,8 @@ struct Nodes {
     dead: BTreeSet<NodeId>,
     frames: Mutex<Vec<(NodeId, usize)>>,
     gate: Semaphore,
+    /// Only these wait at the gate, if any are named.
+    slow: BTreeSet<NodeId>,
 }
 
 fn vote(term: u64, voted_for: ReplicaId, committed: bool) -> Vote {
@@ -24,6 +26,7 @@ fn nodes(votes: &[(ReplicaId, Vote)], dead: &[u64]) -> Arc<Nodes> {
         dead: dead.iter().map(|node| NodeId(*node)).collect(),
         frames: Mutex::default(),
         gate: Semaphore::new(1000),
+        slow: BTreeSet::new(),
     })
 }
 
@@ -35,7 +38,9 @@ impl RaftTransport for Nodes {
         if self.dead.contains(&to) {
             return Err(Error::new(Code::PeerUnreachable, "dead"));
         }
-        self.gate.acquire().await.expect("open").forget();
+        if self.slow.is_empty() || self.slow.contains(&to) {
+            self.gate.acquire().await.expect("open").forget();
+        }
         answer_questions(bytes, |group, replica| {
             self.votes.get(&(group, replica)).filter(|_| NodeId(replica) == to).copied()
         })
@@ -103,6 +108,26 @@ async fn what_is_asked_meanwhile_travels_together_afterwards() {
     while !lock(&confirmer.pairs).is_empty() {
         tokio::task::yield_now().await;
     }
+}
+
+#[tokio::test]
+async fn what_others_have_decided_is_not_asked_of_a_slow_node() {
+    let slow = Nodes { slow: [NodeId(3)].into(), ..Arc::into_inner(nodes(&[(2, MINE())], &[])).expect("the only one") };
+    slow.gate.forget_permits(1000);
+    let nodes = Arc::new(slow);
+    let confirmer = Confirmer::new(nodes.clone());
+    let three: &[&[ReplicaId]] = &[&[1, 2, 3]];
+    for _ in 0..MAX_QUESTIONS + 10 {
+        assert_eq!(confirmer.prove(G, 1, standing(three), Some(MINE())).await.ok(), Some(5));
+    }
+    let waiting = lock(&confirmer.pairs).get(&NodeId(3)).map_or(0, |pair| pair.waiting.len());
+    assert!(waiting <= MAX_QUESTIONS, "{waiting} questions wait");
+    nodes.gate.add_permits(1000);
+    while !lock(&confirmer.pairs).is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let asked: Vec<_> = lock(&nodes.frames).iter().filter(|(node, _)| *node == NodeId(3)).copied().collect();
+    assert_eq!(asked, [(NodeId(3), 1)], "the one that was on its way");
 }
 
 #[test]

@@ -138,6 +138,8 @@ pub struct GroupStatus {
     pub matched: BTreeMap<ReplicaId, Option<u64>>,
     /// The log is purged up to here.
     pub purged: u64,
+    /// Index of the entry that named these members.
+    pub members_at: u64,
     /// Whether these members are the committed ones, and no joint change is under way.
     pub settled: bool,
     /// Whether a joint change is under way: then the voters are the old and the new ones together.
@@ -148,7 +150,12 @@ impl GroupStatus {
     /// At the leader: whether another replica could do a voter's work at once. One that has never
     /// acknowledged anything could not, however short the log is: it may not even run yet.
     pub fn has_caught_up(&self, replica: ReplicaId) -> bool {
-        self.matched.get(&replica).is_some_and(|at| at.is_some_and(|at| at + CAUGHT_UP >= self.last_log))
+        self.is_close(self.matched.get(&replica).copied().flatten())
+    }
+
+    /// As [`GroupStatus::has_caught_up`], of a replica that has acknowledged up to here.
+    pub fn is_close(&self, matched: Option<u64>) -> bool {
+        matched.is_some_and(|at| at + CAUGHT_UP >= self.last_log)
     }
 }
 
@@ -354,6 +361,7 @@ impl Group {
         let changed_at = metrics.membership_config.log_id().as_ref().map_or(0, |id| id.index);
         let applied = metrics.last_applied.as_ref().map_or(0, |id| id.index);
         GroupStatus {
+            members_at: changed_at,
             settled: members.get_joint_config().len() == 1 && changed_at <= applied,
             joint: members.get_joint_config().len() > 1,
             term: metrics.current_term,

@@ -46,6 +46,8 @@ impl Core {
             self.sessions.replace(write.session, &*self.random);
         }
         if error.code.retry() == Retry::Never {
+            let unsure = self.pending.get(&id).is_some_and(|pending| pending.unsure && pending.write.is_some());
+            let error = if unsure { error.of_unsure_write() } else { error };
             self.finish(id, Err(error), now);
             return;
         }
@@ -55,7 +57,11 @@ impl Core {
         let other_peer = error.code.retry() == Retry::OtherPeer;
         let Some(pending) = self.pending.get_mut(&id) else { return };
         pending.failures += 1;
-        pending.unsure |= matches!(error.code, Code::OutcomeUnknown | Code::DeadlineExceeded | Code::PeerUnreachable);
+        // Who answers that an earlier write is missing may have sent this one on before.
+        pending.unsure |= matches!(
+            error.code,
+            Code::OutcomeUnknown | Code::DeadlineExceeded | Code::PeerUnreachable | Code::ResendFrom
+        );
         pending.refused += u64::from(error.code == Code::TaskNotCarried);
         let failures = pending.failures;
         let mut pause = Some(failures);
@@ -89,8 +95,10 @@ impl Core {
         let Some(queue) = self.slots.get(&slot) else { return };
         let earlier: Vec<u64> = queue.ids.before(id).collect();
         for id in earlier {
-            let Some(pending) = self.pending.get(&id) else { continue };
+            let Some(pending) = self.pending.get_mut(&id) else { continue };
             if pending.slot == slot && matches!(&pending.state, State::Sent { lane: other, .. } if other != lane) {
+                // What was sent there may have arrived: its answer is not waited for any more.
+                pending.unsure = true;
                 self.set_state(id, State::Waiting { until: now });
             }
         }

@@ -132,6 +132,58 @@ async fn a_call_that_is_given_up_says_what_a_peer_knew_of_it() {
     assert!(write.what.contains("KS3013: 2 of 3 peers") && !write.what.contains("refused"), "{write}");
 }
 
+/// What a call is answered at its deadline.
+fn at_the_end(core: &mut Core, id: u64, now: Instant) -> Error {
+    core.take_effects();
+    core.pending.values_mut().for_each(|pending| pending.state = State::Waiting { until: now });
+    core.tick(now + Duration::from_secs(60));
+    let answer = core.take_effects().into_iter().find_map(|effect| match effect {
+        Effect::Answer { id: of, outcome } if of == id => outcome.err(),
+        _ => None,
+    });
+    answer.expect("the call is given up")
+}
+
+#[tokio::test]
+async fn a_write_that_was_sent_elsewhere_before_is_not_said_to_have_been_refused() {
+    let now = start();
+    let mut core = core(Arc::new(Dice(AtomicU64::new(1))), now);
+    let deadline = now + Duration::from_secs(5);
+    core.submit(1, call(put("k", 1), deadline), now);
+    core.take_effects();
+    core.on_placement(Some(table("b", 2)), now);
+    core.submit(2, call(put("k", 2), deadline), now);
+    let (lane, wire_id, _) = sends(&mut core).remove(0);
+    assert_eq!(&*lane.0, "b");
+    let missing = |number| Error::new(Code::ResendFrom, "a write is missing").resend_from(number);
+    core.on_reply(&lane, wire_id, Err(missing(1)), now);
+    // The first is sent again, there; what came of it at "a" nobody knows.
+    core.tick(now + Duration::from_secs(1));
+    for (lane, wire_id, _) in sends(&mut core) {
+        core.on_reply(&lane, wire_id, Err(Error::new(Code::NoMajority, "2 of 3")), now + Duration::from_secs(1));
+    }
+    assert_eq!(at_the_end(&mut core, 1, now).code, Code::OutcomeUnknown);
+}
+
+#[tokio::test]
+async fn a_refusal_of_who_asks_does_not_hide_that_an_attempt_may_take_effect() {
+    for (second, said) in [(Code::ForeignGrid, Code::OutcomeUnknown), (Code::MapFull, Code::MapFull)] {
+        let now = start();
+        let mut core = core(Arc::new(Dice(AtomicU64::new(1))), now);
+        core.submit(1, call(put("k", 1), now + Duration::from_secs(60)), now);
+        let (lane, wire_id, _) = sends(&mut core).remove(0);
+        core.on_reply(&lane, wire_id, Err(Error::new(Code::OutcomeUnknown, "lost")), now);
+        core.tick(now + Duration::from_secs(1));
+        let (lane, wire_id, _) = sends(&mut core).remove(0);
+        core.on_reply(&lane, wire_id, Err(Error::new(second, "no")), now + Duration::from_secs(1));
+        let answered = core
+            .take_effects()
+            .into_iter()
+            .any(|effect| matches!(effect, Effect::Answer { id: 1, outcome: Err(error) } if error.code == said));
+        assert!(answered, "{said}");
+    }
+}
+
 #[tokio::test]
 async fn not_leader_goes_to_the_leader_at_once_with_the_same_number() {
     let now = start();

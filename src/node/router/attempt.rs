@@ -108,7 +108,8 @@ impl Router {
         let (reply, answer) = oneshot::channel();
         let expires = Instant::now() + time;
         let reply = ReplyTo::Caller(reply);
-        hosted.executor.submit(Job { request: request.clone(), map: map.cloned(), hops, expires, reply })?;
+        let job = Job { request: request.clone(), map: map.cloned(), hops, expires, flown: false, reply };
+        hosted.executor.submit(job)?;
         match clock::timeout_at(expires, answer).await {
             Ok(Ok(answer)) => answer.map_err(|error| self.directory.not_carried(error, request)),
             Ok(Err(_)) => Err(Error::new(Code::OutcomeUnknown, "the partition stopped before it answered")),

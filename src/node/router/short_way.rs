@@ -26,7 +26,7 @@ impl Router {
     ) -> std::result::Result<(), Box<(Request, StreamReply)>> {
         let Some((hosted, map)) = self.short_way(&request) else { return Err(Box::new((request, reply))) };
         let expires = Instant::now() + Duration::from_millis(u64::from(request.deadline_ms));
-        let job = Job { request, map: Some(map), hops: 0, expires, reply: ReplyTo::Stream(reply) };
+        let job = Job { request, map: Some(map), hops: 0, expires, flown: false, reply: ReplyTo::Stream(reply) };
         // One that is refused answers so: its stream goes the long way.
         hosted.executor.submit_or_refuse(job);
         Ok(())

@@ -70,7 +70,7 @@ impl From<&Limits> for WatchConfig {
 }
 
 impl WatchConfig {
-    /// Bounds of the history; beside a memory limit it takes no more than an eighth of that.
+    /// Bounds of the history; beside a memory limit it takes no more than a sixteenth of that.
     pub fn feed_limits(&self, memory_limit: Option<u64>) -> FeedLimits {
         let most = memory_limit.map_or(usize::MAX, |limit| usize::try_from(limit / 16).unwrap_or(usize::MAX));
         let per_node = self.feed_per_node.min(most);

@@ -24,15 +24,29 @@ pub(super) fn decode(row: &[u8]) -> Result<Result<ReplyBody>> {
         .map_err(|error| Error::new(Code::CorruptRow, format!("a kept answer cannot be read: {error}")))
 }
 
-/// Answers a command that was not executed here.
-pub(super) fn refuse(job: Job, now: &Leadership) {
-    let error = match now.leader {
+/// Why commands are not executed here, and who may.
+pub(super) fn led_elsewhere(now: &Leadership) -> Error {
+    match now.leader {
         Some((_, node)) if !now.is_me => {
             Error::new(Code::NotLeader, "this peer does not lead the partition").leader(node.to_string())
         }
         _ => Error::new(Code::NoLeader, "the partition has no leader at the moment"),
+    }
+}
+
+/// Answers a command that is not executed here. Of a write that is on its way through the log nobody
+/// here can say any more whether it takes effect.
+pub(super) fn refuse(job: Job, why: Error) {
+    let error = match job.flown {
+        true => Error { leader: why.leader, ..lost() },
+        false => why,
     };
     job.reply.send(Err(error), job.request);
+}
+
+/// The answer to a write whose batch went to the log, and of which nothing was heard.
+pub(super) fn lost() -> Error {
+    Error::new(Code::OutcomeUnknown, "the leadership ended while the write was on its way")
 }
 
 #[cfg(test)]

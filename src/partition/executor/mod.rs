@@ -111,6 +111,9 @@ pub struct Job {
     pub hops: u32,
     /// When nobody waits for it any more.
     pub expires: Instant,
+    /// It was in a batch that went to the log, of which no verdict came: until it is executed again,
+    /// nobody knows whether it took effect.
+    pub flown: bool,
     /// Where the answer goes.
     pub reply: ReplyTo,
 }
@@ -155,7 +158,7 @@ impl Executor {
     pub fn start(parts: ExecutorParts) -> Self {
         let (mailbox, jobs) = mpsc::channel(parts.config.mailbox.max(1));
         let (leading, leads) = watch::channel(false);
-        let task = clock::spawn(Actor { parts, jobs, leading, backlog: VecDeque::new() }.work());
+        let task = clock::spawn(Actor { parts, jobs, leading, run: None, backlog: VecDeque::new() }.work());
         Executor { mailbox, leads, task }
     }
 
@@ -185,7 +188,7 @@ impl Executor {
         self.leads.clone()
     }
 
-    /// Ends it; commands that wait get no answer.
+    /// Ends it; commands that wait are refused, so that they are tried elsewhere.
     pub fn stop(&self) {
         self.task.abort();
     }
@@ -203,6 +206,8 @@ struct Actor {
     parts: ExecutorParts,
     jobs: mpsc::Receiver<Job>,
     leading: watch::Sender<bool>,
+    /// The run under way.
+    run: Option<Run>,
     /// Commands of an ended run that are to be executed again, before any new one.
     backlog: VecDeque<Job>,
 }
@@ -218,29 +223,36 @@ impl Actor {
                 }
                 continue;
             }
-            let Some(mut run) = self.begin_run(now.term, &mut leadership).await else { continue };
+            let Some(run) = self.begin_run(now.term, &mut leadership).await else { continue };
+            let run = self.run.insert(run);
             self.leading.send_replace(true);
             let ended = run.drive(&mut self.jobs, &mut self.backlog, &mut leadership).await;
             self.leading.send_replace(false);
-            let later = std::mem::replace(&mut self.backlog, run.into_backlog().into());
-            self.backlog.extend(later);
+            self.end_run();
             if ended == Ended::Closed {
                 return;
             }
         }
     }
 
+    /// What the run left unanswered comes before what is new.
+    fn end_run(&mut self) {
+        let Some(run) = self.run.take() else { return };
+        let later = std::mem::replace(&mut self.backlog, run.into_backlog().into());
+        self.backlog.extend(later);
+    }
+
     /// Answers commands while another replica leads; false when nobody can send any more.
     async fn refuse_until_change(&mut self, now: &Leadership, leadership: &mut watch::Receiver<Leadership>) -> bool {
         for job in std::mem::take(&mut self.backlog) {
-            answers::refuse(job, now);
+            answers::refuse(job, answers::led_elsewhere(now));
         }
         tokio::select! {
             biased;
             changed = leadership.changed() => changed.is_ok(),
             job = self.jobs.recv() => match job {
                 Some(job) => {
-                    answers::refuse(job, now);
+                    answers::refuse(job, answers::led_elsewhere(now));
                     true
                 }
                 None => false,
@@ -293,3 +305,19 @@ impl Actor {
         }
     }
 }
+
+/// However it ends: whoever waits is told to ask elsewhere.
+impl Drop for Actor {
+    fn drop(&mut self) {
+        self.end_run();
+        self.jobs.close();
+        let backlog = std::mem::take(&mut self.backlog);
+        let mailbox = std::iter::from_fn(|| self.jobs.try_recv().ok());
+        for job in backlog.into_iter().chain(mailbox) {
+            answers::refuse(job, stopped());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 //! (one for all that wait) and for the verdict on everything that they saw (models A-3).
 
 use super::run::Waiting;
+use crate::clock::Instant;
 use crate::error::Result;
 use futures::future::BoxFuture;
 
@@ -61,9 +62,13 @@ impl Reads {
         self.release(effective)
     }
 
-    /// The round failed: its reads wait for another.
+    /// The round failed: its reads wait for another. Those that nobody waits for go: without a
+    /// majority round after round may fail.
     pub(super) fn ask_again(&mut self) {
-        self.asked.retain(|read| !read.waiting.abandoned());
+        let now = Instant::now();
+        for queue in [&mut self.next, &mut self.asked, &mut self.confirmed] {
+            queue.retain(|read| !read.waiting.abandoned(now));
+        }
         let later = std::mem::take(&mut self.next);
         self.next.append(&mut self.asked);
         self.next.extend(later);

@@ -7,16 +7,16 @@ use super::expiry::sleep_until_due;
 use super::limits::Limits;
 use super::pacer::{Led, Pacer, Place};
 use super::reads::Reads;
-use super::{ExecutorConfig, ExecutorParts, ExecutorStats, Job, count, dropped};
-use crate::clock::{Random, WallClock};
-use crate::error::{Code, Error, Result};
+use super::{ExecutorConfig, ExecutorParts, ExecutorStats, Job, answers, count, dropped};
+use crate::clock::{Instant, Random, WallClock};
+use crate::error::Result;
 use crate::partition::{Cancelled, ReplicaState, TaskRunner};
 use crate::raft::{Confirmer, Group, Leadership, Verdict};
 use crate::types::{AckLevel, HybridTime, MapId, NodeId, Reply, ReplyBody, RunId, Served};
 use bytes::Bytes;
-use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
+use futures::{FutureExt, StreamExt};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,9 +29,9 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    /// Whether nobody waits for it any more.
-    pub(super) fn abandoned(&self) -> bool {
-        self.job.reply.is_closed()
+    /// Whether nobody waits for it any more. A stream may live on when its request's time is over.
+    pub(super) fn abandoned(&self, now: Instant) -> bool {
+        self.job.reply.is_closed() || self.job.expires <= now
     }
 }
 
@@ -163,6 +163,7 @@ impl Run {
                 changed = leadership.changed() => {
                     let now = *leadership.borrow_and_update();
                     if changed.is_err() || !now.is_me || now.term != self.term {
+                        self.settle_ready();
                         return Ended::LeadershipLost;
                     }
                 }
@@ -186,7 +187,10 @@ impl Run {
                     }
                 }
                 () = std::future::ready(()), if ready => {
-                    while let Ok(job) = jobs.try_recv() {
+                    // No more than a turn: the rest waits in the mailbox, whose bound callers see.
+                    while backlog.len() < most
+                        && let Ok(job) = jobs.try_recv()
+                    {
                         backlog.push_back(job);
                     }
                     let rest = backlog.split_off(most.min(backlog.len()));
@@ -288,6 +292,15 @@ impl Run {
         true
     }
 
+    /// Takes in the verdicts that are there: what they say holds, whoever leads now.
+    fn settle_ready(&mut self) {
+        while let Some(Some(verdict)) = self.verdicts.next().now_or_never() {
+            if !self.settle(verdict) {
+                return;
+            }
+        }
+    }
+
     /// Lets an answer out.
     pub(super) fn answer(&self, waiting: Waiting) {
         count(&self.stats.commands);
@@ -309,14 +322,14 @@ impl Run {
     pub(super) fn into_backlog(self) -> Vec<Job> {
         let flown = self.flights.into_iter().flat_map(|flight| flight.waiting);
         let (mut again, mut lost) = (Vec::new(), Vec::new());
-        for Waiting { job, .. } in flown.chain(self.reads.into_waiting()) {
-            let repeatable = job.request.op.is_read() || job.request.stamp.is_some();
+        for Waiting { mut job, .. } in flown.chain(self.reads.into_waiting()) {
+            job.flown |= !job.request.op.is_read();
+            let repeatable = !job.flown || job.request.stamp.is_some();
             if repeatable { again.push(job) } else { lost.push(job) }
         }
         again.extend(self.unexecuted);
         for job in lost {
-            let what = "the leadership ended while the write was on its way";
-            job.reply.send(Err(Error::new(Code::OutcomeUnknown, what)), job.request);
+            answers::refuse(job, answers::lost());
         }
         again.retain(|job| !job.reply.is_closed());
         again

@@ -75,7 +75,11 @@ impl Run {
                 continue;
             }
             if job.expires <= Instant::now() {
-                if self.replica.memory().is_stalled() {
+                // What was executed before, in an earlier batch or run, has its answer: only what was
+                // not is refused.
+                if self.replica.memory().is_stalled()
+                    && let Some(job) = self.admit(&mut turn, &group, job)
+                {
                     let what = "rows that changed fill the memory limit; their checkpoint took too long";
                     job.reply.send(Err(Error::new(Code::MemoryFull, what)), job.request);
                 }
@@ -125,7 +129,8 @@ impl Run {
         if job.request.op.is_read() {
             return Some(job);
         }
-        if stamp.first_sent.too_far_ahead(self.clock.unix_ms()) {
+        // One that is on its way has passed already, and only what the session says of it is true.
+        if !job.flown && stamp.first_sent.too_far_ahead(self.clock.unix_ms()) {
             let what =
                 format!("the write is stamped {}, the clock here says {}", stamp.first_sent, self.clock.unix_ms());
             self.answer(Waiting { job, body: Err(Error::new(Code::ClockAhead, what)) });

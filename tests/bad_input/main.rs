@@ -13,6 +13,7 @@ mod majority;
 mod movement;
 mod options;
 mod process;
+mod refusals;
 mod requests;
 mod silent;
 mod skew;

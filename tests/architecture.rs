@@ -319,13 +319,19 @@ fn paths_named(document: &str) -> Vec<String> {
 
 #[test]
 fn the_documents_name_only_files_that_are_there() {
-    for document in
-        ["README.md", "CHANGELOG.md", "docs/ARCHITECTURE.md", "docs/GLOSSARY.md", "docs/GRPC.md", "docs/METRICS.md"]
-    {
+    let docs = std::fs::read_dir(root().join("docs")).expect("the documents").flatten();
+    let docs = docs.map(|entry| format!("docs/{}", entry.file_name().to_string_lossy()));
+    let documents: Vec<String> = docs.chain(["README.md".to_owned(), "CHANGELOG.md".to_owned()]).collect();
+    assert!(documents.len() >= 9, "{documents:?}");
+    for document in &documents {
         let text = std::fs::read_to_string(root().join(document)).expect("the document");
         let missing: Vec<_> = paths_named(&text).into_iter().filter(|path| !root().join(path).exists()).collect();
         assert!(missing.is_empty(), "{document} names {missing:?}");
     }
+    let readme = std::fs::read_to_string(root().join("README.md")).expect("the document");
+    let unnamed: Vec<_> = documents.iter().filter(|document| document.starts_with("docs/")).collect();
+    let unnamed: Vec<_> = unnamed.into_iter().filter(|document| !readme.contains(&format!("({document})"))).collect();
+    assert!(unnamed.is_empty(), "README.md does not name {unnamed:?}");
     let found = paths_named("see `src/nowhere.rs`, `docs`, and `src/lib.rs`");
     assert_eq!(found, ["src/nowhere.rs", "src/lib.rs"]);
 }

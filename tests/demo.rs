@@ -55,8 +55,10 @@ fn every_answer_agrees_though_a_peer_is_killed() {
     let elsewhere = tempfile::tempdir().expect("a directory");
     let output = elsewhere.path().join("totals.csv");
     let path = output.to_string_lossy().into_owned();
-    let run = demo(&temporary, &["--events", "36000", "--rate", "400", "--json", "--output", &path]).output();
-    let run = run.expect("the demo runs");
+    let mut run = demo(&temporary, &["--events", "36000", "--rate", "400", "--json", "--output", &path]);
+    // What is meant for other peers changes nothing for the demo's.
+    run.env("KEYSTEAD_REPLICAS", "1").env("KEYSTEAD_BACKEND", "none").env("KEYSTEAD_CONFIG", "/nowhere");
+    let run = run.output().expect("the demo runs");
     let figures: serde_json::Value = serde_json::from_slice(&run.stdout).expect("one JSON object");
     assert!(run.status.success(), "{figures:#}");
     assert_eq!(figures["agrees"], true);
@@ -70,6 +72,35 @@ fn every_answer_agrees_though_a_peer_is_killed() {
     assert_eq!(totals.lines().count(), 36001);
     assert_eq!(peers(&temporary), 0);
     assert!(is_empty(temporary.path()));
+}
+
+#[test]
+fn a_demo_that_ends_before_the_joined_peer_leads_fails_and_says_why() {
+    let temporary = tempfile::tempdir().expect("a directory");
+    let mut run = demo(&temporary, &["--events", "2000", "--rate", "4000", "--json"]);
+    let run = run.stderr(Stdio::piped()).output().expect("the demo runs");
+    let figures: serde_json::Value = serde_json::from_slice(&run.stdout).expect("one JSON object");
+    let said = String::from_utf8_lossy(&run.stderr).into_owned();
+    assert_eq!(run.status.code(), Some(1), "{figures:#} {said}");
+    assert_eq!((&figures["agrees"], &figures["joiner_led"]), (&true.into(), &false.into()), "{said}");
+    let last = said.lines().last().unwrap_or_default();
+    for word in ["KS3004", "peer n4 joined and answered", "less than 5 %", "its last words: ", "use more events"] {
+        assert!(last.contains(word), "{word:?} is not in {said}");
+    }
+    assert_eq!(peers(&temporary), 0);
+    assert!(is_empty(temporary.path()));
+}
+
+#[test]
+fn a_demo_without_a_rate_waits_for_the_joined_peer() {
+    let temporary = tempfile::tempdir().expect("a directory");
+    let run = demo(&temporary, &["--events", "6000", "--rate", "0", "--json"]).output().expect("the demo runs");
+    let figures: serde_json::Value = serde_json::from_slice(&run.stdout).expect("one JSON object");
+    assert!(run.status.success(), "{figures:#}");
+    assert_eq!((&figures["agrees"], &figures["joiner_led"]), (&true.into(), &true.into()), "{figures:#}");
+    let (waited, seconds) = (figures["waited_for_joiner_s"].as_f64(), figures["seconds"].as_f64());
+    assert!(waited > Some(0.0) && waited < seconds, "{figures:#}");
+    assert!(figures["longest_gap_after_kill_ms"].as_f64() < seconds.map(|seconds| seconds * 1e3), "{figures:#}");
 }
 
 #[test]

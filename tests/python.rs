@@ -12,7 +12,11 @@ use keystead::types::{KeyCodec, ValueCodec};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
+
+/// It bounds each of its waits; this is for one that it has forgotten.
+const WALK_AT_MOST: Duration = Duration::from_secs(600);
 
 const SERVICES: [&str; 5] = ["common", "kv", "watch", "tasks", "cluster"];
 
@@ -92,6 +96,7 @@ fn generate(python: &str, peer: &str, dir: &Path) -> PathBuf {
     code
 }
 
+#[allow(clippy::disallowed_methods)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_generated_client_does_everything_while_a_peer_is_killed_and_another_joins() {
     let Some(python) = python() else {
@@ -110,10 +115,16 @@ async fn a_generated_client_does_everything_while_a_peer_is_killed_and_another_j
     walk.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut walk = Process(walk.spawn().expect("starts"));
     let out = BufReader::new(walk.0.stdout.take().expect("is piped"));
+    let (sender, lines) = std::sync::mpsc::channel();
+    std::thread::spawn(move || out.lines().try_for_each(|line| sender.send(line.expect("text"))));
     let mut printed = Vec::new();
-    // It bounds its own time.
-    for line in out.lines() {
-        let line = line.expect("text");
+    let end = clock::Instant::now() + WALK_AT_MOST;
+    loop {
+        let line = match lines.recv_timeout(end.saturating_duration_since(clock::Instant::now())) {
+            Ok(line) => line,
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => panic!("the walk has not ended in time: {printed:#?}"),
+        };
         if line.contains("kill a member") {
             peers[1].0.kill().expect("SIGKILL");
             peers.push(start(&addresses, 3, dir.path()));

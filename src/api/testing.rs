@@ -388,6 +388,9 @@ impl GridService for FakePeer {
     }
 
     async fn get_local(&self, map: &str, _key: Bytes, _at_least: u64, _at_most: Duration) -> Result<LocalEntry> {
+        if let Some(why) = self.not_ready.lock().expect("lock").clone() {
+            return Err(Error::new(Code::NotReady, why));
+        }
         Err(Error::new(Code::NoLocalCopy, format!("there is no copy of {map:?}")))
     }
 

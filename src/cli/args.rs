@@ -14,7 +14,7 @@ pub use compute::{
     BroadcastArgs, CancelArgs, JobArgs, JobCommand, JobStartArgs, JobsArgs, ScatterArgs, ScatterOptions, TaskArgs,
     TopKArgs, WordCountArgs,
 };
-pub use entries::{Ack, DeleteArgs, Fresh, IncrArgs, KeyArgs, PutArgs, TouchArgs};
+pub use entries::{Ack, Affinity, DeleteArgs, Fresh, IncrArgs, KeyArgs, PutArgs, TouchArgs};
 pub use grid::{ExplainArgs, MembersArgs, PartitionsArgs};
 pub use maps::{CreateMapArgs, WatchArgs};
 pub use movement::{DrainArgs, RebalanceArgs, RebalanceCommand, RemoveArgs};

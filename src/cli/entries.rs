@@ -3,7 +3,7 @@
 use super::args::{DeleteArgs, IncrArgs, KeyArgs, PutArgs, TouchArgs};
 use super::output;
 use super::walk_args::Conditions;
-use crate::client::{CallOptions, Client};
+use crate::client::Client;
 use crate::error::{Code, Error, Result};
 use crate::types::{
     Condition, KeyCodec, MapDescriptor, Op, ReplyBody, StoredValue, Value, ValueCodec, check_ttl, whole_ms,
@@ -96,7 +96,7 @@ pub(super) async fn put(client: &Client, args: &PutArgs, out: &mut (dyn Write + 
     };
     check_ttl(args.ttl.map_or(0, whole_ms))?;
     let codec = map.as_ref().map_or(ValueCodec::Utf8, |map| map.value_codec);
-    let reply = client.write(op, Some(codec)).await?;
+    let reply = client.write_with(op, Some(codec), args.affinity.options()).await?;
     let (revision, previous) = match &reply.body {
         ReplyBody::Written { revision, previous } => (*revision, previous.as_ref()),
         ReplyBody::ConditionFailed(present) => return Err(refused(&args.map, &args.key, present.as_ref())),
@@ -118,16 +118,21 @@ pub(super) async fn put(client: &Client, args: &PutArgs, out: &mut (dyn Write + 
 
 pub(super) async fn touch(client: &Client, args: &TouchArgs, out: &mut (dyn Write + Send)) -> Result<()> {
     let map = descriptor(client, &args.map).await?;
-    let touched = client.touch(&args.map, key_bytes(&args.key, map.as_ref())?, args.ttl).await?;
-    if !touched.existed {
-        return Err(no_such_key(&args.map, &args.key));
-    }
+    let (key, ttl_ms) = (key_bytes(&args.key, map.as_ref())?, args.ttl.map(whole_ms));
+    check_ttl(ttl_ms.unwrap_or(0))?;
+    let op = Op::Touch { map: args.map.clone(), key, ttl_ms };
+    let reply = client.write_with(op, None, args.affinity.options()).await?;
+    let revision = match &reply.body {
+        ReplyBody::Touched { existed: true, revision } => *revision,
+        ReplyBody::Touched { .. } => return Err(no_such_key(&args.map, &args.key)),
+        _ => return Err(Error::internal("a reply of another kind")),
+    };
     if args.connection.json {
-        let fields = json!({ "map": args.map, "key": args.key, "revision": touched.revision });
-        return output::json(out, &output::with(fields, output::served(&touched.served, true)));
+        let fields = json!({ "map": args.map, "key": args.key, "revision": revision });
+        return output::json(out, &output::with(fields, output::served(&reply.served, true)));
     }
-    let level = crate::api::wire::ack_level_name(touched.served.ack);
-    output::line(out, &format!("revision {} ({level})", touched.revision))
+    let level = crate::api::wire::ack_level_name(reply.served.ack);
+    output::line(out, &format!("revision {revision} ({level})"))
 }
 
 /// `get --local`: the asked peer's copy of a replicated map, and the revision that it is of.
@@ -150,7 +155,7 @@ pub(super) async fn get(client: &Client, args: &KeyArgs, out: &mut (dyn Write + 
         return get_local(client, args, key_bytes(&args.key, map.as_ref())?, out).await;
     }
     let op = Op::Get { map: args.map.clone(), key: key_bytes(&args.key, map.as_ref())? };
-    let reply = client.execute(op, CallOptions::default()).await?;
+    let reply = client.execute(op, args.affinity.options()).await?;
     let ReplyBody::Entry(entry) = reply.body else { return Err(Error::internal("a reply of another kind")) };
     let found = entry.ok_or_else(|| no_such_key(&args.map, &args.key))?;
     if args.connection.json {
@@ -177,7 +182,7 @@ pub(super) async fn delete(client: &Client, args: &DeleteArgs, out: &mut (dyn Wr
         condition: condition(&args.conditions, map.as_ref())?,
         previous: args.conditions.previous,
     };
-    let reply = client.write(op, None).await?;
+    let reply = client.write_with(op, None, args.affinity.options()).await?;
     let (revision, previous) = match &reply.body {
         ReplyBody::Deleted { existed: true, revision, previous } => (*revision, previous.as_ref()),
         ReplyBody::Deleted { .. } | ReplyBody::ConditionFailed(None) => return Err(no_such_key(&args.map, &args.key)),
@@ -199,10 +204,14 @@ pub(super) async fn delete(client: &Client, args: &DeleteArgs, out: &mut (dyn Wr
 
 pub(super) async fn incr(client: &Client, args: &IncrArgs, out: &mut (dyn Write + Send)) -> Result<()> {
     let map = descriptor(client, &args.map).await?;
-    let number = client.increment(&args.map, key_bytes(&args.key, map.as_ref())?, args.delta).await?;
+    let op = Op::Increment { map: args.map.clone(), key: key_bytes(&args.key, map.as_ref())?, delta: args.delta };
+    let reply = client.write_with(op, Some(ValueCodec::Utf8), args.affinity.options()).await?;
+    let ReplyBody::Number { value, revision } = reply.body else {
+        return Err(Error::internal("a reply of another kind"));
+    };
     if args.connection.json {
-        let fields = json!({ "map": args.map, "key": args.key, "value": number.value, "revision": number.revision });
-        return output::json(out, &output::with(fields, output::served(&number.served, true)));
+        let fields = json!({ "map": args.map, "key": args.key, "value": value, "revision": revision });
+        return output::json(out, &output::with(fields, output::served(&reply.served, true)));
     }
-    output::line(out, &number.value.to_string())
+    output::line(out, &value.to_string())
 }

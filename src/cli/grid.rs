@@ -127,7 +127,7 @@ pub(super) async fn partitions(client: &Client, as_json: bool, out: &mut (dyn Wr
 }
 
 pub(super) async fn explain(client: &Client, args: &ExplainArgs, out: &mut (dyn Write + Send)) -> Result<()> {
-    let explanation = client.explain(&args.key, None).await?;
+    let explanation = client.explain(&args.key, args.affinity.bytes()).await?;
     let partition = &explanation.partition;
     if args.connection.json {
         let fields = json!({

@@ -25,37 +25,102 @@ fn show_progress(replicas: u32) {
     }
 }
 
-/// Waits until the member is as wanted; says how much it still holds when the time is over.
-async fn wait(client: &Client, node: NodeId, seconds: u64, done: impl Fn(Option<&MemberInfo>) -> bool) -> Result<()> {
-    let give_up = Instant::now() + Duration::from_secs(seconds);
+/// What is seen of the grid at one look.
+struct Sight {
+    members: Vec<MemberInfo>,
+    partitions: Vec<PartitionInfo>,
+}
+
+impl Sight {
+    async fn of(client: &Client) -> Result<Sight> {
+        // The members first: who goes among them goes in the later look, too.
+        Ok(Sight { members: client.members().await?, partitions: client.partitions().await? })
+    }
+
+    fn member(&self, node: NodeId) -> Option<&MemberInfo> {
+        self.members.iter().find(|member| member.id == node)
+    }
+
+    /// Whether what a leaving member holds cannot move: it would leave fewer replicas than there are.
+    /// A removal goes without a replacement, as long as anybody is left at all.
+    fn is_stuck(&self, node: NodeId) -> bool {
+        let leaves = |member: &&MemberInfo| matches!(member.state, MemberState::Draining | MemberState::Removing);
+        let Some(member) = self.member(node).filter(leaves) else { return false };
+        let others = self.members.iter().filter(|other| !leaves(other)).count();
+        let wanted = |held: &PartitionInfo| if member.state == MemberState::Removing { 1 } else { held.replicas.len() };
+        let mut held = self.partitions.iter().filter(|partition| partition.replicas.iter().any(|at| at.node == node));
+        !self.partitions.iter().any(moves) && held.any(|partition| others < wanted(partition))
+    }
+}
+
+/// Waits until the member is as wanted; says how much it still holds when the time is over, and why
+/// where nobody can take it. A look that fails is no end: the grid moves on without being looked at.
+async fn wait(
+    name: &str,
+    node: NodeId,
+    within: Duration,
+    look: impl AsyncFn() -> Result<Sight>,
+    done: impl Fn(Option<&MemberInfo>) -> bool,
+) -> Result<()> {
+    let give_up = Instant::now() + within;
     let mut shown = None;
+    let mut last = None;
+    let mut moving = true;
     loop {
-        let members = client.members().await?;
-        let member = members.iter().find(|member| member.id == node);
-        if done(member) {
-            return Ok(());
-        }
-        let held = member.map(|member| member.replicas);
-        if shown != held {
-            shown = held;
-            show_progress(held.unwrap_or(0));
+        match look().await {
+            Ok(sight) => {
+                let member = sight.member(node);
+                if done(member) {
+                    return Ok(());
+                }
+                let held = member.map_or(0, |member| member.replicas);
+                if sight.is_stuck(node) {
+                    return Err(nobody_left(name, node, held, member.map(|member| member.state)));
+                }
+                moving = sight.partitions.iter().any(moves);
+                if shown != Some(held) {
+                    shown = Some(held);
+                    show_progress(held);
+                }
+            }
+            Err(error) => last = Some(error),
         }
         if Instant::now() >= give_up {
-            let held = member.map_or(0, |member| member.replicas);
-            let what = format!("the member still holds {held} replicas; the grid goes on moving them");
-            return Err(Error::new(Code::DeadlineExceeded, what)
-                .at(node.to_string())
-                .remedy("`keystead rebalance status` shows how far it is"));
+            return Err(match (shown, last) {
+                (None, Some(error)) => error,
+                (held, _) => still_held(node, held.unwrap_or(0), moving),
+            });
         }
         clock::sleep(LOOK).await;
     }
+}
+
+fn still_held(node: NodeId, held: u32, moving: bool) -> Error {
+    let (how, remedy) = match moving {
+        true => ("the grid goes on moving them", "`keystead rebalance status` shows how far it is"),
+        false => {
+            ("nothing moves at the moment", "`keystead members` shows whether a peer is away that could take them")
+        }
+    };
+    let what = format!("the member still holds {held} replicas; {how}");
+    Error::new(Code::DeadlineExceeded, what).at(node.to_string()).remedy(remedy)
+}
+
+fn nobody_left(name: &str, node: NodeId, held: u32, state: Option<MemberState>) -> Error {
+    let what = format!("no peer is left to take the {held} replicas of the member, so they stay where they are");
+    let remedy = match state {
+        Some(MemberState::Removing) => "start another peer: the removal then goes on".to_owned(),
+        _ => format!("start another peer: the drain then goes on; or take it back with `keystead drain {name} --undo`"),
+    };
+    Error::new(Code::NotReady, what).at(node.to_string()).remedy(remedy)
 }
 
 /// Removes a member for good.
 pub(super) async fn remove(client: &Client, args: &RemoveArgs, out: &mut (dyn Write + Send)) -> Result<()> {
     let node = client.remove_member(&args.member).await?;
     if !args.no_wait {
-        wait(client, node, args.within, |member| member.is_none()).await?;
+        let within = Duration::from_secs(args.within.into());
+        wait(&args.member, node, within, async || Sight::of(client).await, |member| member.is_none()).await?;
     }
     let state = if args.no_wait { "removing" } else { "removed" };
     report(out, args.connection.json, &args.member, node, state)
@@ -66,7 +131,8 @@ pub(super) async fn drain(client: &Client, args: &DrainArgs, out: &mut (dyn Writ
     let node = client.drain_member(&args.member, args.undo).await?;
     if !args.no_wait && !args.undo {
         let is_empty = |member: Option<&MemberInfo>| member.is_none_or(|m| m.replicas == 0 && m.leaders == 0);
-        wait(client, node, args.within, is_empty).await?;
+        let within = Duration::from_secs(args.within.into());
+        wait(&args.member, node, within, async || Sight::of(client).await, is_empty).await?;
     }
     let state = match (args.undo, args.no_wait) {
         (true, _) => "active",
@@ -88,12 +154,16 @@ fn names(partition: &PartitionInfo, state: ReplicaState) -> Vec<String> {
     those.map(|replica| replica.name.clone()).collect()
 }
 
+/// Whether a replica of the partition comes or goes.
+fn moves(partition: &PartitionInfo) -> bool {
+    partition.replicas.iter().any(|replica| replica.state != ReplicaState::Holding)
+}
+
 /// The moves under way, the members that are to be empty, and how much is missing.
 pub(super) async fn status(client: &Client, as_json: bool, out: &mut (dyn Write + Send)) -> Result<()> {
     let partitions = client.partitions().await?;
     let members = client.members().await?;
-    let moves = |partition: &&PartitionInfo| partition.replicas.iter().any(|r| r.state != ReplicaState::Holding);
-    let moving: Vec<&PartitionInfo> = partitions.iter().filter(moves).collect();
+    let moving: Vec<&PartitionInfo> = partitions.iter().filter(|partition| moves(partition)).collect();
     let goes = |member: &&MemberInfo| matches!(member.state, MemberState::Draining | MemberState::Removing);
     let going: Vec<&MemberInfo> = members.iter().filter(goes).collect();
     let missing: u32 = partitions.iter().map(|partition| partition.under_replicated).sum();
@@ -130,3 +200,7 @@ pub(super) async fn status(client: &Client, as_json: bool, out: &mut (dyn Write 
     }
     output::line(out, &sentence)
 }
+
+#[cfg(test)]
+#[path = "movement_tests.rs"]
+mod tests;

@@ -56,6 +56,7 @@ fn wrong_usage_is_status_2_and_help_is_0() {
     assert_eq!(status(&["put", "m"]), 2);
     assert_eq!(status(&["fly"]), 2);
     assert_eq!(status(&["bench", "--reads", "101"]), 2);
+    assert_eq!(status(&["drain", "n1", "--within", "18446744073709551615"]), 2);
     assert_eq!(status(&["create-map", "m", "--ttl", "10"]), 2);
     assert_eq!(status(&["create-map", "m", "--eviction", "fifo"]), 2);
     assert_eq!(status(&["put", "--help"]), 0);
@@ -167,6 +168,28 @@ async fn put_get_delete_and_incr() {
         let error = run_at(&address, missing).await.expect_err("not there");
         assert_eq!(error.code.exit_status(), 3, "{error}");
     }
+}
+
+#[tokio::test]
+async fn an_affinity_decides_where_an_entry_lives() {
+    let peer = FakePeer::new(&World::new());
+    let (address, _stop) = peer.serve().await;
+    let beside = |arguments: &[&'static str]| {
+        let all = [arguments, &["--affinity", "customer-7"]].concat();
+        let address = address.clone();
+        async move { run_at(&address, &all).await.expect("done") }
+    };
+    beside(&["put", "m", "k", "v"]).await;
+    assert_eq!(beside(&["get", "m", "k"]).await, "v\n");
+    beside(&["touch", "m", "k", "--ttl", "9s"]).await;
+    beside(&["delete", "m", "k"]).await;
+    beside(&["incr", "m", "n"]).await;
+    let seen = peer.seen.lock().expect("lock").clone();
+    let of_m = seen.iter().filter(|request| request.op.map() == Some("m"));
+    let affinities: Vec<_> = of_m.map(|request| request.affinity.as_deref()).collect();
+    assert_eq!(affinities, [Some(&b"customer-7"[..]); 5]);
+    let local = Cli::try_parse_from(["keystead", "get", "m", "k", "--local", "--affinity", "x"]);
+    assert!(local.is_err(), "every peer has a copy of all of a replicated map");
 }
 
 #[tokio::test]

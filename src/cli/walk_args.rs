@@ -33,10 +33,11 @@ Example:
 pub struct TransactArgs {
     /// The map
     pub map: String,
-    /// A key and the revision that its entry must have; KEY=absent: that there must be none
+    /// A key and the revision that its entry must have; KEY=absent: that there must be none. The
+    /// last = parts them
     #[arg(long, value_name = "KEY=REVISION", value_parser = check)]
     pub check: Vec<(String, Option<u64>)>,
-    /// A key and its new value
+    /// A key and its new value. The first = parts them, so that a value may hold one and a key not
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     pub put: Vec<(String, String)>,
     /// A key whose entry is deleted

@@ -2,6 +2,7 @@
 
 use super::Client;
 use super::core::Peer;
+use super::peers::share;
 use crate::api::wire;
 use crate::clock::{self, Instant};
 use crate::error::{Code, Error, Result, Retry};
@@ -22,8 +23,8 @@ impl Client {
         loop {
             let peers: Vec<Peer> = self.shared.sight.read().map(|sight| sight.peers.clone()).unwrap_or_default();
             let mut last = Error::new(Code::PeerUnreachable, "no peer is known");
-            for peer in &peers {
-                match self.shared.peers.cluster(peer, &call).await {
+            for (peer, further) in peers.iter().zip((0..peers.len()).rev()) {
+                match self.shared.peers.cluster(peer, share(give_up, further), &call).await {
                     Ok(answer) => return Ok(answer),
                     Err(error) if error.code.retry() == Retry::Never => return Err(error),
                     // What a peer knows of the grid says more than that another is not there.

@@ -162,8 +162,9 @@ impl Driver {
                 }
                 Effect::Refresh { peer } => {
                     let (peers, inputs) = (self.peers.clone(), self.inputs.clone());
+                    let within = self.config.attempt_timeout;
                     clock::spawn(async move {
-                        let table = peers.placement(&peer).await.ok();
+                        let table = peers.placement(&peer, within).await.ok();
                         drop(inputs.send(Input::Placement { table }));
                     });
                 }

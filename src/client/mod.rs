@@ -48,7 +48,7 @@ use crate::node::Stamper;
 use crate::types::{AckLevel, Op, ReadLevel, Reply, Request, Slot, Target, affinity_of, slot_of};
 use core::{Call, Core, GridTime, Peer, Routes, Timing};
 use driver::{Driver, Input, Sight};
-use peers::Peers;
+use peers::{Peers, share};
 use std::sync::{Arc, RwLock};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -144,8 +144,11 @@ async fn find_peer(peers: &Peers, endpoints: &[Peer], config: &ClientConfig) -> 
     let give_up = Instant::now() + config.connect_deadline;
     loop {
         let mut last = Error::internal("no endpoint was asked");
-        for peer in endpoints {
-            let asked = async { Ok((peers.time(peer).await?, peers.placement(peer).await?)) };
+        for (peer, further) in endpoints.iter().zip((0..endpoints.len()).rev()) {
+            let asked = async {
+                let time = peers.time(peer, share(give_up, further)).await?;
+                Ok((time, peers.placement(peer, share(give_up, further)).await?))
+            };
             match asked.await {
                 Ok((time, table)) => {
                     let time = GridTime::new(time, Instant::now());

@@ -25,13 +25,18 @@ pub(super) fn unexpected(reply: &Reply) -> Error {
 impl Client {
     /// Executes a write; creates its map first if there is none and the settings say so.
     pub(crate) async fn write(&self, op: Op, codec: Option<ValueCodec>) -> Result<Reply> {
+        self.write_with(op, codec, CallOptions::default()).await
+    }
+
+    /// The same, with options.
+    pub(crate) async fn write_with(&self, op: Op, codec: Option<ValueCodec>, options: CallOptions) -> Result<Reply> {
         let give_up = Instant::now() + self.shared.config.deadline;
-        let mut outcome = self.execute(op.clone(), CallOptions::default()).await;
+        let mut outcome = self.execute(op.clone(), options.clone()).await;
         let Some(codec) = codec.filter(|_| self.shared.config.create_maps) else { return outcome };
         while outcome.as_ref().is_err_and(|error| error.code == Code::NoSuchMap) && Instant::now() < give_up {
             let Some(map) = op.map() else { break };
             self.create_map(map, KeyCodec::Utf8, codec, 0).await?;
-            outcome = self.execute(op.clone(), CallOptions::default()).await;
+            outcome = self.execute(op.clone(), options.clone()).await;
             if outcome.is_err() {
                 clock::sleep(MAP_PAUSE).await;
             }

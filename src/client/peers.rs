@@ -2,7 +2,7 @@
 
 use super::config::ClientConfig;
 use super::core::Peer;
-use crate::clock;
+use crate::clock::{self, Instant};
 use crate::error::{Code, Error, Result};
 use crate::net::Network;
 use crate::net::grpc::{self, GrpcConfig};
@@ -15,8 +15,15 @@ use std::time::Duration;
 use tonic::transport::Channel;
 use v1::cluster_client::ClusterClient;
 
-/// Time for one request to a peer about the grid.
+/// The most time for one request to a peer about the grid.
 const CALL_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The time for one of the requests of a round, of which `further` peers are still to be asked: a
+/// peer that hangs leaves at least half of what there is to the next.
+pub(super) fn share(give_up: Instant, further: usize) -> Duration {
+    let left = give_up.saturating_duration_since(Instant::now());
+    if further == 0 { left } else { left / 2 }
+}
 
 /// Connections by address, made when first asked for.
 pub(super) struct Peers {
@@ -66,8 +73,13 @@ impl Peers {
         Ok(client.max_decoding_message_size(self.max_message_bytes).max_encoding_message_size(usize::MAX))
     }
 
-    /// One call to a peer's `Cluster` service, within [`CALL_TIMEOUT`].
-    pub(super) async fn cluster<T, F>(&self, peer: &Peer, call: impl FnOnce(ClusterClient<Channel>) -> F) -> Result<T>
+    /// One call to a peer's `Cluster` service, within this time and [`CALL_TIMEOUT`].
+    pub(super) async fn cluster<T, F>(
+        &self,
+        peer: &Peer,
+        within: Duration,
+        call: impl FnOnce(ClusterClient<Channel>) -> F,
+    ) -> Result<T>
     where
         F: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
     {
@@ -77,7 +89,7 @@ impl Peers {
             let answer = call(client).await.map_err(|status| crate::api::wire::error_from_status(&status))?;
             Ok(answer.into_inner())
         };
-        let outcome = match clock::timeout(CALL_TIMEOUT, asked).await {
+        let outcome = match clock::timeout(within.min(CALL_TIMEOUT), asked).await {
             Ok(outcome) => outcome,
             Err(clock::Elapsed) => Err(Error::new(Code::PeerUnreachable, "no answer in time").at(&**peer)),
         };
@@ -87,13 +99,13 @@ impl Peers {
         outcome
     }
 
-    pub(super) async fn placement(&self, peer: &Peer) -> Result<PlacementTable> {
+    pub(super) async fn placement(&self, peer: &Peer, within: Duration) -> Result<PlacementTable> {
         let ask = |mut client: ClusterClient<Channel>| async move { client.placement(v1::PlacementRequest {}).await };
-        self.cluster(peer, ask).await.and_then(crate::api::wire::placement_from_wire)
+        self.cluster(peer, within, ask).await.and_then(crate::api::wire::placement_from_wire)
     }
 
-    pub(super) async fn time(&self, peer: &Peer) -> Result<HybridTime> {
+    pub(super) async fn time(&self, peer: &Peer, within: Duration) -> Result<HybridTime> {
         let ask = |mut client: ClusterClient<Channel>| async move { client.time(v1::TimeRequest {}).await };
-        self.cluster(peer, ask).await.map(|reply| HybridTime(reply.time))
+        self.cluster(peer, within, ask).await.map(|reply| HybridTime(reply.time))
     }
 }

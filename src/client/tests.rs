@@ -287,3 +287,23 @@ async fn a_request_over_the_limit_is_refused_before_it_is_sent() {
     assert_eq!(client.put("m", "k", large).await.expect_err("too large").code, Code::TooLarge);
     assert_eq!(peer.asked.load(Ordering::SeqCst), 0);
 }
+
+#[tokio::test]
+async fn a_local_read_goes_on_to_a_peer_that_can_answer() {
+    let world = World::new();
+    let (joining, there) = (FakePeer::new(&world), FakePeer::new(&world));
+    let (first, _stop_first) = joining.serve().await;
+    let (second, _stop_second) = there.serve().await;
+    let client = client(&[&first, &second]).await;
+    *joining.not_ready.lock().expect("lock") = Some("no grid yet".into());
+    let error = client.get_local("m", "k", 0).await.expect_err("the second has no copy of it");
+    assert_eq!(error.code, Code::NoLocalCopy, "{error}");
+    *there.not_ready.lock().expect("lock") = Some("no grid yet".into());
+    let again = clock::spawn({
+        let client = client.clone();
+        async move { client.get_local("m", "k", 7).await }
+    });
+    clock::sleep(Duration::from_millis(50)).await;
+    *there.not_ready.lock().expect("lock") = None;
+    assert_eq!(again.await.expect("ends").expect_err("no copy").code, Code::NoLocalCopy, "it asks again and again");
+}

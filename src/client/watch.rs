@@ -4,6 +4,7 @@
 //! the connection's window.
 
 use super::core::Peer;
+use super::peers::share;
 use super::{Client, MapKey, TypedMap};
 use crate::api::wire;
 use crate::clock::{self, Instant};
@@ -49,30 +50,56 @@ impl Client {
     /// # Errors
     /// `NoSuchMap`, `NoLocalCopy`, `DeadlineExceeded`, or `PeerUnreachable`.
     pub async fn get_local(&self, map: &str, key: impl AsRef<[u8]>, at_least: u64) -> Result<LocalEntry> {
-        let deadline = self.shared.config.deadline;
-        let request = v1::GetLocalRequest {
-            map: map.to_owned(),
-            key: Bytes::copy_from_slice(key.as_ref()),
-            at_least,
-            deadline_ms: u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX),
-        };
-        let known: Vec<Peer> = self.shared.sight.read().map(|sight| sight.peers.clone()).unwrap_or_default();
-        let mut last = Error::new(Code::PeerUnreachable, "no peer is known");
-        for peer in known {
-            let asked = async {
-                let answer = self.shared.peers.watch(&peer).await?.get_local(request.clone()).await;
-                wire::local_entry_from_wire(answer.map_err(|status| wire::error_from_status(&status))?.into_inner())
-            };
-            match clock::timeout(deadline + GRACE, asked).await {
-                Ok(Err(error)) if error.code == Code::PeerUnreachable => {
-                    self.shared.peers.forget(&peer);
-                    last = error;
+        let give_up = Instant::now() + self.shared.config.deadline;
+        let key = Bytes::copy_from_slice(key.as_ref());
+        loop {
+            let known: Vec<Peer> = self.shared.sight.read().map(|sight| sight.peers.clone()).unwrap_or_default();
+            let mut last = Error::new(Code::PeerUnreachable, "no peer is known");
+            for (peer, further) in known.iter().zip((0..known.len()).rev()) {
+                // One that is to wait for a revision may be silent for all of the time.
+                let within = match at_least {
+                    0 => share(give_up, further).min(self.shared.config.attempt_timeout),
+                    _ => share(give_up, 0),
+                };
+                match self.get_local_at(peer, map, &key, at_least, within).await {
+                    Err(error) if error.code.retry() == Retry::OtherPeer => last = error,
+                    // It has no copy yet; another may.
+                    Err(error) if at_least == 0 && error.code == Code::DeadlineExceeded => last = error,
+                    answer => return answer,
                 }
-                Ok(answer) => return answer,
-                Err(clock::Elapsed) => last = Error::new(Code::PeerUnreachable, "no answer in time").at(&*peer),
             }
+            if Instant::now() >= give_up {
+                return Err(last);
+            }
+            clock::sleep(self.shared.config.backoff_max).await;
         }
-        Err(last)
+    }
+
+    /// As [`Client::get_local`], from this peer's copy.
+    async fn get_local_at(
+        &self,
+        peer: &Peer,
+        map: &str,
+        key: &Bytes,
+        at_least: u64,
+        within: Duration,
+    ) -> Result<LocalEntry> {
+        // The peer's own word of what it lacks says more than that it has not answered in time.
+        let (at_peer, grace) = if at_least == 0 { (within * 3 / 4, Duration::ZERO) } else { (within, GRACE) };
+        let deadline_ms = u32::try_from(at_peer.as_millis()).unwrap_or(u32::MAX).max(1);
+        let request = v1::GetLocalRequest { map: map.to_owned(), key: key.clone(), at_least, deadline_ms };
+        let asked = async {
+            let answer = self.shared.peers.watch(peer).await?.get_local(request).await;
+            wire::local_entry_from_wire(answer.map_err(|status| wire::error_from_status(&status))?.into_inner())
+        };
+        let answer = match clock::timeout(within + grace, asked).await {
+            Ok(answer) => answer,
+            Err(clock::Elapsed) => Err(Error::new(Code::PeerUnreachable, "no answer in time").at(&**peer)),
+        };
+        if answer.as_ref().is_err_and(|error| error.code == Code::PeerUnreachable) {
+            self.shared.peers.forget(peer);
+        }
+        answer
     }
 }
 

@@ -198,7 +198,9 @@ mod tests {
         let barrier = Arc::new(std::sync::Barrier::new(20));
         let waiting = (0..20).map(|_| {
             let barrier = barrier.clone();
-            run_on(&threads, ThreadKind::Backend, move || drop(barrier.wait()))
+            run_on(&threads, ThreadKind::Backend, move || {
+                barrier.wait();
+            })
         });
         for done in futures::future::join_all(waiting).await {
             done.expect("runs");

@@ -71,6 +71,28 @@ struct Session {
 }
 
 impl Session {
+    /// Whether it keeps as many answers, or bytes of them, as it may.
+    fn is_full(&self, limits: &SessionLimits) -> bool {
+        self.answers.len() >= limits.max_answers || self.bytes >= limits.max_answer_bytes
+    }
+
+    /// The same without the answers below `lowest`.
+    fn is_full_from(&self, lowest: u64, limits: &SessionLimits) -> bool {
+        let (mut answers, mut bytes, mut counted) = (0, 0, None);
+        for place in self.answers.range(lowest..).map(|(_, place)| place) {
+            answers += 1;
+            bytes += match place {
+                Place::Own(_, size) => *size,
+                // A lot's numbers follow each other, mostly; it counts once for each row of them.
+                Place::Lot(first) if counted.replace(*first) != Some(*first) => {
+                    self.lots.get(first).map_or(0, |lot| lot.bytes)
+                }
+                Place::Lot(_) => 0,
+            };
+        }
+        answers >= limits.max_answers || bytes >= limits.max_answer_bytes
+    }
+
     /// Forgets the answers below `lowest`; gives the rows that go.
     fn forget(&mut self, id: SessionId, lowest: u64, writes: &mut Vec<RowWrite>) {
         let kept = self.answers.split_off(&lowest);
@@ -230,7 +252,10 @@ impl Sessions {
             Some(previous) if previous >= session.lowest && !session.answers.contains_key(&previous) => {
                 Admission::ResendFrom(previous)
             }
-            _ if session.answers.len() >= self.limits.max_answers || session.bytes >= self.limits.max_answer_bytes => {
+            // What the write itself says to be heard of does not count: nothing else could tell.
+            _ if session.is_full(&self.limits)
+                && session.is_full_from(stamp.lowest_unanswered.min(stamp.number), &self.limits) =>
+            {
                 Admission::Full
             }
             _ => Admission::Execute,
@@ -266,7 +291,7 @@ impl Sessions {
 
         let lowest = stamp.lowest_unanswered.min(stamp.number).max(session.lowest);
         let many = lowest - session.lowest >= FORGET as u64 && session.answers.range(..lowest).count() >= FORGET;
-        if many || new || session.active_until.ms() < now.ms() + ACTIVITY_MS {
+        if many || new || session.is_full(&self.limits) || session.active_until.ms() < now.ms() + ACTIVITY_MS {
             // What the turn under way answers is not forgotten in it: its lot is counted at its end.
             let filling = self.filling.get(&stamp.session).map_or(lowest, OpenLot::lowest);
             session.forget(stamp.session, lowest.min(filling), &mut writes);

@@ -82,6 +82,23 @@ fn sessions_and_answers_are_bounded() {
     }
     record(&mut sessions, &stamp(9, 2, 1, None, 900_001), ANSWER, HybridTime::from_ms(900_001));
     assert_eq!(sessions.admit(&stamp(9, 3, 1, None, 900_002), SLOT), Admission::Full);
+    // Only such a write can tell that answers have been heard of: they make room for it, and go.
+    let heard = stamp(9, 3, 3, None, 900_002);
+    assert_eq!(sessions.admit(&heard, SLOT), Admission::Execute);
+    record(&mut sessions, &heard, ANSWER, HybridTime::from_ms(900_002));
+    assert_eq!(sessions.admit(&stamp(9, 1, 1, None, 900_001), SLOT), Admission::Ended);
+    assert_eq!(sessions.admit(&stamp(9, 4, 3, None, 900_003), SLOT), Admission::Execute);
+}
+
+#[test]
+fn the_bytes_of_answers_that_were_heard_of_make_room_too() {
+    let limits = SessionLimits { max_answer_bytes: 500, ..SessionLimits::default() };
+    let mut sessions = Sessions::new(limits);
+    let now = HybridTime::from_ms(1000);
+    record(&mut sessions, &stamp(1, 1, 1, None, 1000), &[7; 300], now);
+    record(&mut sessions, &stamp(1, 2, 1, None, 1000), &[7; 300], now);
+    assert_eq!(sessions.admit(&stamp(1, 3, 1, None, 1000), SLOT), Admission::Full);
+    assert_eq!(sessions.admit(&stamp(1, 3, 2, None, 1000), SLOT), Admission::Execute, "300 bytes are left");
 }
 
 #[test]

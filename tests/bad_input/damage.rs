@@ -7,8 +7,8 @@ use keystead::Grid;
 use keystead::clock::{self, Instant};
 use keystead::config::{Backend, NodeConfig};
 use keystead::error::{Code, Result};
-use keystead::node::{Ended, GridService};
-use keystead::types::{KeyCodec, Op, PartitionId, ReadLevel, ReplyBody, Request, Value, ValueCodec};
+use keystead::node::Ended;
+use keystead::types::{KeyCodec, PartitionId, Value, ValueCodec};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -139,16 +139,6 @@ async fn start_eager(seeds: &[String], listen: &str, data: &Path, backend: Backe
     Grid::builder().config(config).adjust(eager).start().await
 }
 
-async fn read_here(peer: &Grid, key: &str) -> Option<Value> {
-    let op = Op::Get { map: "m".into(), key: key.to_owned().into() };
-    let read = ReadLevel::Local;
-    let request = Request { affinity: None, op, read, ack: Default::default(), stamp: None, deadline_ms: 1_000 };
-    match peer.node().execute(request, 0).await.ok()?.body {
-        ReplyBody::Entry(entry) => entry.map(|entry| entry.value),
-        _ => None,
-    }
-}
-
 async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let give_up = Instant::now() + PATIENCE;
     while !holds().await {
@@ -191,18 +181,15 @@ async fn a_damaged_state_is_rebuilt(backend: Backend, whole: bool) {
     } else {
         assert!(damage(&data.join("state"), "value-to-be-found-3.") > 0, "the row is in the state's files");
     }
-    let back = start_eager(&seeds, &seeds[2], &data, backend).await.expect("starts");
-    until("every value at the peer", async || {
-        let mut there = 0;
-        for number in 0..30 {
-            let value = Value::utf8(format!("value-to-be-found-{number}."));
-            there += usize::from(read_here(&back, &format!("k{number}")).await == Some(value));
-        }
-        there == 30
-    })
-    .await;
-    back.wait_ready(PATIENCE).await.expect("serves");
-    back.shutdown().await;
+    let more: &[&str] = if backend == Backend::Sled { &["--backend", "sled"] } else { &["--backend", "memory"] };
+    let back = Start { more, ..Start::new(&seeds[2], &seeds, &data) }.spawn();
+    has_all(&back, 30);
+    back.wait_ready();
+    let log = back.log();
+    assert!(log.contains("KS5003") || log.contains("KS5004"), "the damage has no code: {log}");
+    let done = if whole && backend == Backend::Sled { "it was put aside as" } else { "replaced under a new id" };
+    assert!(log.contains(done), "{log}");
+    drop(back);
     for peer in peers {
         peer.shutdown().await;
     }

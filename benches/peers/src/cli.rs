@@ -31,15 +31,16 @@ pub struct Options {
     /// Requests in flight, in the closed loop.
     #[arg(long, default_value_t = 256)]
     pub in_flight: usize,
-    /// Connections of the load generator.
+    /// Connections of the load generator to each system. Keystead's client has one to each peer, so
+    /// where it is measured this is 3.
     #[arg(long, default_value_t = 3)]
     pub connections: usize,
     /// Partitions of the Keystead grid. One is what etcd has: one Raft group. The grid's own default, 64,
     /// lets it grow to many peers and costs more per put on few.
     #[arg(long, default_value_t = 1)]
     pub partitions: u32,
-    /// Seconds of each open loop, which runs at 80 % of the slowest quorum system's (etcd's) closed
-    /// loop; 0 leaves the open loops out.
+    /// Seconds of each open loop, which runs at 80 % of etcd's closed loop, the median of three short
+    /// turns before the rounds; 0 leaves the open loops out.
     #[arg(long, default_value_t = 10)]
     pub open_seconds: u64,
     /// Where etcd's connections go: to its leader, which spares it a hop, or to all its members.

@@ -81,7 +81,12 @@ pub struct Report {
     turns: BTreeMap<System, Vec<Turn>>,
 }
 
-fn median(mut numbers: Vec<f64>) -> f64 {
+/// Shares of the reference's closed loop in the rounds between which the open loops compare what they
+/// are meant to compare: loaded, and not overloaded.
+const FAIR_SHARES: std::ops::RangeInclusive<f64> = 0.70..=0.85;
+
+/// The middle of these numbers; 0 of none.
+pub fn median(mut numbers: Vec<f64>) -> f64 {
     numbers.sort_by(f64::total_cmp);
     match numbers.len() {
         0 => 0.0,
@@ -126,12 +131,44 @@ impl Report {
         Some([median(ratios), least, most])
     }
 
+    /// The open loops' rates as shares of the reference's closed loops in the rounds, which is what
+    /// they were meant to be 80 % of.
+    fn open_shares(&self) -> Option<(f64, f64)> {
+        let (puts, gets) = self.open?;
+        let closed = |row| self.medians(self.reference, row).map(|figures| figures.per_second);
+        Some((puts / closed(ROWS[0])?, gets / closed(ROWS[1])?))
+    }
+
+    /// What is to be said of the open loops, and what is doubtful about them.
+    fn about_open_loops(&self) -> Vec<String> {
+        let (Some((puts, gets)), Some(shares)) = (self.open, self.open_shares()) else { return Vec::new() };
+        let percent = |share: f64| format!("{:.0} %", share * 100.0);
+        let mut said = vec![format!(
+            "open loops: {puts:.0} puts/s, then {gets:.0} gets/s: {} and {} of the median of {reference}'s closed loops \
+             above, meant to be 80 % and taken from short turns before the rounds; latency counts from the time at \
+             which a request should have begun",
+            percent(shares.0),
+            percent(shares.1),
+            reference = self.reference,
+        )];
+        for (what, share) in [("puts", shares.0), ("gets", shares.1)] {
+            if !FAIR_SHARES.contains(&share) {
+                let share = percent(share);
+                said.push(format!(
+                    "WARNING: the open loop of {what} is outside 70 to 85 % ({share}): measure it again"
+                ));
+            }
+        }
+        said
+    }
+
     /// Prints the tables.
     pub fn print(&self) {
         let Options { keys, value_size, in_flight, connections, rounds, partitions, .. } = &self.options;
         println!(
             "\n{keys} keys, values of {value_size} bytes, {in_flight} in flight in the closed loops, \
-             {connections} connections; Keystead with {partitions} partitions; medians of {rounds} rounds\n"
+             {connections} connections to each system (Keystead's client: one to each peer); Keystead with \
+             {partitions} partitions; medians of {rounds} rounds\n"
         );
         println!("| load | system | requests/s | p50 ms | p99 ms | p99.9 ms | CPU us/request, servers + client |");
         println!("|---|---|---|---|---|---|---|");
@@ -165,12 +202,8 @@ impl Report {
         for system in &self.options.systems {
             println!("{system}: {}", system.promise());
         }
-        if let Some((puts, gets)) = self.open {
-            println!(
-                "open loops: {puts:.0} puts/s, then {gets:.0} gets/s: 80 % of {}'s closed loop, measured first; \
-                 latency counts from the time at which a request should have begun",
-                self.reference
-            );
+        for line in self.about_open_loops() {
+            println!("{line}");
         }
     }
 
@@ -208,6 +241,7 @@ impl Report {
             "connections": self.options.connections,
             "partitions": self.options.partitions,
             "open_rates": self.open,
+            "open_shares": self.open_shares(),
             "promises": promises,
             "loads": ROWS.into_iter().map(named).collect::<BTreeMap<_, _>>(),
             "rounds": rounds,
@@ -224,5 +258,28 @@ mod tests {
         assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
         assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), 2.5);
         assert_eq!(median(Vec::new()), 0.0);
+    }
+
+    fn figures(per_second: f64) -> Figures {
+        Figures { per_second, p50_ms: 1.0, p99_ms: 2.0, p999_ms: 3.0, cpu_us: None }
+    }
+
+    #[test]
+    fn open_loops_are_named_as_shares_of_the_rounds_and_doubted_outside_the_range() {
+        let options = <Options as clap::Parser>::parse_from(["bench-peers"]);
+        let mut report = Report::new(&options, System::Etcd, Some((800.0, 900.0)));
+        assert!(report.about_open_loops().is_empty(), "nothing is measured yet");
+        for puts in [900.0, 1000.0, 5000.0] {
+            let turn = Turn { puts: figures(puts), gets: figures(1200.0), open_puts: None, open_gets: None };
+            report.add(System::Etcd, turn);
+        }
+        let said = report.about_open_loops();
+        assert!(said.len() == 1 && said[0].contains("80 % and 75 % of the median of etcd's"), "{said:?}");
+        let mut slower = Report::new(&options, System::Etcd, Some((690.0, 900.0)));
+        let turn = Turn { puts: figures(1000.0), gets: figures(1000.0), open_puts: None, open_gets: None };
+        slower.add(System::Etcd, turn);
+        let said = slower.about_open_loops();
+        assert!(said.len() == 3 && said[1].contains("puts") && said[1].contains("69 %"), "{said:?}");
+        assert!(said[2].contains("gets") && said[2].contains("90 %"), "{said:?}");
     }
 }

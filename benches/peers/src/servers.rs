@@ -13,7 +13,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 /// Servers of each system.
-const SERVERS: usize = 3;
+pub const SERVERS: usize = 3;
 /// How long a system may take until it answers.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 /// Between two tries.
@@ -81,8 +81,11 @@ impl Servers {
             .args(["--seeds", &self.addresses.join(","), "--partitions", &options.partitions.to_string()])
             .arg("--data")
             .arg(data)
-            .env("RUST_LOG", "warn")
-            .env_remove("KEYSTEAD_CONFIG");
+            .env("RUST_LOG", "warn");
+        // Each of them stands for an option: the grid is to be the one that the report describes.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("KEYSTEAD_")) {
+            command.env_remove(name);
+        }
         Ok(command)
     }
 

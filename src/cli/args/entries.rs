@@ -2,7 +2,9 @@
 
 use super::Connection;
 use crate::cli::walk_args::Conditions;
+use crate::client::CallOptions;
 use crate::types::{AckLevel, ReadLevel};
+use bytes::Bytes;
 use clap::{Args, ValueEnum};
 use std::time::Duration;
 
@@ -44,6 +46,24 @@ impl From<Fresh> for ReadLevel {
     }
 }
 
+/// What decides where an entry lives.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Affinity {
+    /// What decides where the key lives, instead of the key; all that ask for it must name the same
+    #[arg(long, allow_hyphen_values = true)]
+    pub affinity: Option<String>,
+}
+
+impl Affinity {
+    pub(in crate::cli) fn bytes(&self) -> Option<Bytes> {
+        self.affinity.as_ref().map(|text| Bytes::copy_from_slice(text.as_bytes()))
+    }
+
+    pub(in crate::cli) fn options(&self) -> CallOptions {
+        CallOptions { affinity: self.bytes(), ..CallOptions::default() }
+    }
+}
+
 /// `put`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  keystead put orders 42 open")]
@@ -65,6 +85,9 @@ pub struct PutArgs {
     /// When the write is acknowledged
     #[arg(long, value_enum, default_value_t)]
     pub ack: Ack,
+    /// Where it lives.
+    #[command(flatten)]
+    pub affinity: Affinity,
     /// Where and how.
     #[command(flatten)]
     pub connection: Connection,
@@ -86,6 +109,9 @@ pub struct TouchArgs {
     /// How long the entry lives from now on; 0s: for good [default: as the map says]
     #[arg(long, value_name = "TIME", value_parser = crate::config::parse_duration)]
     pub ttl: Option<Duration>,
+    /// Where it lives.
+    #[command(flatten)]
+    pub affinity: Affinity,
     /// Where and how.
     #[command(flatten)]
     pub connection: Connection,
@@ -101,7 +127,7 @@ pub struct KeyArgs {
     #[arg(allow_hyphen_values = true)]
     pub key: String,
     /// Read the asked peer's copy of a replicated map
-    #[arg(long)]
+    #[arg(long, conflicts_with = "affinity")]
     pub local: bool,
     /// With --local: wait until the copy is of this revision, that of a write of one's own, say
     #[arg(long, value_name = "REVISION", requires = "local", default_value_t = 0)]
@@ -109,6 +135,9 @@ pub struct KeyArgs {
     /// How fresh the value must be
     #[arg(long, value_enum, default_value_t)]
     pub read: Fresh,
+    /// Where it lives.
+    #[command(flatten)]
+    pub affinity: Affinity,
     /// Where and how.
     #[command(flatten)]
     pub connection: Connection,
@@ -129,6 +158,9 @@ pub struct DeleteArgs {
     /// When the deletion is acknowledged
     #[arg(long, value_enum, default_value_t)]
     pub ack: Ack,
+    /// Where it lives.
+    #[command(flatten)]
+    pub affinity: Affinity,
     /// Where and how.
     #[command(flatten)]
     pub connection: Connection,
@@ -149,6 +181,9 @@ pub struct IncrArgs {
     /// When the sum is acknowledged
     #[arg(long, value_enum, default_value_t)]
     pub ack: Ack,
+    /// Where it lives.
+    #[command(flatten)]
+    pub affinity: Affinity,
     /// Where and how.
     #[command(flatten)]
     pub connection: Connection,

@@ -1,6 +1,6 @@
 //! Options of the commands that ask about the grid itself.
 
-use super::Connection;
+use super::{Affinity, Connection};
 use clap::Args;
 
 /// `members`.
@@ -28,6 +28,9 @@ pub struct ExplainArgs {
     /// The key
     #[arg(allow_hyphen_values = true)]
     pub key: String,
+    /// Where it lives.
+    #[command(flatten)]
+    pub affinity: Affinity,
     /// Where and how.
     #[command(flatten)]
     pub connection: Connection,

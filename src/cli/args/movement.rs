@@ -18,8 +18,8 @@ pub struct RemoveArgs {
     #[arg(long)]
     pub no_wait: bool,
     /// Give up waiting after so many seconds; the removal goes on
-    #[arg(long, default_value_t = 600, value_name = "SECONDS")]
-    pub within: u64,
+    #[arg(long, default_value_t = 600, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(0..=86_400))]
+    pub within: u32,
     /// Where and how.
     #[command(flatten)]
     pub connection: Connection,
@@ -28,7 +28,7 @@ pub struct RemoveArgs {
 /// `drain`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
-The command waits until the member holds nothing.
+The command waits until the member holds nothing, unless no other peer is left to take it.
 
 Example:
   keystead drain n2 && systemctl stop keystead")]
@@ -43,8 +43,8 @@ pub struct DrainArgs {
     #[arg(long)]
     pub no_wait: bool,
     /// Give up waiting after so many seconds; the drain goes on
-    #[arg(long, default_value_t = 600, value_name = "SECONDS")]
-    pub within: u64,
+    #[arg(long, default_value_t = 600, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(0..=86_400))]
+    pub within: u32,
     /// Where and how.
     #[command(flatten)]
     pub connection: Connection,

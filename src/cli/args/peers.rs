@@ -20,7 +20,7 @@ pub struct DemoArgs {
     /// Leave out rows that are broken, and count them
     #[arg(long)]
     pub skip_bad: bool,
-    /// Events per second; 0 is as fast as it can
+    /// Events per second; 0 is as fast as it can, with a pause until the joined peer leads its part
     #[arg(long, default_value_t = 2000)]
     pub rate: u64,
     /// Seed of the made-up events

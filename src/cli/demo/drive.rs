@@ -3,7 +3,8 @@
 //!
 //! Events are sent in order and in one session, without waiting for each other's answers, so each
 //! customer's events take effect in their order whatever happens to a peer. A bounded number of
-//! them is unanswered at once.
+//! them is unanswered at once. Without a rate the sending pauses until the joined peer leads its
+//! part, since the events would else be over before; the pause is told apart in the figures.
 
 use super::event::{BUCKET_SECONDS, BUCKETS, Event};
 use super::progress::Progress;
@@ -33,6 +34,14 @@ const CHOOSE_PERCENT: usize = 35;
 const KILL_PERCENT: usize = 40;
 /// Another peer joins at this share of the events, in percent.
 const JOIN_PERCENT: usize = 50;
+/// Without a rate the sending pauses at this share of the events, in percent, ...
+const PAUSE_PERCENT: usize = 60;
+/// ... until the joined peer leads one of so many partitions, ...
+const PAUSE_UNTIL_ONE_OF: usize = 5;
+/// ... but no longer than this.
+const PAUSE_AT_MOST: Duration = Duration::from_secs(60);
+/// Between two looks at who leads.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// What came of one event. Times count from the first event's sending.
 #[derive(Clone, Debug)]
@@ -71,6 +80,21 @@ pub(super) struct Joiner {
     pub(super) at: Duration,
 }
 
+/// When nothing was sent, so that the joined peer could take its part: from and to, from the first
+/// event's sending. Of no length where there was no pause.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Pause {
+    pub(super) from: Duration,
+    pub(super) to: Duration,
+}
+
+impl Pause {
+    /// A time, as it would be without the pause.
+    pub(super) fn without(&self, at: Duration) -> Duration {
+        at - at.min(self.to).saturating_sub(self.from)
+    }
+}
+
 /// What came of the whole.
 pub(super) struct Drive {
     /// One outcome for each event.
@@ -79,6 +103,8 @@ pub(super) struct Drive {
     pub(super) kill: Kill,
     /// The join.
     pub(super) joiner: Joiner,
+    /// The pause.
+    pub(super) pause: Pause,
 }
 
 /// The task's payload for an event.
@@ -114,16 +140,17 @@ pub(super) async fn ask(client: Client, customer: String, payload: TaskPayload) 
 pub(super) async fn drive(client: &Client, peers: &Peers, events: &[Event], rate: u64) -> Result<Drive> {
     let began = Instant::now();
     let (sent, watching) = watch::channel(0);
+    let (joined, joins) = watch::channel(None);
     let (answers, answered) = mpsc::unbounded_channel();
     let joining = watching.clone();
     let (sending, outcomes, kill, joiner) = tokio::join!(
-        send(client, events, rate, began, answers, sent),
+        send(client, events, rate, began, answers, sent, joins),
         collect(answered, events.len()),
         kill_busiest(client, peers, events.len(), began, watching),
-        join(peers, events.len(), began, joining),
+        join(peers, events.len(), began, joining, joined),
     );
-    sending?;
-    Ok(Drive { outcomes, kill: kill?, joiner: joiner? })
+    let pause = sending?;
+    Ok(Drive { outcomes, kill: kill?, joiner: joiner?, pause })
 }
 
 type Answers = mpsc::UnboundedSender<(usize, Outcome)>;
@@ -135,11 +162,17 @@ async fn send(
     began: Instant,
     answers: Answers,
     sent: watch::Sender<usize>,
-) -> Result<()> {
+    joins: watch::Receiver<Option<String>>,
+) -> Result<Pause> {
+    let mut pause = Pause::default();
     let places = Arc::new(Semaphore::new(if rate == 0 { WINDOW_UNPACED } else { WINDOW_PACED }));
     for (at, event) in events.iter().enumerate() {
         if rate > 0 {
             wait_until(began + due(at, rate)).await;
+        } else if at == (events.len() * PAUSE_PERCENT).div_ceil(100) {
+            pause.from = began.elapsed();
+            until_joined_leads(client, joins.clone()).await;
+            pause.to = began.elapsed();
         }
         let place = places.clone().acquire_owned().await.map_err(|error| Error::internal(error.to_string()))?;
         let call = ask(client.clone(), event.customer.clone(), payload(event)?);
@@ -163,7 +196,21 @@ async fn send(
         });
         sent.send_replace(at + 1);
     }
-    Ok(())
+    Ok(pause)
+}
+
+/// Waits until the joined peer leads its part. What keeps it from that, the figures tell.
+async fn until_joined_leads(client: &Client, mut joins: watch::Receiver<Option<String>>) {
+    let give_up = Instant::now() + PAUSE_AT_MOST;
+    let Ok(joined) = joins.wait_for(Option::is_some).await.map(|joined| joined.clone()) else { return };
+    while Instant::now() < give_up {
+        let partitions = client.partitions().await.unwrap_or_default();
+        let led = partitions.iter().filter(|partition| partition.leader == joined).count();
+        if led > 0 && led * PAUSE_UNTIL_ONE_OF >= partitions.len() {
+            return;
+        }
+        clock::sleep(LOOK).await;
+    }
 }
 
 /// When an event is due after the first.
@@ -219,10 +266,18 @@ async fn kill_busiest(
     Ok(Kill { peer, led, partitions: partitions.len(), at, reads })
 }
 
-async fn join(peers: &Peers, events: usize, began: Instant, mut sent: watch::Receiver<usize>) -> Result<Joiner> {
+async fn join(
+    peers: &Peers,
+    events: usize,
+    began: Instant,
+    mut sent: watch::Receiver<usize>,
+    joined: watch::Sender<Option<String>>,
+) -> Result<Joiner> {
     drop(sent.wait_for(|sent| *sent >= events * JOIN_PERCENT / 100).await);
     let at = began.elapsed();
-    Ok(Joiner { peer: peers.add()?, at })
+    let peer = peers.add()?;
+    joined.send_replace(Some(peer.clone()));
+    Ok(Joiner { peer, at })
 }
 
 #[cfg(test)]
@@ -234,6 +289,14 @@ mod tests {
         assert_eq!(due(0, 2000), Duration::ZERO);
         assert_eq!(due(1, 2000), Duration::from_micros(500));
         assert_eq!(due(50_000, 2000), Duration::from_secs(25));
+    }
+
+    #[test]
+    fn times_without_the_pause() {
+        let s = Duration::from_secs;
+        let pause = Pause { from: s(2), to: s(5) };
+        assert_eq!([1, 2, 3, 5, 9].map(|at| pause.without(s(at))), [1, 2, 2, 2, 6].map(s));
+        assert_eq!(Pause::default().without(s(9)), s(9));
     }
 
     #[test]

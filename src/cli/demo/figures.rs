@@ -45,6 +45,9 @@ pub(super) struct Figures {
     pub(super) joined_first_answer_s: Option<f64>,
     /// Events that each peer answered as a leader.
     pub(super) answers_by_peer: BTreeMap<String, u64>,
+    /// How long nothing was sent, without a rate, so that the joined peer could take its part; the
+    /// rate and the longest gap are without it.
+    pub(super) waited_for_joiner_s: f64,
     /// The longest time between two answers, one after the other, after the kill.
     pub(super) longest_gap_after_kill_ms: f64,
     /// The longest time that an event sent or unanswered after the kill waited for its answer.
@@ -75,6 +78,9 @@ pub(super) fn figures(
     waits.sort_unstable();
     let kill = &drive.kill;
     let seconds = ends.last().map_or(0.0, Duration::as_secs_f64);
+    // As if there had been no pause.
+    let steady: Vec<Duration> = ends.iter().map(|end| drive.pause.without(*end)).collect();
+    let sending = steady.last().map_or(0.0, Duration::as_secs_f64);
     let waited = outcomes.iter().filter(|outcome| outcome.answered >= kill.at);
     let slowest = waited.map(|outcome| outcome.answered - outcome.sent).max().unwrap_or_default();
     let events = drive.outcomes.len() as u64;
@@ -99,7 +105,7 @@ pub(super) fn figures(
         lost: verdict.lost,
         duplicated: verdict.duplicated,
         seconds,
-        events_per_second: if seconds > 0.0 { outcomes.len() as f64 / seconds } else { 0.0 },
+        events_per_second: if sending > 0.0 { outcomes.len() as f64 / sending } else { 0.0 },
         p50_us: micros(quantile(&waits, 500)),
         p99_us: micros(quantile(&waits, 990)),
         max_us: micros(quantile(&waits, 1000)),
@@ -113,7 +119,8 @@ pub(super) fn figures(
         joiner_led: joined_percent >= JOINER_PERCENT,
         joined_first_answer_s: first.map(|first| first.as_secs_f64()),
         answers_by_peer,
-        longest_gap_after_kill_ms: longest_gap(&ends, kill.at).as_secs_f64() * 1e3,
+        waited_for_joiner_s: (drive.pause.to - drive.pause.from).as_secs_f64(),
+        longest_gap_after_kill_ms: longest_gap(&steady, drive.pause.without(kill.at)).as_secs_f64() * 1e3,
         slowest_after_kill_ms: slowest.as_secs_f64() * 1e3,
         state_reads_over_network: reads.remote,
         state_reads_local: reads.local,
@@ -166,7 +173,7 @@ fn micros(duration: Duration) -> u64 {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::cli::demo::drive::{Joiner, Kill};
+    use crate::cli::demo::drive::{Joiner, Kill, Pause};
     use crate::error::{Code, Error};
 
     fn ms(ms: u64) -> Duration {
@@ -175,6 +182,11 @@ pub(super) mod tests {
 
     /// Ten events, 100 ms apart, answered after 1 ms; none between 500 and 1500 ms.
     pub(in crate::cli::demo) fn sample() -> Figures {
+        paused(Pause::default())
+    }
+
+    /// The same with a pause.
+    fn paused(pause: Pause) -> Figures {
         let outcome = |at: u64| {
             let sent = ms(at * 100);
             let answered = if at == 5 { ms(1500) } else { sent + ms(if at > 5 { 1001 } else { 1 }) };
@@ -182,7 +194,7 @@ pub(super) mod tests {
         };
         let kill = Kill { peer: "n2".to_owned(), led: 22, partitions: 64, at: ms(450), reads: StateReads::default() };
         let joiner = Joiner { peer: "n4".to_owned(), at: ms(500) };
-        let drive = Drive { outcomes: (0..10).map(outcome).collect(), kill, joiner };
+        let drive = Drive { outcomes: (0..10).map(outcome).collect(), kill, joiner, pause };
         let reads = StateReads { remote: Some(0), local: Some(1680) };
         let names = (1..=4).map(|id| (NodeId(id), format!("n{id}"))).collect();
         figures(&drive, 3, Verdict { answered: 13, ..Verdict::default() }, reads, &names)
@@ -204,8 +216,18 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_pause_counts_neither_as_a_gap_nor_for_the_rate() {
+        let (without, with) = (sample(), paused(Pause { from: ms(600), to: ms(1400) }));
+        assert!((with.waited_for_joiner_s - 0.8).abs() < 1e-9 && without.waited_for_joiner_s == 0.0);
+        assert!((with.longest_gap_after_kill_ms - 250.0).abs() < 1e-6, "{with:?}");
+        assert!((with.seconds - without.seconds).abs() < 1e-9);
+        assert!((with.events_per_second - 10.0 / (without.seconds - 0.8)).abs() < 1e-6, "{with:?}");
+    }
+
+    #[test]
     fn an_unknown_or_remote_read_does_not_agree() {
-        let drive = Drive { outcomes: Vec::new(), kill: Kill::default(), joiner: Joiner::default() };
+        let drive =
+            Drive { outcomes: Vec::new(), kill: Kill::default(), joiner: Joiner::default(), pause: Pause::default() };
         for remote in [None, Some(1)] {
             let reads = StateReads { remote, local: Some(0) };
             assert!(!figures(&drive, 0, Verdict::default(), reads, &BTreeMap::new()).agrees);

@@ -70,6 +70,7 @@ pub(super) async fn demo(args: &DemoArgs, out: &mut (dyn Write + Send)) -> Resul
         signal = signals.wait() => Err(stopped_by(signal)),
         ran = run(&peers, &events, args.rate) => ran,
     };
+    let last_words = ran.as_ref().map(|(drive, _)| peers.last_words(&drive.joiner.peer)).unwrap_or_default();
     peers.stop();
     let (drive, mut figures) = ran?;
     figures.skipped_rows = skipped;
@@ -79,15 +80,15 @@ pub(super) async fn demo(args: &DemoArgs, out: &mut (dyn Write + Send)) -> Resul
     show(args, &drive, &figures, out)?;
     match (figures.agrees, figures.joiner_led) {
         (true, true) => Ok(()),
-        (true, false) => Err(too_little(&figures)),
+        (true, false) => Err(too_little(&figures, &last_words)),
         (false, _) => Err(disagreement(&figures)),
     }
 }
 
-fn too_little(figures: &Figures) -> Error {
+fn too_little(figures: &Figures, last_words: &str) -> Error {
     let least = figures::JOINER_PERCENT;
     let what = format!(
-        "peer {} joined and answered {:.1} % of the events as a leader, less than {least} %",
+        "peer {} joined and answered {:.1} % of the events as a leader, less than {least} %; its last words: {last_words}",
         figures.joined, figures.joined_percent
     );
     Error::new(Code::NotReady, what)
@@ -134,9 +135,6 @@ async fn run(peers: &Peers, events: &[Event], rate: u64) -> Result<(Drive, Figur
     let reads = StateReads::sum(peers, drive.kill.reads).await.since(before);
     let names = client.members().await?.into_iter().map(|member| (member.id, member.name)).collect();
     let figures = figures::figures(&drive, last.len(), verdict(events, &drive, &last, &answers), reads, &names);
-    if !figures.joiner_led {
-        tracing::warn!(last = peers.last_words(&drive.joiner.peer), "the joined peer led too little");
-    }
     Ok((drive, figures))
 }
 
@@ -217,6 +215,15 @@ fn show(args: &DemoArgs, drive: &Drive, figures: &Figures, out: &mut (dyn Write 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_joined_peer_that_led_too_little_is_an_error_with_its_last_words() {
+        let figures = Figures { joiner_led: false, joined_percent: 1.25, ..figures::tests::sample() };
+        let error = too_little(&figures, "KS3004: not ready");
+        assert_eq!((error.code, error.code.exit_status()), (Code::NotReady, 1));
+        assert!(error.what.contains("peer n4 joined and answered 1.2 % of the events as a leader, less than 5 %"));
+        assert!(error.what.ends_with("its last words: KS3004: not ready") && error.remedy.contains("more events"));
+    }
 
     #[test]
     fn the_final_question_asks_at_the_last_time_and_adds_nothing() {

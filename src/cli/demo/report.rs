@@ -46,6 +46,10 @@ pub(super) fn table(figures: &Figures) -> String {
         ),
         ("state reads beside the task", figures.state_reads_local.map_or_else(unknown, grouped)),
     ];
+    if figures.waited_for_joiner_s > 0.0 {
+        let waited = format!("{:.1} s without sending; rate and gap are without them", figures.waited_for_joiner_s);
+        rows.insert(8, ("waited for the joined peer", waited));
+    }
     if figures.skipped_rows > 0 {
         rows.insert(1, ("broken rows left out", grouped(figures.skipped_rows)));
     }

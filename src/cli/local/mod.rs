@@ -101,14 +101,17 @@ impl Peers {
         let log = File::options().create(true).append(true).open(log_of(&directory, &peer.name));
         let log = log.map_err(cannot("log file"))?;
         let errors = log.try_clone().map_err(cannot("log file"))?;
-        let child = Command::new(&self.program)
+        let mut command = Command::new(&self.program);
+        // A variable that is meant for another peer must not change these: each stands for an option.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("KEYSTEAD_")) {
+            command.env_remove(name);
+        }
+        let child = command
             .args(["start", "--exit-with-parent", "--name", &peer.name, "--listen", &peer.address])
             .args(["--http", &peer.http, "--seeds", &self.seeds.join(",")])
             .arg("--data")
             .arg(directory.join(&peer.name))
             .env("RUST_LOG", "warn")
-            // A variable that is meant for another peer must not change these.
-            .env_remove("KEYSTEAD_CONFIG")
             .stdin(Stdio::piped())
             .stdout(log)
             .stderr(errors)

@@ -9,7 +9,7 @@ use keystead::Grid;
 use keystead::client::{CallOptions, Client};
 use keystead::error::Code;
 use keystead::partition::MemoryLimit;
-use keystead::types::{KeyCodec, Op, ReadLevel, ReplyBody, Value, ValueCodec};
+use keystead::types::{Eviction, KeyCodec, MapOptions, MapSpec, Op, ReadLevel, ReplyBody, Value, ValueCodec};
 use std::path::Path;
 
 const MAP: &str = "large";
@@ -121,6 +121,7 @@ async fn three_peers_keep_within_their_limits_and_the_survivors_have_everything(
     check(&client, 0..entries, |number| u8::from(number < 100)).await;
     for peer in &peers {
         assert!(metric(peer, "rows_cold") > 0);
+        assert!(metric(peer, "memory_used_bytes") < LIMIT, "{}", metric(peer, "memory_used_bytes"));
     }
     for peer in peers {
         peer.shutdown().await;
@@ -162,5 +163,48 @@ async fn memory_at_its_limit_refuses_writes_with_a_code_and_reads_and_deletions_
         assert!(std::time::Instant::now() < until, "there is room, and writes are still refused");
     }
     assert!(metric(&grid, "memory_refused_writes_total") > 0);
+    grid.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_at_its_limit_lets_a_map_that_evicts_exchange_its_entries() {
+    const KEPT: u32 = 100;
+    let grid = Grid::builder()
+        .listen("127.0.0.1:0")
+        .partitions(2)
+        .memory()
+        .adjust(|settings| settings.memory = MemoryLimit::from(Some(LIMIT)))
+        .start()
+        .await
+        .expect("starts");
+    grid.wait_ready(PATIENCE).await.expect("serves");
+    let client = grid.client().await.expect("connects");
+    client.create_map(MAP, KeyCodec::Utf8, ValueCodec::Bytes, 0).await.expect("created");
+    // Far from its own limit.
+    let options = MapOptions::default().max_entries(1 << 30).eviction(Eviction::Lru);
+    let cache = MapSpec { options: Some(options), ..MapSpec::new("cache", KeyCodec::Utf8, ValueCodec::Bytes) };
+    client.create_map_as(&cache).await.expect("created");
+    let cached = |number: u32| format!("c-{number:04}");
+    for number in 0..KEPT {
+        client.put("cache", cached(number), value(number, 0)).await.expect("there is memory");
+    }
+    let mut written = 0;
+    for number in KEPT..2 * KEPT {
+        // To the limit, again and again: what others need comes and goes.
+        let refused = loop {
+            match client.put(MAP, key(written), value(written, 0)).await {
+                Ok(_) => written += 1,
+                Err(error) => break error,
+            }
+            assert!(u64::from(written) < 2 * LIMIT / 1024, "nothing was refused");
+        };
+        assert_eq!(refused.code, Code::MemoryFull, "{refused}");
+        client.put("cache", cached(number), value(number, 0)).await.expect("another entry goes for it");
+        let found = client.get("cache", cached(number)).await.expect("read").expect("is there");
+        assert_eq!(found.value, value(number, 0));
+    }
+    let evicted = metric(&grid, "entries_evicted_total");
+    assert!(evicted > 0, "nothing has gone");
+    assert_eq!(client.size("cache").await.expect("sized").entries, u64::from(2 * KEPT) - evicted);
     grid.shutdown().await;
 }

@@ -60,6 +60,84 @@ fn a_directory_of_a_newer_format_is_left_alone() {
     assert_eq!(std::fs::read(&path).expect("the identity"), bytes);
 }
 
+/// Makes a header of a version that is yet to come of the one that a file has, with a sound checksum.
+fn write_newer(path: &Path, version_at: usize, checksum_at: usize) -> Vec<u8> {
+    let mut bytes = std::fs::read(path).expect("a file");
+    bytes[version_at] = 9;
+    let checksum = crc32fast::hash(&bytes[..checksum_at]);
+    bytes[checksum_at..checksum_at + 4].copy_from_slice(&checksum.to_le_bytes());
+    std::fs::write(path, &bytes).expect("writes");
+    bytes
+}
+
+/// The last file of a directory, by name.
+fn last_file(dir: &Path) -> std::path::PathBuf {
+    let files = std::fs::read_dir(dir).expect("a directory").flatten().map(|entry| entry.path());
+    files.filter(|path| path.is_file()).max().expect("a file")
+}
+
+#[test]
+fn a_log_of_a_newer_format_is_left_alone() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let data = dir.path().join("n1");
+    let address = addresses(&free_ports(1)).remove(0);
+    let mut peer = Start::new(&address, &[], &data).spawn();
+    peer.wait_ready();
+    at(&address, &["put", "m", "k", "v", "--timeout", "30"]).says(0, &[]);
+    peer.kill();
+    let segment = last_file(&data.join("log"));
+    let bytes = write_newer(&segment, 8, 28);
+    for _ in 0..2 {
+        let refused = Start::new(&address, &[], &data).ends();
+        let name = segment.file_name().expect("a name").to_string_lossy().into_owned();
+        refused.says(1, &["KS5005", "a log segment has format version 9", &name, "or a later one"]);
+    }
+    assert_eq!(std::fs::read(&segment).expect("the segment"), bytes);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_state_of_a_newer_format_is_left_alone() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let data = dir.path().join("n1");
+    let address = addresses(&free_ports(1)).remove(0);
+    let config = keystead::config::NodeConfig {
+        listen: address.clone(),
+        data: data.clone(),
+        partitions: 1,
+        backend: keystead::config::Backend::Memory,
+        ..Default::default()
+    };
+    let eager = |settings: &mut keystead::node::NodeSettings| {
+        settings.housekeeping.checkpoint_bytes = 1;
+        settings.housekeeping.keep_entries = 0;
+        settings.housekeeping.period = std::time::Duration::from_millis(50);
+    };
+    let peer = Grid::builder().config(config).adjust(eager).start().await.expect("starts");
+    peer.wait_ready(crate::common::PATIENCE).await.expect("serves");
+    at(&address, &["put", "m", "k", "v", "--timeout", "30"]).says(0, &[]);
+    let group = keystead::types::PartitionId(0).group();
+    wait_until("a purge", || peer.node().purged_to(group) > 0);
+    peer.shutdown().await;
+    let state = data.join("state");
+    let snapshots: Vec<_> =
+        std::fs::read_dir(&state).expect("a directory").flatten().map(|entry| entry.path()).collect();
+    let newer: Vec<_> = snapshots
+        .iter()
+        .filter(|path| std::fs::read(path).is_ok_and(|bytes| bytes.starts_with(b"KSSNAP")))
+        .map(|path| (path, write_newer(path, 6, 20)))
+        .collect();
+    assert!(!newer.is_empty(), "{snapshots:?}");
+    let refused = Start { more: &["--backend", "memory"], ..Start::new(&address, &[], &data) }.spawn();
+    wait_until("the refusal", || refused.log().contains("keystead: KS"));
+    for word in ["a snapshot file has format version 9", "n1/state", "the only copy of"] {
+        assert!(refused.log().contains(word), "{word:?} is not in {}", refused.log());
+    }
+    assert!(!refused.readyz().starts_with("HTTP/1.0 200"), "{}", refused.readyz());
+    for (path, bytes) in newer {
+        assert_eq!(std::fs::read(path).expect("it is there"), bytes);
+    }
+}
+
 #[test]
 fn a_directory_that_cannot_be_made_says_why() {
     let dir = tempfile::tempdir().expect("a directory");

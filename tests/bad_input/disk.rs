@@ -13,12 +13,12 @@ use std::io;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// The machine's disk, which is full while the flag says so.
+/// The machine's disk, which is full while the flag says so; it counts what found no room.
 #[derive(Clone, Default)]
-struct Quota(Arc<AtomicBool>);
+struct Quota(Arc<AtomicBool>, Arc<AtomicUsize>);
 
 struct QuotaFile(Box<dyn DiskFile>, Quota);
 
@@ -28,7 +28,17 @@ impl Quota {
     }
 
     fn room(&self) -> io::Result<()> {
-        if self.0.load(Ordering::SeqCst) { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+        if !self.0.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        self.1.fetch_add(1, Ordering::SeqCst);
+        Err(io::ErrorKind::StorageFull.into())
+    }
+
+    /// Waits until so many more writes have found no room.
+    async fn refuses(&self, more: usize) {
+        let before = self.1.load(Ordering::SeqCst);
+        until("writes without room", async || self.1.load(Ordering::SeqCst) >= before + more).await;
     }
 }
 
@@ -252,12 +262,14 @@ async fn checkpoints_that_find_no_room_are_made_later() {
     })
     .await;
     states.set_full(true);
-    clock::sleep(Duration::from_millis(100)).await;
+    client.put("m", "k", Value::utf8("v")).await.expect("the log has room");
+    // Those of a first round may have begun with room; whoever is refused again has ended it.
+    states.refuses(8).await;
     let before = peer.node().purged_to(group);
     for i in 0..50 {
         client.put("m", format!("k{i}"), Value::utf8("v")).await.expect("the log has room");
-        clock::sleep(Duration::from_millis(5)).await;
     }
+    states.refuses(8).await;
     assert_eq!(peer.node().purged_to(group), before, "the log keeps what no checkpoint has");
     assert!(peer.node().ready().is_ok(), "the peer serves");
     states.set_full(false);

@@ -63,7 +63,7 @@ impl MemoryKeeper {
             let (swept, bytes) = futures::join!(self.sweeper.evict(&self.memory, &written), writing);
             let stuck = self.memory.excess() > 0 && !swept && bytes == 0;
             self.memory.set_exhausted(stuck);
-            let rest = rest(&self.memory, stuck, bytes);
+            let rest = rest(&self.memory, stuck, swept, bytes);
             if !rest.is_zero() {
                 clock::sleep(rest).await;
             }
@@ -71,14 +71,15 @@ impl MemoryKeeper {
     }
 }
 
-/// How long to wait before the next look, after a checkpoint of so many bytes or none.
-fn rest(memory: &Memory, stuck: bool, bytes: usize) -> Duration {
+/// How long to wait before the next look, after a sweep that freed something or not and a checkpoint of
+/// so many bytes or none.
+fn rest(memory: &Memory, stuck: bool, swept: bool, bytes: usize) -> Duration {
     let little = (bytes as u64) < memory.limit().unwrap_or(0) / LITTLE;
     let in_need = memory.wants_checkpoints() || memory.is_stalled();
     match bytes {
-        _ if stuck => PAUSE * 10,
+        _ if stuck => GATHER,
         0 => PAUSE,
-        _ if little && !in_need => GATHER,
+        _ if little && !in_need && !swept => GATHER,
         _ => Duration::ZERO,
     }
 }
@@ -89,7 +90,10 @@ impl Sweeper {
     async fn evict(&mut self, memory: &Memory, written: &AtomicBool) -> bool {
         let replicas = memory.replicas();
         let (mut freed_any, mut swept) = (false, 0);
-        let rounds = |swept: usize| if written.load(Relaxed) { swept == 0 } else { swept <= 2 * replicas.len() };
+        // Where changed rows take too much, the next checkpoint is not kept waiting. Elsewhere the sweep
+        // goes on: a step per checkpoint would fall behind those who load values.
+        let next_waits = || written.load(Relaxed) && memory.wants_checkpoints();
+        let rounds = |swept: usize| if next_waits() { swept == 0 } else { swept <= 2 * replicas.len() };
         while memory.excess() > 0 && rounds(swept) && !replicas.is_empty() {
             self.at %= replicas.len();
             let (hand, freed) = replicas[self.at].sweep(std::mem::take(&mut self.hand), STEP_ROWS);
@@ -158,12 +162,13 @@ mod tests {
         let memory = Memory::new(Some(64 << 20));
         memory.account(0, 50 << 20);
         assert!(memory.excess() > 0);
-        assert_eq!(rest(&memory, false, 10_000), GATHER, "a few rows");
-        assert_eq!(rest(&memory, false, 1 << 20), Duration::ZERO, "it gets somewhere");
-        assert_eq!(rest(&memory, false, 0), PAUSE);
-        assert_eq!(rest(&memory, true, 0), PAUSE * 10);
+        assert_eq!(rest(&memory, false, false, 10_000), GATHER, "a few rows");
+        assert_eq!(rest(&memory, false, true, 10_000), Duration::ZERO, "values leave: others load them");
+        assert_eq!(rest(&memory, false, false, 1 << 20), Duration::ZERO, "it gets somewhere");
+        assert_eq!(rest(&memory, false, false, 0), PAUSE);
+        assert_eq!(rest(&memory, true, false, 0), GATHER);
         memory.account(50 << 20, 65 << 20);
-        assert_eq!(rest(&memory, false, 10_000), Duration::ZERO, "others wait for room");
+        assert_eq!(rest(&memory, false, false, 10_000), Duration::ZERO, "others wait for room");
     }
 
     #[tokio::test]
@@ -196,11 +201,14 @@ mod tests {
         }
         assert!(reads > 0, "the value left at least once");
         written.store(true, Relaxed);
-        let mut steps = 0;
-        let mut sweep = Box::pin(sweeper.evict(&memory, &written));
-        while sweep.as_mut().now_or_never().is_none() {
-            steps += 1;
-        }
-        assert_eq!(steps, 1, "it makes room for the next checkpoint");
+        let steps = |sweeper: &mut Sweeper| {
+            let mut sweep = Box::pin(sweeper.evict(&memory, &written));
+            std::iter::from_fn(|| sweep.as_mut().now_or_never().is_none().then_some(())).count()
+        };
+        assert_eq!(steps(&mut sweeper), 3, "a checkpoint that nobody waits for does not end it");
+        let large = vec![RowWrite::put(row, vec![7; 300_000].into())];
+        apply(&machine, 3, PartitionEntry::Batch(Batch { term: 1, run: RunId(7), number: 2, writes: large }));
+        assert!(memory.wants_checkpoints());
+        assert_eq!(steps(&mut sweeper), 1, "it makes room for the next checkpoint");
     }
 }

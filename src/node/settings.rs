@@ -109,7 +109,7 @@ fn housekeeping_config(memory_limit: Option<u64>) -> HousekeepingConfig {
 fn log_config(memory_limit: Option<u64>) -> LogConfig {
     let mut config = LogConfig::default();
     if let Some(limit) = memory_limit {
-        config.cache_bytes = config.cache_bytes.min(limit / 16).max(1 << 20);
+        config.cache_bytes = config.cache_bytes.min(limit / 32).max(1 << 20);
     }
     config
 }

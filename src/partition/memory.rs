@@ -26,9 +26,9 @@ const EVICT_TO: (u64, u64) = (8, 16);
 /// Writes are refused above this share when nothing is left that could leave RAM.
 const REFUSE_ABOVE: (u64, u64) = (15, 16);
 /// Checkpoints are made early when rows that changed take more than this share.
-const CHECKPOINT_ABOVE: (u64, u64) = (1, 8);
+const CHECKPOINT_ABOVE: (u64, u64) = (3, 32);
 /// Applying waits for checkpoints when rows that changed take more than this share.
-const STALL_ABOVE: (u64, u64) = (3, 16);
+const STALL_ABOVE: (u64, u64) = (5, 32);
 /// Rows that are loaded at a start keep their values up to this share.
 const LOAD_TO: (u64, u64) = (1, 2);
 

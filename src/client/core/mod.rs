@@ -351,7 +351,7 @@ fn timed_out(pending: &Pending) -> Error {
     {
         return error.clone();
     }
-    let trouble = pending.last_error.as_ref().map_or(String::new(), |error| format!("; last: {error}"));
+    let trouble = pending.last_error.as_ref().map_or(String::new(), |error| format!("; last: {}", error.brief()));
     if pending.write.is_some() && pending.attempts > pending.unsent {
         return Error::new(Code::OutcomeUnknown, format!("no answer within the deadline{trouble}"))
             .remedy("read the key to see whether the write took effect");

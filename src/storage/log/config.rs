@@ -15,7 +15,8 @@ pub struct LogConfig {
     pub queue_requests: u32,
     /// So many of the latest bytes of entries are kept in RAM for reads. Default 64 MiB.
     pub cache_bytes: u64,
-    /// So many zeros are written behind a batch that reaches the file's end; 0 for none. Default 1 MiB.
+    /// So many zeros are written behind a batch that reaches the file's end, at most a segment's bytes;
+    /// 0 for none. Default 1 MiB.
     pub prepare_bytes: u32,
     /// While several requests share each sync, syncs begin at least so far apart. Default 100 µs.
     pub sync_spacing: Duration,
@@ -50,6 +51,11 @@ impl Default for LogConfig {
 }
 
 impl LogConfig {
+    /// Zeros to write ahead.
+    pub(super) fn ahead(&self) -> u64 {
+        u64::from(self.prepare_bytes).min(self.segment_bytes)
+    }
+
     /// Refuses settings with which the log could not work: offsets within a segment are 32 bits.
     pub(super) fn check(&self) -> Result<()> {
         let wrong = |what: &str, place: &str| Err(Error::new(Code::InvalidConfig, what).at(place));
@@ -64,9 +70,6 @@ impl LogConfig {
         }
         if self.slack_bytes / 4 < self.segment_bytes {
             return wrong("the slack must have room for four segments", "slack_bytes");
-        }
-        if u64::from(self.prepare_bytes) > self.segment_bytes {
-            return wrong("no more than a segment can be written ahead", "prepare_bytes");
         }
         if self.move_bytes == 0 || self.seal_after.is_zero() || self.probe_every.is_zero() {
             return wrong("move_bytes, seal_after and probe_every must not be zero", "log");

@@ -48,7 +48,7 @@ pub(super) fn open(
         true => create(disk, dir, &config)?,
         false => {
             let lengths = std::mem::take(&mut found.segments);
-            Segments::open(disk, dir, lengths, config.prepare_bytes.into()).map_err(trouble)?
+            Segments::open(disk, dir, lengths, config.ahead()).map_err(trouble)?
         }
     };
     let shared = Arc::new(Shared::new(queue, segments.files(), threads.clone(), roster(&found.rebuild)));
@@ -74,7 +74,7 @@ fn settle(core: &mut LogCore, damaged: bool) -> Result<()> {
 
 fn create(disk: Arc<dyn Disk>, dir: &Path, config: &LogConfig) -> Result<Segments> {
     let start = segment_start(&mut BatchWriter::default(), 1, Position::default(), &BTreeMap::new(), &<_>::default());
-    let created = Segments::create(disk, dir, 1, &start, config.prepare_bytes.into());
+    let created = Segments::create(disk, dir, 1, &start, config.ahead());
     created.map_err(|error| match error {
         WriteError::Full(error) | WriteError::Failed(error) => disk_error("the log could not be begun", dir, &error),
     })

@@ -30,7 +30,7 @@ impl FjallConfig {
         let default = FjallConfig::default();
         let share = |parts: u64, most: u64| memory_limit.map_or(most, |limit| (limit / parts).clamp(1 << 20, most));
         FjallConfig {
-            cache_bytes: share(16, default.cache_bytes),
+            cache_bytes: share(32, default.cache_bytes),
             memtable_bytes: share(32, default.memtable_bytes),
             ..default
         }

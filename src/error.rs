@@ -307,8 +307,8 @@ impl Error {
     /// the verdict on the write itself, nobody knows what became of it.
     #[must_use]
     pub fn of_unsure_write(self) -> Self {
-        let (class, retry, _) = self.code.facts();
-        let is_verdict = retry == Retry::Never && class != Class::Denied;
+        let (class, _, _) = self.code.facts();
+        let is_verdict = !self.code.may_pass() && class != Class::Denied;
         // Its client sends from that number on; it answers nothing.
         if is_verdict || self.code == Code::ResendFrom {
             return self;
@@ -335,6 +335,16 @@ impl Error {
     /// A bug, seen at run time.
     pub fn internal(what: impl Into<String>) -> Self {
         Error::new(Code::Internal, what)
+    }
+}
+
+impl Code {
+    /// Whether a command that was refused with it may be taken elsewhere or later: then no session keeps
+    /// it as the command's answer, and of a write that was tried before it says nothing.
+    pub fn may_pass(self) -> bool {
+        // A map that this peer has not heard of yet may exist; another peer may carry the task.
+        let elsewhere = matches!(self, Code::NoSuchMap | Code::NoSuchTask | Code::MemoryFull | Code::Internal);
+        elsewhere || self.retry() != Retry::Never
     }
 }
 

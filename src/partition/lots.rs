@@ -4,6 +4,7 @@
 //! version (1) | per answer: number (8) | length (2) | answer. Little-endian; in the order in which the
 //! writes were executed.
 
+use crate::error::{Code, Error, Result};
 use bytes::{Buf, BufMut, Bytes};
 
 const VERSION: u8 = 1;
@@ -76,6 +77,23 @@ fn answers(row: &[u8]) -> impl Iterator<Item = (u64, &[u8])> {
     })
 }
 
+/// Refuses a row that is not a lot, whole, as it is written here.
+///
+/// # Errors
+/// `UnknownFormat`, `CorruptRow`.
+pub(super) fn check(row: &[u8]) -> Result<()> {
+    if row.first() != Some(&VERSION) {
+        let what = format!("a row of kept answers has format version {:?}", row.first());
+        return Err(Error::new(Code::UnknownFormat, what));
+    }
+    let read: usize = 1 + answers(row).map(|(_, answer)| 10 + answer.len()).sum::<usize>();
+    if read != row.len() {
+        let what = format!("a row of kept answers ends early: {read} of {} bytes can be read", row.len());
+        return Err(Error::new(Code::CorruptRow, what));
+    }
+    Ok(())
+}
+
 /// The numbers in a lot.
 pub(super) fn numbers(row: &[u8]) -> impl Iterator<Item = u64> {
     answers(row).map(|(number, _)| number)
@@ -113,10 +131,12 @@ mod tests {
             for (number, answer) in &answers {
                 prop_assert_eq!(find(&row, *number), Some(Bytes::copy_from_slice(answer)));
             }
+            prop_assert_eq!(check(&row), Ok(()));
+            let ends: Vec<usize> = answers.values().scan(1, |at, answer| { *at += 10 + answer.len(); Some(*at) }).collect();
             for length in 0..row.len() {
-                prop_assert!(numbers(&row[..length]).count() <= count);
+                prop_assert_eq!(check(&row[..length]).is_ok(), length == 1 || ends.contains(&length), "{}", length);
             }
-            let _ = numbers(&garbage).count();
+            let _ = (numbers(&garbage).count(), check(&garbage));
         }
     }
 }

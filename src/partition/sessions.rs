@@ -16,9 +16,10 @@
 use super::entry::RowWrite;
 use super::lots::{self, Lot, OpenLot};
 use super::rows::{self, PartitionRow};
+use crate::error::{Code, Error, Result};
 use crate::types::{HybridTime, SessionId, SessionStamp, Slot};
 use bytes::{BufMut, Bytes, BytesMut};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Bounds of a partition's sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,15 +79,12 @@ impl Session {
 
     /// The same without the answers below `lowest`.
     fn is_full_from(&self, lowest: u64, limits: &SessionLimits) -> bool {
-        let (mut answers, mut bytes, mut counted) = (0, 0, None);
+        let (mut answers, mut bytes, mut counted) = (0, 0, BTreeSet::new());
         for place in self.answers.range(lowest..).map(|(_, place)| place) {
             answers += 1;
             bytes += match place {
                 Place::Own(_, size) => *size,
-                // A lot's numbers follow each other, mostly; it counts once for each row of them.
-                Place::Lot(first) if counted.replace(*first) != Some(*first) => {
-                    self.lots.get(first).map_or(0, |lot| lot.bytes)
-                }
+                Place::Lot(first) if counted.insert(*first) => self.lots.get(first).map_or(0, |lot| lot.bytes),
                 Place::Lot(_) => 0,
             };
         }
@@ -181,18 +179,22 @@ impl Sessions {
     }
 
     /// The sessions that a partition's rows tell of: the floor, the session rows and the answers.
+    ///
+    /// # Errors
+    /// `UnknownFormat`, `CorruptRow`: with an answer overlooked, a retry would run once more.
     pub fn rebuild(
         limits: SessionLimits,
         floor: HybridTime,
         sessions: impl IntoIterator<Item = (SessionId, Bytes)>,
         answers: impl IntoIterator<Item = KeptAnswer>,
-    ) -> Self {
+    ) -> Result<Self> {
         let mut all = Sessions { floor, ..Self::new(limits) };
         for (id, row) in sessions {
-            if let Some(session) = decode_session(&row) {
-                all.by_activity.insert((session.active_until, id), ());
-                all.open.insert(id, session);
-            }
+            let session = decode_session(&row).ok_or_else(|| {
+                Error::new(Code::UnknownFormat, format!("the row of session {id} cannot be read: {:?}", row.first()))
+            })?;
+            all.by_activity.insert((session.active_until, id), ());
+            all.open.insert(id, session);
         }
         for answer in answers {
             match answer {
@@ -202,6 +204,7 @@ impl Sessions {
                     session.bytes += size;
                 }
                 KeptAnswer::Lot(id, first, row) => {
+                    lots::check(&row)?;
                     let Some(session) = all.open.get_mut(&id) else { continue };
                     let lowest = session.lowest;
                     let kept = lots::numbers(&row).filter(|number| *number >= lowest);
@@ -212,7 +215,7 @@ impl Sessions {
                 }
             }
         }
-        all
+        Ok(all)
     }
 
     /// How many sessions are open.

@@ -1,5 +1,6 @@
 use super::sessions::*;
 use super::{entry::RowWrite, rows};
+use crate::error::Code;
 use crate::types::{HybridTime, SessionId, SessionStamp, Slot};
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -135,6 +136,26 @@ fn a_lot_goes_with_its_last_answer() {
     assert!(goes(&gone));
 }
 
+#[test]
+fn answers_that_cannot_be_read_are_not_overlooked() {
+    let limits = SessionLimits::default();
+    let mut sessions = Sessions::new(limits);
+    let writes = record(&mut sessions, &stamp(1, 1, 1, None, 1000), ANSWER, HybridTime::from_ms(1000));
+    let row =
+        |row: Bytes| writes.iter().find(|write| write.row == row).and_then(RowWrite::value).expect("a row").clone();
+    let (session, lot) = (row(rows::session_row(SessionId(1))), row(rows::lot_row(SessionId(1), 1)));
+    let rebuild = |session: &Bytes, lot: Bytes| {
+        let (open, kept) = ([(SessionId(1), session.clone())], [KeptAnswer::Lot(SessionId(1), 1, lot)]);
+        Sessions::rebuild(limits, HybridTime::default(), open, kept).map(|_| ()).map_err(|error| error.code)
+    };
+    assert_eq!(rebuild(&session, lot.clone()), Ok(()));
+    let newer: Bytes = [&[2], &lot[1..]].concat().into();
+    assert_eq!(rebuild(&session, newer), Err(Code::UnknownFormat));
+    assert_eq!(rebuild(&session, lot.slice(..lot.len() - 1)), Err(Code::CorruptRow));
+    let newer: Bytes = [&[2], &session[1..]].concat().into();
+    assert_eq!(rebuild(&newer, lot), Err(Code::UnknownFormat));
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Send { session: u64, retry: bool, large: bool },
@@ -175,7 +196,7 @@ impl Table {
         let open = self.rows.iter().filter_map(|(row, value)| Some((rows::parse_session_row(row)?, value.clone())));
         let answers = self.rows.iter();
         let answers = answers.filter_map(|(row, value)| KeptAnswer::of_row(row, value.len(), || Some(value.clone())));
-        Sessions::rebuild(limits, floor, open.collect::<Vec<_>>(), answers.collect::<Vec<_>>())
+        Sessions::rebuild(limits, floor, open.collect::<Vec<_>>(), answers.collect::<Vec<_>>()).expect("readable")
     }
 
     /// The kept answer that an admission points at.

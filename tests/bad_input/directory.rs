@@ -109,6 +109,7 @@ async fn a_state_of_a_newer_format_is_left_alone() {
     };
     let eager = |settings: &mut keystead::node::NodeSettings| {
         settings.housekeeping.checkpoint_bytes = 1;
+        settings.housekeeping.replay_bytes = 0;
         settings.housekeeping.keep_entries = 0;
         settings.housekeeping.period = std::time::Duration::from_millis(50);
     };

@@ -7,7 +7,7 @@ use super::limits::all_evict;
 use super::run::{Run, Waiting};
 use super::turn::{Turn, slot_of};
 use super::{Job, answers, count};
-use crate::error::{Code, Error, Result, Retry};
+use crate::error::{Code, Error, Result};
 use crate::types::{GroupId, MapDescriptor, ReplyBody};
 use bytes::Bytes;
 
@@ -19,7 +19,12 @@ impl Run {
             None => kept,
         });
         let kept = kept.and_then(|kept| kept.ok_or_else(|| Error::internal("a kept answer has no row")));
-        let body = kept.and_then(|row| answers::decode(&row)).and_then(|answer| answer);
+        // It was executed; that its answer cannot be read does not undo it.
+        let unreadable = |error: Error| {
+            let what = format!("the answer that was kept cannot be read: {}", error.brief());
+            Error::new(Code::OutcomeUnknown, what)
+        };
+        let body = kept.and_then(|row| answers::decode(&row)).map_err(unreadable).and_then(|answer| answer);
         let waiting = Waiting { job, body };
         match self.view.pending_number(row) {
             None => self.answer(waiting),
@@ -69,11 +74,7 @@ impl Run {
         });
         // A refusal that may be repaired elsewhere or later is not the command's answer: a retry
         // is to run it.
-        let repairable = |error: &Error| {
-            // A map that this peer has not heard of yet may exist; another peer may carry the task.
-            let elsewhere = matches!(error.code, Code::NoSuchMap | Code::NoSuchTask | Code::MemoryFull);
-            error.code.retry() != Retry::Never || elsewhere || error.code == Code::Internal
-        };
+        let repairable = |error: &Error| error.code.may_pass();
         let is_answer = !body.as_ref().is_err_and(repairable);
         let stamp = job.request.stamp.clone().filter(|_| is_answer && !job.request.op.is_read());
         let size: usize = writes.iter().map(entry::encoded_len).sum();

@@ -130,7 +130,7 @@ impl Run {
             limits: Limits::default(),
             random: parts.random.clone(),
             view: View::new(replica.clone(), parts.maps.clone()),
-            sessions: Sessions::rebuild(parts.config.sessions, floor, open, replica.answers()?),
+            sessions: Sessions::rebuild(parts.config.sessions, floor, open, replica.answers()?)?,
             revision: number(PartitionRow::Revision)?,
             dropped: dropped::rebuild(&replica)?,
             time: HybridTime(number(PartitionRow::Time)?),

@@ -78,6 +78,7 @@ impl Run {
                 // What was executed before, in an earlier batch or run, has its answer: only what was
                 // not is refused.
                 if self.replica.memory().is_stalled()
+                    && !group.repeats(&job)
                     && let Some(job) = self.admit(&mut turn, &group, job)
                 {
                     let what = "rows that changed fill the memory limit; their checkpoint took too long";

@@ -70,6 +70,8 @@ pub(super) struct Segments {
     prepare: u64,
     /// ... and the current file has bytes up to here.
     prepared: u64,
+    /// The disk had no room for zeros; asked again with the next segment.
+    no_room: bool,
 }
 
 impl Segments {
@@ -96,7 +98,17 @@ impl Segments {
         // What was read may never have been synced: a process can die without the machine.
         file.sync_data()?;
         disk.sync_dir(dir)?;
-        Ok(Segments { disk, dir: dir.to_owned(), files, lengths, current, file, prepare, prepared: length })
+        Ok(Segments {
+            disk,
+            dir: dir.to_owned(),
+            files,
+            lengths,
+            current,
+            file,
+            prepare,
+            prepared: length,
+            no_room: false,
+        })
     }
 
     /// Begins the very first segment, with its first batch.
@@ -112,7 +124,17 @@ impl Segments {
         files.lock().insert(sequence, file.clone());
         let prepared = start.len() as u64;
         let lengths = BTreeMap::from([(sequence, prepared)]);
-        Ok(Segments { disk, dir: dir.to_owned(), files, lengths, current: sequence, file, prepare, prepared })
+        Ok(Segments {
+            disk,
+            dir: dir.to_owned(),
+            files,
+            lengths,
+            current: sequence,
+            file,
+            prepare,
+            prepared,
+            no_room: false,
+        })
     }
 
     /// Handles for readers.
@@ -167,14 +189,17 @@ impl Segments {
     /// that halves its cost (`docs/PERFORMANCE.md`). The zeros become durable with the batch. Where
     /// there is no room for them the batch goes without.
     fn prepare(&mut self, upto: u64) -> Result<(), WriteError> {
-        if upto <= self.prepared || self.prepare == 0 {
+        if upto <= self.prepared || self.prepare == 0 || self.no_room {
             self.prepared = self.prepared.max(upto);
             return Ok(());
         }
         self.prepared = upto;
         match self.file.write_all_at(&vec![0; self.prepare as usize], upto) {
             Ok(()) => self.prepared += self.prepare,
-            Err(error) if is_full(&error) => self.file.set_len(upto).map_err(WriteError::Failed)?,
+            Err(error) if is_full(&error) => {
+                self.no_room = true;
+                self.file.set_len(upto).map_err(WriteError::Failed)?;
+            }
             Err(error) => return Err(WriteError::Failed(error)),
         }
         Ok(())
@@ -202,6 +227,7 @@ impl Segments {
         self.current = next;
         self.file = file;
         self.prepared = start.len() as u64;
+        self.no_room = false;
         Ok(())
     }
 

@@ -30,7 +30,7 @@ use crate::clock;
 use crate::config::Limits;
 use crate::error::{Code, Error, Result};
 use crate::node::{GridService, StreamReply};
-use crate::types::{Reply, Request};
+use crate::types::{GroupId, Reply, Request};
 use authorize::{Action, Principal, authorize};
 use axum::middleware::from_fn_with_state;
 use grid_proto::keystead::v1;
@@ -72,18 +72,23 @@ impl Edge {
         }
     }
 
-    /// Takes a stream's request that the grid can execute here at once; gives it back otherwise.
-    fn submit_here(&self, request: Request, reply: StreamReply) -> Option<Request> {
+    /// Takes a stream's request that the grid can execute here at once, and names its group.
+    ///
+    /// # Errors
+    /// Gives it back otherwise.
+    fn submit_here(&self, request: Request, reply: StreamReply) -> std::result::Result<GroupId, Request> {
         let resource = request.op.map().unwrap_or_default();
         let action = if request.op.is_read() { Action::Read } else { Action::Write };
-        let allowed = authorize(&Principal::Anonymous, action, resource).is_ok();
-        let refused = match allowed {
-            true => self.service.submit_here(request, reply).err()?,
-            false => Box::new((request, reply)),
+        let refused = match authorize(&Principal::Anonymous, action, resource) {
+            Ok(()) => match self.service.submit_here(request, reply) {
+                Ok(group) => return Ok(group),
+                Err(refused) => refused,
+            },
+            Err(_) => Box::new((request, reply)),
         };
         let (request, reply) = *refused;
         reply.withdraw();
-        Some(request)
+        Err(request)
     }
 
     /// Whether an answer of this size may be sent.

@@ -357,7 +357,7 @@ impl GridService for FakePeer {
         &self,
         request: Request,
         reply: StreamReply,
-    ) -> std::result::Result<(), Box<(Request, StreamReply)>> {
+    ) -> std::result::Result<GroupId, Box<(Request, StreamReply)>> {
         if request.op.routing_key().is_none_or(|key| !key.starts_with(b"short")) {
             return Err(Box::new((request, reply)));
         }
@@ -366,8 +366,16 @@ impl GridService for FakePeer {
             Some(Trouble::Refuse(error)) => Err(error),
             _ => self.world.execute(&request).map(|body| Reply { body, served: Served::default() }),
         };
-        ReplyTo::Stream(reply).send(outcome, request);
-        Ok(())
+        match outcome {
+            // Nobody answers it.
+            Err(error) if error.code == Code::NoMajority => drop(reply),
+            outcome => ReplyTo::Stream(reply).send(outcome, request),
+        }
+        Ok(GroupId(1))
+    }
+
+    fn trouble(&self, group: GroupId) -> Option<Error> {
+        (group == GroupId(1)).then(|| Error::new(Code::NoMajority, "2 of 3 peers cannot be reached"))
     }
 
     async fn execute(&self, request: Request, hops: u32) -> Result<Reply> {

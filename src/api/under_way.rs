@@ -8,7 +8,7 @@ use super::{DEADLINE_GRACE, Edge};
 use crate::clock::{self, Instant};
 use crate::error::{Code, Error, Result, Retry};
 use crate::node::{Answer, Answered, StreamReply};
-use crate::types::{Reply, Request};
+use crate::types::{GroupId, Reply, Request};
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
@@ -24,6 +24,7 @@ const LOOK: Duration = Duration::from_millis(100);
 struct Open<T> {
     tag: T,
     is_read: bool,
+    group: GroupId,
     give_up: Instant,
 }
 
@@ -53,8 +54,13 @@ fn is_final(error: &Error) -> bool {
     error.code.retry() == Retry::Never && !matches!(error.code, Code::NoSuchMap | Code::MemberRemoved)
 }
 
-fn unanswered(is_read: bool, what: &str) -> Error {
-    Error::new(if is_read { Code::DeadlineExceeded } else { Code::OutcomeUnknown }, what)
+/// What is said of a request that its executor has not answered: what this peer can see of the cause.
+fn unanswered<T>(edge: &Edge, open: &Open<T>, what: &str) -> Error {
+    match edge.service.trouble(open.group) {
+        Some(error) if open.is_read => error,
+        Some(error) => error.of_unsure_write(),
+        None => Error::new(if open.is_read { Code::DeadlineExceeded } else { Code::OutcomeUnknown }, what),
+    }
 }
 
 impl<L: Lane> UnderWay<L> {
@@ -84,8 +90,8 @@ impl<L: Lane> UnderWay<L> {
         let is_read = request.op.is_read();
         let give_up = Instant::now() + Duration::from_millis(request.deadline_ms.into()) + DEADLINE_GRACE;
         match self.edge.submit_here(request, StreamReply::new(ticket, self.sender.clone())) {
-            None => drop(self.short.insert(ticket, Open { tag, is_read, give_up })),
-            Some(request) => self.go_long(tag, Ok(request), false),
+            Ok(group) => drop(self.short.insert(ticket, Open { tag, is_read, group, give_up })),
+            Err(request) => self.go_long(tag, Ok(request), false),
         }
     }
 
@@ -153,7 +159,7 @@ impl<L: Lane> UnderWay<L> {
                 return None;
             }
             Answer::Dropped => {
-                Err(unanswered(open.is_read, "the partition did not answer: it stopped, or had no time left"))
+                Err(unanswered(&self.edge, &open, "the partition did not answer: it stopped, or had no time left"))
             }
         };
         Some(item::<L>(&self.edge, &open.tag, outcome))
@@ -166,7 +172,7 @@ impl<L: Lane> UnderWay<L> {
         // There may be more: the next look is soon.
         self.look = Box::pin(clock::sleep(Duration::ZERO));
         let open = self.short.remove(&ticket)?;
-        let error = unanswered(open.is_read, "no answer within the deadline");
+        let error = unanswered(&self.edge, &open, "no answer within the deadline");
         Some(item::<L>(&self.edge, &open.tag, Err(error)))
     }
 }

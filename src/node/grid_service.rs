@@ -119,8 +119,12 @@ impl GridService for Node {
         &self,
         request: Request,
         reply: StreamReply,
-    ) -> std::result::Result<(), Box<(Request, StreamReply)>> {
+    ) -> std::result::Result<GroupId, Box<(Request, StreamReply)>> {
         self.router.submit_here(request, reply)
+    }
+
+    fn trouble(&self, group: GroupId) -> Option<Error> {
+        self.router.trouble(group).map(|error| self.router.for_clients(error))
     }
 
     async fn watch(&self, request: WatchRequest) -> Result<WatchStream> {

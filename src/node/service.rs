@@ -3,11 +3,12 @@
 use super::compute_service::ComputeService;
 use super::copying::LocalEntry;
 use super::watching::WatchStream;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::meta::MemberIntent;
 use crate::partition::executor::StreamReply;
 use crate::types::{
-    GridId, HybridTime, MapDescriptor, MapSpec, NodeId, PartitionId, ReplicaId, Reply, Request, Slot, WatchRequest,
+    GridId, GroupId, HybridTime, MapDescriptor, MapSpec, NodeId, PartitionId, ReplicaId, Reply, Request, Slot,
+    WatchRequest,
 };
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -134,7 +135,7 @@ pub trait GridService: ComputeService {
     async fn execute(&self, request: Request, hops: u32) -> Result<Reply>;
 
     /// Takes a request that can be executed here at once, in the order of the calls; its answer
-    /// goes to the stream.
+    /// goes to the stream. Names the group that executes it.
     ///
     /// # Errors
     /// Gives both back otherwise: then [`GridService::execute`] is to be asked.
@@ -142,8 +143,13 @@ pub trait GridService: ComputeService {
         &self,
         request: Request,
         reply: StreamReply,
-    ) -> std::result::Result<(), Box<(Request, StreamReply)>> {
+    ) -> std::result::Result<GroupId, Box<(Request, StreamReply)>> {
         Err(Box::new((request, reply)))
+    }
+
+    /// What keeps a group from answering, if this peer can see it.
+    fn trouble(&self, _group: GroupId) -> Option<Error> {
+        None
     }
 
     /// Follows a map's changes.

@@ -8,14 +8,14 @@ use crate::clock::Instant;
 use crate::node::hosting::Hosted;
 use crate::partition::executor::{Job, ReplyTo, StreamReply};
 use crate::partition::{check_key, slot_in};
-use crate::types::{MapDescriptor, Op, ReadLevel, Request};
+use crate::types::{GroupId, MapDescriptor, Op, ReadLevel, Request};
 use std::sync::Arc;
 use std::time::Duration;
 
 impl Router {
     /// Hands a request that needs its partition's executor and nothing else to it, if that is here:
     /// an operation on one key of a map that is known here, which may be repeated. In order: what is
-    /// handed over first is executed first.
+    /// handed over first is executed first. Names the partition's group.
     ///
     /// # Errors
     /// Gives both back if it is not of that kind: then [`Router::execute`] is to be asked.
@@ -23,13 +23,13 @@ impl Router {
         &self,
         request: Request,
         reply: StreamReply,
-    ) -> std::result::Result<(), Box<(Request, StreamReply)>> {
+    ) -> std::result::Result<GroupId, Box<(Request, StreamReply)>> {
         let Some((hosted, map)) = self.short_way(&request) else { return Err(Box::new((request, reply))) };
         let expires = Instant::now() + Duration::from_millis(u64::from(request.deadline_ms));
         let job = Job { request, map: Some(map), hops: 0, expires, flown: false, reply: ReplyTo::Stream(reply) };
         // One that is refused answers so: its stream goes the long way.
         hosted.executor.submit_or_refuse(job);
-        Ok(())
+        Ok(hosted.group.id())
     }
 
     fn short_way(&self, request: &Request) -> Option<(Arc<Hosted>, MapDescriptor)> {

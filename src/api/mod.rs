@@ -76,7 +76,7 @@ impl Edge {
     ///
     /// # Errors
     /// Gives it back otherwise.
-    fn submit_here(&self, request: Request, reply: StreamReply) -> std::result::Result<GroupId, Request> {
+    fn submit_here(&self, request: Request, reply: StreamReply) -> std::result::Result<GroupId, Box<Request>> {
         let resource = request.op.map().unwrap_or_default();
         let action = if request.op.is_read() { Action::Read } else { Action::Write };
         let refused = match authorize(&Principal::Anonymous, action, resource) {
@@ -88,7 +88,7 @@ impl Edge {
         };
         let (request, reply) = *refused;
         reply.withdraw();
-        Err(request)
+        Err(Box::new(request))
     }
 
     /// Whether an answer of this size may be sent.

@@ -91,7 +91,7 @@ impl<L: Lane> UnderWay<L> {
         let give_up = Instant::now() + Duration::from_millis(request.deadline_ms.into()) + DEADLINE_GRACE;
         match self.edge.submit_here(request, StreamReply::new(ticket, self.sender.clone())) {
             Ok(group) => drop(self.short.insert(ticket, Open { tag, is_read, group, give_up })),
-            Err(request) => self.go_long(tag, Ok(request), false),
+            Err(request) => self.go_long(tag, Ok(*request), false),
         }
     }
 

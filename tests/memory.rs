@@ -128,8 +128,8 @@ async fn three_peers_keep_within_their_limits_and_the_survivors_have_everything(
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn memory_at_its_limit_refuses_writes_with_a_code_and_reads_and_deletions_go_on() {
+/// A grid of one that keeps all of its state in RAM, at most [`LIMIT`] of it, with an empty map.
+async fn all_in_ram() -> (Grid, Client) {
     let grid = Grid::builder()
         .listen("127.0.0.1:0")
         .partitions(2)
@@ -141,6 +141,12 @@ async fn memory_at_its_limit_refuses_writes_with_a_code_and_reads_and_deletions_
     grid.wait_ready(PATIENCE).await.expect("serves");
     let client = grid.client().await.expect("connects");
     client.create_map(MAP, KeyCodec::Utf8, ValueCodec::Bytes, 0).await.expect("created");
+    (grid, client)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_at_its_limit_refuses_writes_with_a_code_and_reads_and_deletions_go_on() {
+    let (grid, client) = all_in_ram().await;
     let mut written = 0;
     let refused = loop {
         match client.put(MAP, key(written), value(written, 0)).await {
@@ -169,17 +175,7 @@ async fn memory_at_its_limit_refuses_writes_with_a_code_and_reads_and_deletions_
 #[tokio::test(flavor = "multi_thread")]
 async fn memory_at_its_limit_lets_a_map_that_evicts_exchange_its_entries() {
     const KEPT: u32 = 100;
-    let grid = Grid::builder()
-        .listen("127.0.0.1:0")
-        .partitions(2)
-        .memory()
-        .adjust(|settings| settings.memory = MemoryLimit::from(Some(LIMIT)))
-        .start()
-        .await
-        .expect("starts");
-    grid.wait_ready(PATIENCE).await.expect("serves");
-    let client = grid.client().await.expect("connects");
-    client.create_map(MAP, KeyCodec::Utf8, ValueCodec::Bytes, 0).await.expect("created");
+    let (grid, client) = all_in_ram().await;
     // Far from its own limit.
     let options = MapOptions::default().max_entries(1 << 30).eviction(Eviction::Lru);
     let cache = MapSpec { options: Some(options), ..MapSpec::new("cache", KeyCodec::Utf8, ValueCodec::Bytes) };

@@ -7,7 +7,7 @@ use futures::FutureExt;
 use grid_proto::keystead::v1;
 use keystead::Grid;
 use keystead::client::Client;
-use keystead::config::{Limits, NodeConfig};
+use keystead::config::Limits;
 use keystead::error::{Code, Error};
 use keystead::types::{Eviction, KeyCodec, MapOptions, MapSpec, Value, ValueCodec};
 use std::time::Duration;
@@ -18,14 +18,8 @@ use tonic::transport::Channel;
 const SESSION_ANSWERS: u64 = 8_192;
 
 async fn start(limits: Limits) -> (tempfile::TempDir, Grid, Client) {
-    let dir = tempfile::tempdir().expect("a directory");
-    let listen = "127.0.0.1:0".to_owned();
-    let config = NodeConfig { listen, data: dir.path().to_owned(), partitions: 2, limits, ..NodeConfig::default() };
-    let peer = Grid::builder().config(config).start().await.expect("starts");
-    peer.wait_ready(PATIENCE).await.expect("serves");
+    let (dir, peer) = crate::requests::start(limits).await;
     let client = peer.client().await.expect("connects");
-    client.create_map("m", KeyCodec::Bytes, ValueCodec::Bytes, 0).await.expect("creates");
-    client.put("m", "k", Value::bytes(b"v".to_vec())).await.expect("puts");
     (dir, peer, client)
 }
 

@@ -12,7 +12,8 @@ use tonic::Status;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::transport::{Channel, Endpoint};
 
-async fn start(limits: Limits) -> (tempfile::TempDir, Grid) {
+/// A grid of one within these limits, with a map `m` that has an entry `k`.
+pub async fn start(limits: Limits) -> (tempfile::TempDir, Grid) {
     let dir = tempfile::tempdir().expect("a directory");
     let listen = "127.0.0.1:0".to_owned();
     let config = NodeConfig { listen, data: dir.path().to_owned(), partitions: 2, limits, ..NodeConfig::default() };

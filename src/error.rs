@@ -194,7 +194,7 @@ codes! {
     /// The map is not replicated, or this peer has no copy of it.
     NoLocalCopy = 7004, Conflict, Never, "create the map with the option replicated, or read it without --local";
     /// A replicated map has reached its limit.
-    ReplicatedFull = 7005, Exhausted, Never, "delete entries, or raise replicated_map_bytes in the [limits] table of every peer";
+    ReplicatedFull = 7005, Exhausted, Never, "delete entries, or raise replicated_map_bytes or replicated_bytes_per_node in the [limits] table of every peer";
 
     /// A state that cannot be: a bug.
     Internal = 9001, Internal, Never, "please report this, with the peer's log";

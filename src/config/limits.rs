@@ -44,7 +44,7 @@ pub struct Limits {
     /// History of changes that is kept per partition for watches, in bytes. Default 64 MiB.
     pub feed_bytes_per_partition: usize,
     /// History of changes of all partitions that a peer holds, in bytes; the largest give way first.
-    /// Default 256 MiB; beside a memory limit never more than an eighth of that.
+    /// Default 256 MiB; beside a memory limit never more than a sixteenth of that.
     pub feed_bytes_per_node: usize,
     /// Watches that a peer serves at once. Default 1024.
     pub max_watches: usize,
@@ -57,6 +57,9 @@ pub struct Limits {
     pub max_watch_pulls: usize,
     /// Bytes of keys and values that a replicated map may hold; every peer has a copy. Default 64 MiB.
     pub replicated_map_bytes: usize,
+    /// Bytes of RAM that a peer's copies of all replicated maps may take. Default 512 MiB; beside a
+    /// memory limit never more than a quarter of that. A copy for which there is no room is given up.
+    pub replicated_bytes_per_node: usize,
     /// Client streams (`Exchange`) served at once, over all connections; further ones are refused.
     /// Default 4096.
     pub max_streams: usize,
@@ -110,6 +113,7 @@ impl Default for Limits {
             watch_progress_ms: 2_000,
             max_watch_pulls: 1024,
             replicated_map_bytes: 64 << 20,
+            replicated_bytes_per_node: 512 << 20,
             max_streams: 4096,
             max_calls: 8192,
             max_streams_per_connection: 1024,

@@ -6,7 +6,7 @@ use super::directory::Directory;
 use super::watching::Watching;
 use crate::clock::{self, Instant};
 use crate::error::{Code, Error, Result};
-use crate::partition::{MapCopies, MapCopy};
+use crate::partition::{CopyPool, MapCopies, MapCopy, Memory};
 use crate::types::{MapDescriptor, MapId, StoredValue, WatchRequest, WatchStart, WatchToken};
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -17,6 +17,8 @@ use std::time::Duration;
 
 /// A watch that failed is begun again after this.
 const PAUSE: Duration = Duration::from_millis(200);
+/// A copy for which there was no room is tried again after this: each try reads the whole map.
+const PAUSE_WHEN_FULL: Duration = Duration::from_secs(10);
 
 /// An entry as the asked peer's copy has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,12 +34,20 @@ pub struct Copying {
     directory: Arc<Directory>,
     watching: Arc<Watching>,
     max_bytes: usize,
+    pool: Arc<CopyPool>,
 }
 
 impl Copying {
     /// Copies nothing yet.
-    pub fn new(directory: Arc<Directory>, watching: Arc<Watching>, max_bytes: usize) -> Arc<Self> {
-        Arc::new(Copying { directory, watching, max_bytes })
+    pub fn new(directory: Arc<Directory>, watching: Arc<Watching>, memory: Arc<Memory>) -> Arc<Self> {
+        let config = watching.config();
+        let (max_bytes, per_node) = (config.replicated_map_bytes, config.replicated_bytes_per_node);
+        Arc::new(Copying { directory, watching, max_bytes, pool: CopyPool::new(memory, per_node) })
+    }
+
+    /// Bytes of RAM that all copies take.
+    pub fn bytes(&self) -> usize {
+        self.pool.used()
     }
 
     fn copies(&self) -> &MapCopies {
@@ -68,18 +78,20 @@ impl Copying {
 
     /// Feeds one copy until its map is dropped.
     async fn feed(&self, map: MapDescriptor) -> MapId {
-        let copy = Arc::new(MapCopy::new(map.id, self.max_bytes));
+        let copy = Arc::new(MapCopy::new(map.id, self.max_bytes, self.pool.clone()));
         self.copies().insert(&map.name, copy.clone());
         let mut token = None;
         while self.directory.view().map_by_id(map.id).is_some() {
+            let mut pause = PAUSE;
             if let Err(error) = self.follow(&map, &copy, &mut token).await {
                 tracing::debug!(map = map.name, %error, "the copy of a replicated map begins again");
                 if error.code == Code::ReplicatedFull {
-                    tracing::warn!(map = map.name, %error, "a replicated map is larger than this peer's limit");
+                    tracing::warn!(map = map.name, %error, "there is no room for the copy of a replicated map");
                     token = None;
+                    pause = PAUSE_WHEN_FULL;
                 }
             }
-            clock::sleep(PAUSE).await;
+            clock::sleep(pause).await;
         }
         self.copies().remove(&map.name, map.id);
         map.id
@@ -105,7 +117,7 @@ impl Copying {
     ///
     /// # Errors
     /// `NoSuchMap`; `NoLocalCopy` for a map that is not replicated; `DeadlineExceeded` when the copy
-    /// is not that far in time.
+    /// is not that far in time; `ReplicatedFull` when there is no room for it.
     pub async fn get(&self, map: &str, key: &[u8], at_least: u64, at_most: Duration) -> Result<LocalEntry> {
         let until = Instant::now() + at_most;
         let copy = loop {
@@ -129,6 +141,9 @@ impl Copying {
         let mut revision = copy.revision();
         let there = revision.wait_for(|now| now.is_some_and(|now| now >= at_least));
         if clock::timeout_at(until, there).await.is_err() {
+            if let Some(trouble) = copy.trouble() {
+                return Err(Error::new(Code::ReplicatedFull, trouble).at(format!("map {map:?}")));
+            }
             let now = *copy.revision().borrow();
             let what = match now {
                 Some(now) => format!("the copy is of revision {now}, not of {at_least} yet"),

@@ -135,7 +135,7 @@ impl Node {
         let router = Arc::new(Router::new(hosting.clone(), directory.clone()));
         let stop = CancellationToken::new();
         let watching = Watching::new(hosting.clone(), router.clone(), settings.watch.clone(), stop.clone());
-        let copying = Copying::new(directory.clone(), watching.clone(), settings.watch.replicated_map_bytes);
+        let copying = Copying::new(directory.clone(), watching.clone(), memory.clone());
         let facts = Arc::new(Facts::new(directory.clone(), router.clone(), hosting.clone()));
         let status = Arc::new(Status {
             directory: directory.clone(),

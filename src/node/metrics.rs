@@ -162,7 +162,7 @@ fn readings(node: &Node) -> Vec<Reading> {
         ("task_state_reads_local", "Entries that tasks read from local state", tasks.state_reads(), true),
         ("task_state_reads_remote", "Entries that tasks read over the network", node.remote_state_reads(), true),
         ("watches", "Watches served", node.watching.active() as u64, false),
-        ("copy_bytes", "Bytes of the copies of replicated maps", node.directory.copies().bytes() as u64, false),
+        ("copy_bytes", "Bytes of the copies of replicated maps", node.copying.bytes() as u64, false),
         ("feed_bytes", "Bytes of the history of changes", node.hosting.parts.feeds.bytes() as u64, false),
         ("requests_forwarded", "Requests sent on to another peer", node.router.forwarded.load(Relaxed), true),
         (

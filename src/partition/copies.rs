@@ -1,11 +1,15 @@
 //! Copies of replicated maps: what every peer holds in RAM to read from. In: the messages of a
 //! watch. Out: entries, with the revision that the copy is of. A copy is exactly the map's state
-//! at that revision; while it is filled anew, the last whole one is read. Bounded in bytes.
+//! at that revision; while it is filled anew, the last whole one is read. Bounded in bytes, each
+//! and together, and counted in the node's account of RAM.
 
+use super::memory::Memory;
 use crate::error::{Code, Error, Result};
 use crate::types::{MapId, StoredValue, WatchEvent, WatchKind, WatchMessage};
 use bytes::Bytes;
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::watch;
 
@@ -20,12 +24,55 @@ struct Content {
     bytes: usize,
     /// Being filled; takes the entries' place when it is whole.
     filling: Option<(Entries, usize)>,
+    /// What the node's account has of it.
+    accounted: usize,
+    /// Why it was given up, until it is whole again.
+    trouble: Option<String>,
+}
+
+impl Content {
+    /// About the bytes of RAM that the entries take, both the whole ones and those being filled in.
+    fn ram(&self) -> usize {
+        let filling = self.filling.as_ref().map_or(0, |(entries, bytes)| *bytes + entries.len() * OVERHEAD);
+        self.bytes + self.entries.len() * OVERHEAD + filling
+    }
+}
+
+/// What all copies of a node may take together, and the account that they count in.
+pub struct CopyPool {
+    memory: Arc<Memory>,
+    max_bytes: usize,
+    used: AtomicUsize,
+}
+
+impl CopyPool {
+    /// At most so many bytes; beside a memory limit no more than a quarter of that.
+    pub fn new(memory: Arc<Memory>, max_bytes: usize) -> Arc<Self> {
+        let most = memory.limit().map_or(usize::MAX, |limit| usize::try_from(limit / 4).unwrap_or(usize::MAX));
+        Arc::new(CopyPool { memory, max_bytes: max_bytes.min(most), used: AtomicUsize::new(0) })
+    }
+
+    /// Bytes of all copies.
+    pub fn used(&self) -> usize {
+        self.used.load(Relaxed)
+    }
+
+    fn account(&self, content: &mut Content) {
+        let (before, now) = (content.accounted, content.ram());
+        content.accounted = now;
+        match now >= before {
+            true => self.used.fetch_add(now - before, Relaxed),
+            false => self.used.fetch_sub(before - now, Relaxed),
+        };
+        self.memory.account(before, now);
+    }
 }
 
 /// A replicated map's copy on this peer.
 pub struct MapCopy {
     id: MapId,
     max_bytes: usize,
+    pool: Arc<CopyPool>,
     content: RwLock<Content>,
     /// The revision that the entries are of; `None` before they are whole.
     revision: watch::Sender<Option<u64>>,
@@ -56,10 +103,10 @@ fn change((entries, bytes): (&mut Entries, &mut usize), event: WatchEvent) {
 }
 
 impl MapCopy {
-    /// A copy that has nothing yet.
-    pub fn new(id: MapId, max_bytes: usize) -> Self {
+    /// A copy that has nothing yet, of at most so many bytes of keys and values.
+    pub fn new(id: MapId, max_bytes: usize, pool: Arc<CopyPool>) -> Self {
         let content = Content { filling: Some(Default::default()), ..Content::default() };
-        MapCopy { id, max_bytes, content: RwLock::new(content), revision: watch::Sender::new(None) }
+        MapCopy { id, max_bytes, pool, content: RwLock::new(content), revision: watch::Sender::new(None) }
     }
 
     /// The map.
@@ -77,7 +124,9 @@ impl MapCopy {
 
     /// The copy begins anew; what it has is read until it is whole again.
     pub fn begin(&self) {
-        self.write().filling = Some(Default::default());
+        let mut content = self.write();
+        content.filling = Some(Default::default());
+        self.pool.account(&mut content);
     }
 
     /// Takes in a message of the watch that feeds the copy.
@@ -91,24 +140,28 @@ impl MapCopy {
             if event.kind == WatchKind::Reset {
                 content.filling = Some(Default::default());
             }
-            let Content { entries, bytes, filling } = &mut *content;
+            let Content { entries, bytes, filling, .. } = &mut *content;
             match filling {
                 Some((entries, bytes)) => change((entries, bytes), event),
                 None => change((entries, bytes), event),
             }
         }
-        let bytes = content.filling.as_ref().map_or(content.bytes, |(_, bytes)| *bytes);
-        if bytes > self.max_bytes {
-            *content = Content { filling: Some(Default::default()), ..Content::default() };
+        self.pool.account(&mut content);
+        if let Some(what) = self.too_large(&content) {
+            let trouble = Some(what.clone());
+            let accounted = content.accounted;
+            *content = Content { filling: Some(Default::default()), accounted, trouble, ..Content::default() };
+            self.pool.account(&mut content);
             drop(content);
             self.revision.send_replace(None);
-            let what = format!("the copy of a replicated map has {bytes} bytes; the limit here is {}", self.max_bytes);
             return Err(Error::new(Code::ReplicatedFull, what));
         }
         if message.live {
             if let Some((entries, bytes)) = content.filling.take() {
                 content.entries = entries;
                 content.bytes = bytes;
+                content.trouble = None;
+                self.pool.account(&mut content);
             }
             // Within the lock: who knows the revision reads entries of it.
             self.revision.send_if_modified(|now| std::mem::replace(now, revision) != revision);
@@ -116,15 +169,31 @@ impl MapCopy {
         Ok(())
     }
 
+    /// Why the copy cannot be kept, if so.
+    fn too_large(&self, content: &Content) -> Option<String> {
+        let bytes = content.filling.as_ref().map_or(content.bytes, |(_, bytes)| *bytes);
+        if bytes > self.max_bytes {
+            let limit = self.max_bytes;
+            return Some(format!("the copy of a replicated map has {bytes} bytes; the limit here is {limit}"));
+        }
+        let (all, limit) = (self.pool.used(), self.pool.max_bytes);
+        let what = || format!("the copies of replicated maps take {all} bytes of RAM; the limit here is {limit}");
+        (all > limit).then(what)
+    }
+
     /// An entry, and the revision of the map that it is of.
     ///
     /// # Errors
-    /// `NoLocalCopy` before the copy is whole for the first time.
+    /// `NoLocalCopy` before the copy is whole for the first time; `ReplicatedFull` when it had to be
+    /// given up.
     pub fn get(&self, key: &[u8]) -> Result<(Option<StoredValue>, u64)> {
         let content = self.read();
         let revision = *self.revision.borrow();
-        let what = "the copy of the replicated map is not whole yet on this peer";
-        let revision = revision.ok_or_else(|| Error::new(Code::NoLocalCopy, what).remedy("try again in a moment"))?;
+        let revision = revision.ok_or_else(|| match &content.trouble {
+            Some(trouble) => Error::new(Code::ReplicatedFull, trouble.clone()),
+            None => Error::new(Code::NoLocalCopy, "the copy of the replicated map is not whole yet on this peer")
+                .remedy("try again in a moment"),
+        })?;
         Ok((content.entries.get(key).cloned(), revision))
     }
 
@@ -133,11 +202,23 @@ impl MapCopy {
         self.revision.subscribe()
     }
 
+    /// Why the copy was given up, until it is whole again.
+    pub fn trouble(&self) -> Option<String> {
+        self.read().trouble.clone()
+    }
+
     /// Entries, and about the bytes of RAM that they take.
     pub fn size(&self) -> (usize, usize) {
         let content = self.read();
-        let filling = content.filling.as_ref().map_or(0, |(entries, bytes)| *bytes + entries.len() * OVERHEAD);
-        (content.entries.len(), content.bytes + content.entries.len() * OVERHEAD + filling)
+        (content.entries.len(), content.ram())
+    }
+}
+
+impl Drop for MapCopy {
+    fn drop(&mut self) {
+        let mut content = self.write();
+        *content = Content { accounted: content.accounted, ..Content::default() };
+        self.pool.account(&mut content);
     }
 }
 
@@ -162,12 +243,6 @@ impl MapCopies {
         if copies.get(name).is_some_and(|copy| copy.id == id) {
             copies.remove(name);
         }
-    }
-
-    /// Bytes of all copies.
-    pub fn bytes(&self) -> usize {
-        let copies = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        copies.values().map(|copy| copy.size().1).sum()
     }
 }
 
@@ -197,7 +272,7 @@ mod tests {
 
     #[test]
     fn a_copy_is_read_whole_at_a_revision() {
-        let copy = MapCopy::new(MapId(1), 1 << 20);
+        let copy = MapCopy::new(MapId(1), 1 << 20, pool(1 << 20));
         let put = |text: &str| WatchKind::Put(Value::utf8(text));
         let entry = |text: &str| WatchKind::Entry(Value::utf8(text));
         let scan = Position::Scan { revision: 5, after: Bytes::from_static(b"x") };
@@ -219,11 +294,37 @@ mod tests {
 
     #[test]
     fn a_copy_over_its_limit_is_given_up() {
-        let copy = MapCopy::new(MapId(1), 12);
+        let copy = MapCopy::new(MapId(1), 12, pool(1 << 20));
         let put = |key, revision| (key, revision, WatchKind::Put(Value::utf8("value")));
         copy.take(message(Position::Live { revision: 2 }, vec![put("a", 1), put("b", 2)])).expect("fits");
         let error = copy.take(message(Position::Live { revision: 3 }, vec![put("c", 3)])).expect_err("full");
         assert_eq!(error.code, Code::ReplicatedFull);
-        assert_eq!((copy.size(), copy.get(b"a").expect_err("gone").code), ((0, 0), Code::NoLocalCopy));
+        let refused = copy.get(b"a").expect_err("gone");
+        assert_eq!((copy.size(), refused.code), ((0, 0), Code::ReplicatedFull));
+        assert!(refused.to_string().contains("has 18 bytes; the limit here is 12"), "{refused}");
+    }
+
+    fn pool(max_bytes: usize) -> Arc<CopyPool> {
+        CopyPool::new(Memory::new(None), max_bytes)
+    }
+
+    #[test]
+    fn copies_count_in_the_account_and_have_a_limit_together() {
+        let memory = Memory::new(Some(4 * 1000));
+        let pool = CopyPool::new(memory.clone(), usize::MAX);
+        let (one, two) = (MapCopy::new(MapId(1), 1 << 20, pool.clone()), MapCopy::new(MapId(2), 1 << 20, pool.clone()));
+        let put = |text: &str| ("a", 1, WatchKind::Put(Value::utf8(text)));
+        let live = Position::Live { revision: 1 };
+        one.take(message(live.clone(), vec![put(&"x".repeat(500))])).expect("fits");
+        assert_eq!((memory.used(), pool.used()), (661, 661));
+        let refused = two.take(message(live.clone(), vec![put(&"x".repeat(400))])).expect_err("1222 bytes");
+        assert_eq!(refused.code, Code::ReplicatedFull);
+        assert!(refused.to_string().contains("take 1222 bytes of RAM; the limit here is 1000"), "{refused}");
+        assert_eq!((memory.used(), two.trouble().is_some()), (661, true), "the one that grew gave way");
+        drop(one);
+        assert_eq!((memory.used(), pool.used()), (0, 0));
+        two.take(message(live, vec![put("x")])).expect("there is room now");
+        assert_eq!((two.trouble(), memory.used()), (None, 162));
+        assert!(text(&two, "a").is_some());
     }
 }

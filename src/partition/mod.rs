@@ -32,7 +32,7 @@ mod walk;
 
 pub use cancelled::Cancelled;
 pub use cold::{Hand, Pinned};
-pub use copies::{MapCopies, MapCopy};
+pub use copies::{CopyPool, MapCopies, MapCopy};
 pub use feed::{Compacted, Feed, FeedChange, FeedLimits, FeedPage, FeedPool};
 pub use fence::Fence;
 pub use follow::{Followed, Step};

@@ -91,6 +91,13 @@ impl Session {
         answers >= limits.max_answers || bytes >= limits.max_answer_bytes
     }
 
+    /// A time that it was not active after. The recorded end of activity is no such time for the
+    /// floor: it lies ahead, and a floor ahead of the clock would refuse every new session.
+    fn last_active_before(&self) -> HybridTime {
+        // A write leaves the record alone only while it ends `ACTIVITY_MS` or more after it.
+        HybridTime::from_ms((self.active_until.ms() + 1).saturating_sub(ACTIVITY_MS))
+    }
+
     /// Forgets the answers below `lowest`; gives the rows that go.
     fn forget(&mut self, id: SessionId, lowest: u64, writes: &mut Vec<RowWrite>) {
         let kept = self.answers.split_off(&lowest);
@@ -271,7 +278,7 @@ impl Sessions {
         let mut writes = Vec::new();
         let new = !self.open.contains_key(&stamp.session);
         if new {
-            self.make_room(&mut writes);
+            self.make_room(now, &mut writes);
         }
         let fresh = Session { opened_at_floor: self.floor, ..Session::default() };
         let session = self.open.entry(stamp.session).or_insert(fresh);
@@ -328,7 +335,9 @@ impl Sessions {
         let mut writes = Vec::new();
         for _ in 0..limit {
             match self.by_activity.first_key_value() {
-                Some((&(until, id), ())) if until.ms() + self.limits.idle_ms < now.ms() => self.end(id, &mut writes),
+                Some((&(until, id), ())) if until.ms() + self.limits.idle_ms < now.ms() => {
+                    self.end(id, now, &mut writes);
+                }
                 _ => break,
             }
         }
@@ -337,17 +346,17 @@ impl Sessions {
 
     /// Only for a session that is not open yet: ending the very session whose write was admitted
     /// would forget its answers.
-    fn make_room(&mut self, writes: &mut Vec<RowWrite>) {
+    fn make_room(&mut self, now: HybridTime, writes: &mut Vec<RowWrite>) {
         while self.open.len() >= self.limits.max_sessions {
             let Some((&(_, id), ())) = self.by_activity.first_key_value() else { break };
-            self.end(id, writes);
+            self.end(id, now, writes);
         }
     }
 
-    fn end(&mut self, id: SessionId, writes: &mut Vec<RowWrite>) {
+    fn end(&mut self, id: SessionId, now: HybridTime, writes: &mut Vec<RowWrite>) {
         let Some(session) = self.open.remove(&id) else { return };
         self.by_activity.remove(&(session.active_until, id));
-        self.floor = self.floor.max(session.active_until);
+        self.floor = self.floor.max(session.last_active_before().min(now));
         self.filling.remove(&id);
         writes.push(RowWrite::drop(rows::session_row(id)));
         for (number, place) in session.answers {

@@ -92,6 +92,22 @@ fn sessions_and_answers_are_bounded() {
 }
 
 #[test]
+fn the_session_that_makes_room_costs_no_new_one_its_writes() {
+    let limits = SessionLimits { max_sessions: 2, ..SessionLimits::default() };
+    let mut sessions = Sessions::new(limits);
+    for id in 1..100 {
+        let now = 1_000_000 + id * 10;
+        let first = stamp(id, 1, 1, None, now - 1);
+        assert_eq!(sessions.admit(&first, SLOT), Admission::Execute, "session {id}");
+        record(&mut sessions, &first, ANSWER, HybridTime::from_ms(now));
+        assert_eq!(sessions.len(), 2.min(id as usize));
+        if id > 2 {
+            assert_eq!(sessions.admit(&stamp(id - 2, 1, 1, None, now - 21), SLOT), Admission::Ended, "gone for good");
+        }
+    }
+}
+
+#[test]
 fn the_bytes_of_answers_that_were_heard_of_make_room_too() {
     let limits = SessionLimits { max_answer_bytes: 500, ..SessionLimits::default() };
     let mut sessions = Sessions::new(limits);

@@ -53,6 +53,8 @@ pub struct WatchConfig {
     pub feed_per_node: usize,
     /// Bytes that a replicated map may hold.
     pub replicated_map_bytes: usize,
+    /// Bytes of RAM that the copies of all replicated maps may take.
+    pub replicated_bytes_per_node: usize,
 }
 
 impl From<&Limits> for WatchConfig {
@@ -65,6 +67,7 @@ impl From<&Limits> for WatchConfig {
             feed_per_partition: limits.feed_bytes_per_partition,
             feed_per_node: limits.feed_bytes_per_node,
             replicated_map_bytes: limits.replicated_map_bytes,
+            replicated_bytes_per_node: limits.replicated_bytes_per_node,
         }
     }
 }
@@ -110,6 +113,11 @@ impl Watching {
             config,
             stop,
         })
+    }
+
+    /// Its settings.
+    pub fn config(&self) -> &WatchConfig {
+        &self.config
     }
 
     /// Answers other peers' pulls.

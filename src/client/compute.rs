@@ -85,25 +85,28 @@ impl Client {
                 stamp: Some(stamped.stamp()),
                 deadline_ms: u32::try_from(left.as_millis()).unwrap_or(u32::MAX).max(1),
             };
-            let asked = self.broadcast_once(self.peer(turn)?, request, &mut answers, options.progress);
+            let before = turn > 0;
+            let asked = self.broadcast_once(self.peer(turn)?, request, before, &mut answers, options.progress);
             let error = match clock::timeout_at(expires, asked).await {
                 Ok(Ok(())) => return Ok(answers.into_values().collect()),
                 Ok(Err(error)) => error,
                 Err(clock::Elapsed) => Error::new(Code::OutcomeUnknown, "not all partitions answered in time"),
             };
             if error.code.retry() == Retry::Never || Instant::now() >= expires {
-                return Err(error);
+                return Err(if before { error.of_unsure_write() } else { error });
             }
             turn += 1;
             clock::sleep(self.shared.config.backoff_max).await;
         }
     }
 
-    /// One attempt through one peer; what came before it broke stays in `answers`.
+    /// One attempt through one peer; what came before it broke stays in `answers`. `again`: an
+    /// earlier attempt may have reached partitions whose answers are not known.
     async fn broadcast_once(
         &self,
         peer: Peer,
         request: Broadcast,
+        again: bool,
         answers: &mut BTreeMap<PartitionId, PartitionAnswer>,
         progress: Option<OnProgress<'_>>,
     ) -> Result<()> {
@@ -113,12 +116,18 @@ impl Client {
         let mut stream = opened.map_err(|status| self.lost(&peer, failed(status)))?.into_inner();
         let mut of = None;
         while let Some(message) = stream.message().await.map_err(|status| self.lost(&peer, failed(status)))? {
-            let answer = wire::partition_answer_from_wire(message)?;
+            let mut answer = wire::partition_answer_from_wire(message)?;
             of = Some(answer.of);
             if let Some(progress) = progress {
                 progress(Progress { done: answer.done, of: answer.of });
             }
-            answers.insert(answer.partition, answer);
+            // What has run stays so, whatever became of the partition since.
+            if answers.get(&answer.partition).is_none_or(|known| known.outcome.is_err()) {
+                if again {
+                    answer.outcome = answer.outcome.map_err(Error::of_unsure_write);
+                }
+                answers.insert(answer.partition, answer);
+            }
         }
         match of {
             Some(of) if answers.len() >= of as usize => Ok(()),

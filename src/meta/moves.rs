@@ -111,7 +111,12 @@ fn candidates(view: &MetaView, standing: &Standing) -> Vec<RingNode> {
     let stays = |row: &&MemberRow| {
         !standing.gone.contains(&row.node) && (standing.alive.contains(&row.node) || holds(row.node))
     };
-    view.members.values().map(|member| &member.row).filter(stays).map(|row| view.ring_node(row)).collect()
+    view.members
+        .values()
+        .map(|member| &member.row)
+        .filter(stays)
+        .map(|row| view.ring_node(row, |node| !standing.gone.contains(&node)))
+        .collect()
 }
 
 /// Whether a move's newcomers cannot be waited for, and are surely no voters yet.

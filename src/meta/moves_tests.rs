@@ -290,6 +290,33 @@ fn only_peers_that_carry_the_tasks_are_to_lead() {
     assert_eq!((led[&NodeId(11)], led[&NodeId(22)], led[&NodeId(33)]), (8, 8, 0));
 }
 
+#[test]
+fn what_only_a_dead_peer_carried_keeps_nobody_from_leading() {
+    use super::super::rows::TaskMark;
+    let mut rows = grid(4, 16, 3);
+    let mark = |name: &str| TaskMark { name: name.to_owned(), version: 1, fingerprint: 1 };
+    for (id, tasks) in [(11, vec![mark("a"), mark("b")]), (22, vec![mark("a")]), (33, vec![mark("a")])] {
+        let row = rows.view().member(NodeId(id)).expect("a member").clone();
+        let row = MemberRow { tasks, incarnation: crate::types::Incarnation(2), ..row };
+        let change = member_change(&rows.view(), &row).expect("encodes").expect("changed");
+        rows.write_all(&[change]);
+    }
+    let view = rows.view();
+    let may_lead = |id, dead: Option<u64>| {
+        let member = view.member(NodeId(id)).expect("a member");
+        view.may_lead(member, |node| dead.is_none_or(|dead| node != NodeId(dead)))
+    };
+    assert_eq!((may_lead(11, None), may_lead(22, None), may_lead(44, None)), (true, false, false));
+    assert_eq!((may_lead(22, Some(11)), may_lead(44, Some(11))), (true, false));
+    // Given up for good, its partitions are led by those that carry the rest.
+    let mut standing = all_alive(&rows);
+    standing.alive.remove(&NodeId(11));
+    standing.gone.insert(NodeId(11));
+    settle(&mut rows, &standing, &LIMITS);
+    let led = led(&rows.view());
+    assert_eq!((led[&NodeId(22)], led[&NodeId(33)]), (8, 8), "{led:?}");
+}
+
 #[derive(Clone, Debug)]
 enum Event {
     Join(u8),

@@ -134,26 +134,30 @@ impl MetaView {
 
     /// The members as the ring takes them.
     pub fn ring_nodes(&self) -> Vec<RingNode> {
-        self.members.values().map(|member| self.ring_node(&member.row)).collect()
+        self.members.values().map(|member| self.ring_node(&member.row, |_| true)).collect()
     }
 
-    /// A member as the ring takes it.
-    pub(super) fn ring_node(&self, row: &MemberRow) -> RingNode {
+    /// A member as the ring takes it; `counts` as in [`MetaView::needed_tasks`].
+    pub(super) fn ring_node(&self, row: &MemberRow, counts: impl Fn(NodeId) -> bool) -> RingNode {
         let weight = if row.intent == MemberIntent::Active { row.weight } else { 0 };
-        RingNode { node: row.node, weight, zone: row.zone.clone(), leads: self.may_lead(row) }
+        RingNode { node: row.node, weight, zone: row.zone.clone(), leads: self.may_lead(row, counts) }
     }
 
-    /// Whether a member carries every task that the grid needs: the others only follow.
-    pub fn may_lead(&self, member: &MemberRow) -> bool {
+    /// Whether a member carries every task that the grid needs: the others only follow. `counts` as in
+    /// [`MetaView::needed_tasks`].
+    pub fn may_lead(&self, member: &MemberRow, counts: impl Fn(NodeId) -> bool) -> bool {
         let carries =
             |(name, version): (&str, u32)| member.tasks.iter().any(|task| task.name == name && task.version >= version);
-        self.needed_tasks().into_iter().all(carries)
+        self.needed_tasks(counts).into_iter().all(carries)
     }
 
-    /// The tasks that the grid needs, each in the highest version that a member carries.
-    pub fn needed_tasks(&self) -> BTreeMap<&str, u32> {
+    /// The tasks that the grid needs, each in the highest version that a member carries. Only members
+    /// that `counts` are asked: what none but a dead one carries runs nowhere, and must not keep those
+    /// from leading that carry the rest.
+    pub fn needed_tasks(&self, counts: impl Fn(NodeId) -> bool) -> BTreeMap<&str, u32> {
         let mut needed = BTreeMap::new();
-        for task in self.members.values().flat_map(|member| &member.row.tasks) {
+        let members = self.members.values().filter(|member| counts(member.row.node));
+        for task in members.flat_map(|member| &member.row.tasks) {
             let version = needed.entry(task.name.as_str()).or_insert(task.version);
             *version = task.version.max(*version);
         }

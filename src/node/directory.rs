@@ -163,7 +163,11 @@ impl Directory {
         }
         let standing = |row: &MemberRow| {
             let alive = if self.is_alive(row.node) { "alive" } else { "away" };
-            let lacks = if view.may_lead(row) { "" } else { ", lacks another task that the grid needs" };
+            let lacks = if view.may_lead(row, |node| self.counts(node)) {
+                ""
+            } else {
+                ", lacks another task that the grid needs"
+            };
             format!("{} ({alive}{lacks})", row.name)
         };
         let carriers: Vec<String> = carriers.into_iter().map(standing).collect();
@@ -173,6 +177,11 @@ impl Directory {
             carriers.join(", ")
         );
         Error::new(Code::TaskNotCarried, what)
+    }
+
+    /// Whether what a node carries counts when it is asked who may lead: it is there.
+    pub fn counts(&self, node: NodeId) -> bool {
+        node == self.me() || self.is_alive(node)
     }
 
     /// A node's name, for people; its id if it is unknown.

@@ -156,7 +156,15 @@ impl Facts {
     /// Makes sure that what was created before this call, anywhere, is known here.
     pub async fn refresh(&self) {
         // Without an answer the copy stays as it is, and the change is refused if it is too old.
-        let _ = self.router.catch_up().await;
+        let _ = self.catch_up().await;
+    }
+
+    /// As [`Facts::refresh`], for what must not be done on an old copy.
+    ///
+    /// # Errors
+    /// When the meta group does not answer; `NotReady` when the local copy lags behind.
+    pub async fn catch_up(&self) -> Result<()> {
+        self.router.catch_up().await
     }
 }
 

@@ -111,6 +111,9 @@ impl Housekeeper {
                 if let Some(why) = &unfit {
                     tracing::debug!(%group, why, "giving up a leadership");
                     self.hand_over(&hosted).await;
+                } else if hosted.executor.is_unreadable() {
+                    tracing::warn!(%group, "giving up a leadership: the replica's state cannot be read");
+                    self.hand_over(&hosted).await;
                 } else if since.elapsed() >= self.config.settle
                     || Leading::of(&self.directory, &hosted).is_out_of_place()
                 {
@@ -181,7 +184,8 @@ impl Housekeeper {
             let led: Vec<_> = self.hosting.all().into_iter().filter(|(_, hosted)| hosted.leadership().is_me).collect();
             let mut asked = false;
             for (_, hosted) in &led {
-                asked |= self.hand_over(hosted).await;
+                // While its members change a group takes no other leader, but soon will.
+                asked |= self.hand_over(hosted).await || !hosted.group.status().settled;
             }
             if !asked || Instant::now() >= until {
                 return;

@@ -23,7 +23,8 @@ impl<'a> Leading<'a> {
     /// Whether a peer carries everything that runs beside this group's data.
     fn carries(&self, node: NodeId) -> bool {
         let view = self.directory.view();
-        self.hosted.group.id() == GroupId::META || view.member(node).is_none_or(|member| view.may_lead(member))
+        let may_lead = |member| view.may_lead(member, |node| self.directory.counts(node));
+        self.hosted.group.id() == GroupId::META || view.member(node).is_none_or(may_lead)
     }
 
     /// Whether another replica could take over now.

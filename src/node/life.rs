@@ -189,6 +189,10 @@ impl Node {
     /// Damage to what nobody else has is not repaired by giving it up: the peer stops, and every
     /// file stays as it is.
     fn only_copy(&self, of: &str, replica: ReplicaId, error: &Error) -> Error {
+        // A full disk or a newer format is no damage, and has a remedy of its own.
+        if !matches!(error.code, Code::CorruptLog | Code::CorruptRow) {
+            return error.clone();
+        }
         let place = if error.place.is_empty() { String::new() } else { format!(" ({})", error.place) };
         let what = format!("{}{place}, and this peer has the only copy of {of} (replica {replica})", error.what);
         let remedy = "restore the data directory from a backup, or start with an empty one: what it held is then lost";

@@ -177,7 +177,15 @@ impl Reconciler {
             Voters::AsWanted => self.end_move(group, hosted, &view, &wanted).await,
             // The newcomers are kept from now on, whatever this leader or the next comes to.
             Voters::Changeable if row.is_moving() && !row.switching => self.mark_switching(&view, group, true).await,
-            Voters::Changeable => self.change_voters(hosted, &status, wanted, false).await,
+            Voters::Changeable => {
+                // An old copy may show a mark that has been taken away: the newcomers may then be
+                // given up, and destroyed, while they become voters.
+                self.facts.catch_up().await?;
+                if self.directory.view().placement_of(group) != Some(row) {
+                    return Ok(());
+                }
+                self.change_voters(hosted, &status, wanted, false).await
+            }
             // It has not come to the change: a newcomer that is away may be given up again.
             Voters::Waiting
                 if row.switching && status.settled && !newcomer_votes() && !self.may_be_changing(group, &status) =>

@@ -56,6 +56,19 @@ pub fn mark(context: &mut PartitionContext<'_, '_>, mark: String) -> Result<u64,
     Ok(seen)
 }
 
+/// Writes what the map does not take, which only the partition finds out.
+fn spoil(context: &mut TaskContext<'_>, _: u64) -> Result<(), TaskError> {
+    let key = context.key().to_vec();
+    Ok(context.put_value("m", &key, Value::utf8("not a number"))?)
+}
+
+/// Notes beside the key whether the key named has an entry.
+fn look(context: &mut TaskContext<'_>, at: String) -> Result<bool, TaskError> {
+    let (key, found) = (context.key().to_vec(), context.get_value("m", at.as_bytes())?.is_some());
+    context.put_value("m", &key, Value::i64(i64::from(found)))?;
+    Ok(found)
+}
+
 /// Copies the partition's entries of "m" to "copies", adding 1; says how far it is.
 async fn copy(job: JobContext, pause_ms: u64) -> Result<u64, TaskError> {
     let (mut cursor, mut copied) = (Cursor::default(), 0);
@@ -100,6 +113,8 @@ pub async fn start(seeds: &[String], at: usize, dir: &Path, latch: &Latch) -> Gr
         .partitions(PARTITIONS)
         .partition_task("mark", mark)
         .task("hold", hold)
+        .task("spoil", spoil)
+        .task("look", look)
         .job("copy", copy)
         .job("hang", hang)
         .start()

@@ -99,6 +99,40 @@ async fn a_cancelled_task_leaves_nothing_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_sees_nothing_of_one_before_it_that_is_undone() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let latch = Latch::default();
+    let (_, peers) = start_three(dir.path(), &latch).await;
+    let client = peers[0].client().await.expect("connects");
+    fill(&client, 1).await;
+    // While one task holds the partition, others gather behind it and run in one go.
+    let first = client.submit::<_, ()>("hold", "{s}:held", &1_i64);
+    let rest = async {
+        until("the task runs", || latch.came() == 1).await;
+        let spoil = |_| client.submit::<_, ()>("spoil", "{s}:a", &1_u64);
+        let look = |_| client.submit::<_, bool>("look", "{s}:c", &"{s}:a");
+        let pairs = futures::future::join_all((0..20).map(|number| futures::future::join(spoil(number), look(number))));
+        // No event tells that they wait: were this too short, they would only run by themselves.
+        let open = async {
+            keystead::clock::sleep(std::time::Duration::from_millis(300)).await;
+            latch.open();
+        };
+        tokio::join!(pairs, open).0
+    };
+    let (held, pairs) = tokio::join!(first, rest);
+    held.expect("runs");
+    for (spoiled, seen) in pairs {
+        assert_eq!(spoiled.expect_err("is not a number").code, Code::WrongCodec);
+        assert!(!seen.expect("runs"), "it saw what was never written");
+    }
+    assert_eq!(client.get("m", "{s}:a").await.expect("gets"), None);
+    assert_eq!(client.get("m", "{s}:c").await.expect("gets").expect("is there").value, Value::i64(0));
+    for peer in peers {
+        peer.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_task_whose_caller_has_gone_is_undone() {
     let dir = tempfile::tempdir().expect("a directory");
     let latch = Latch::default();

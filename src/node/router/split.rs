@@ -68,8 +68,16 @@ impl Router {
             let answer = self.execute_in(group, part, map.clone(), hops, expires);
             parts.push(async move { answer.await.map(|reply| (places, reply)) });
         }
-        let answers = futures::future::try_join_all(parts).await?;
-        merge(answers)
+        let is_read = request.op.is_read();
+        let answers = futures::future::join_all(parts).await;
+        match answers.iter().all(|answer| answer.as_ref().is_err_and(|error| error.code.may_pass())) {
+            // Nothing was done anywhere.
+            true => merge(answers.into_iter().collect::<Result<_>>()?),
+            false => {
+                let of_the_whole = |error: Error| if is_read { error } else { error.of_unsure_write() };
+                merge(answers.into_iter().collect::<Result<_>>().map_err(of_the_whole)?)
+            }
+        }
     }
 }
 

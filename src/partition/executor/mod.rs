@@ -16,6 +16,7 @@ mod reads;
 mod record;
 mod reply;
 mod run;
+mod tasks;
 mod turn;
 
 use super::cancelled::Cancelled;
@@ -150,6 +151,7 @@ pub struct ExecutorParts {
 pub struct Executor {
     mailbox: mpsc::Sender<Job>,
     leads: watch::Receiver<bool>,
+    unreadable: watch::Receiver<bool>,
     task: clock::JoinHandle<()>,
 }
 
@@ -158,8 +160,9 @@ impl Executor {
     pub fn start(parts: ExecutorParts) -> Self {
         let (mailbox, jobs) = mpsc::channel(parts.config.mailbox.max(1));
         let (leading, leads) = watch::channel(false);
-        let task = clock::spawn(Actor { parts, jobs, leading, run: None, backlog: VecDeque::new() }.work());
-        Executor { mailbox, leads, task }
+        let (broken, unreadable) = watch::channel(false);
+        let task = clock::spawn(Actor { parts, jobs, leading, broken, run: None, backlog: VecDeque::new() }.work());
+        Executor { mailbox, leads, unreadable, task }
     }
 
     /// Hands a command over.
@@ -188,6 +191,12 @@ impl Executor {
         self.leads.clone()
     }
 
+    /// Whether its replica leads and no run can begin, because the state cannot be read: another
+    /// replica is to lead.
+    pub fn is_unreadable(&self) -> bool {
+        *self.unreadable.borrow()
+    }
+
     /// Ends it; commands that wait are refused, so that they are tried elsewhere.
     pub fn stop(&self) {
         self.task.abort();
@@ -206,6 +215,8 @@ struct Actor {
     parts: ExecutorParts,
     jobs: mpsc::Receiver<Job>,
     leading: watch::Sender<bool>,
+    /// The state of the replica that leads cannot be read.
+    broken: watch::Sender<bool>,
     /// The run under way.
     run: Option<Run>,
     /// Commands of an ended run that are to be executed again, before any new one.
@@ -218,6 +229,7 @@ impl Actor {
         loop {
             let now = *leadership.borrow_and_update();
             if !now.is_me {
+                self.broken.send_replace(false);
                 if !self.refuse_until_change(&now, &mut leadership).await {
                     return;
                 }
@@ -296,9 +308,19 @@ impl Actor {
         }
         count(&self.parts.stats.runs);
         match Run::begin(&self.parts, term, run) {
-            Ok(run) => Some(run),
+            Ok(run) => {
+                self.broken.send_replace(false);
+                Some(run)
+            }
             Err(error) => {
-                tracing::error!(%error, "a run cannot begin: its state cannot be read");
+                tracing::error!(%error, "a run cannot begin: its state cannot be read; another replica is to lead");
+                self.broken.send_replace(true);
+                // Not with the damage's own code: of a write that came before it is no verdict.
+                let why = Error::new(Code::NotReady, format!("this replica's state cannot be read: {}", error.brief()));
+                let waiting = std::iter::from_fn(|| self.jobs.try_recv().ok());
+                for job in std::mem::take(&mut self.backlog).into_iter().chain(waiting) {
+                    answers::refuse(job, why.clone());
+                }
                 clock::sleep(Duration::from_millis(500)).await;
                 None
             }

@@ -58,6 +58,9 @@ impl Reads {
 
     /// The round confirmed leadership: gives the reads that may be answered.
     pub(super) fn confirm(&mut self, effective: u64) -> Vec<Waiting> {
+        // What they saw may be on its way for long; nobody has to wait for it.
+        let now = Instant::now();
+        self.confirmed.retain(|read| !read.waiting.abandoned(now));
         self.confirmed.append(&mut self.asked);
         self.release(effective)
     }

@@ -7,9 +7,18 @@ use super::limits::all_evict;
 use super::run::{Run, Waiting};
 use super::turn::{Turn, slot_of};
 use super::{Job, answers, count};
+use crate::clock::Instant;
 use crate::error::{Code, Error, Result};
-use crate::types::{GroupId, MapDescriptor, ReplyBody};
+use crate::types::{GroupId, MapDescriptor, ReplyBody, Slot};
 use bytes::Bytes;
+
+/// What came of a command's writes.
+pub(super) struct Recorded {
+    /// They are in the turn, or there were none and the answer is no refusal.
+    pub(super) took: bool,
+    /// Slots of entries that had to give way to them.
+    pub(super) evicted: Vec<Slot>,
+}
 
 impl Run {
     /// Answers a command that was executed before, as soon as that is applied.
@@ -30,7 +39,14 @@ impl Run {
             None => self.answer(waiting),
             Some(number) if number == self.next => turn.waiting.push(waiting),
             Some(number) => match self.flights.iter_mut().find(|flight| flight.number == number) {
-                Some(flight) => flight.waiting.push(waiting),
+                Some(flight) => {
+                    // Retries with short deadlines may ask for one batch again and again.
+                    if flight.waiting.len() >= 2 * self.config.max_turn {
+                        let now = Instant::now();
+                        flight.waiting.retain(|waiting| !waiting.abandoned(now));
+                    }
+                    flight.waiting.push(waiting);
+                }
                 None => self.answer(waiting),
             },
         }
@@ -60,7 +76,7 @@ impl Run {
         mut body: Result<ReplyBody>,
         mut writes: Vec<RowWrite>,
         limited: &[MapDescriptor],
-    ) {
+    ) -> Recorded {
         let room = match self.check_memory(&writes) {
             Ok(()) => self.make_room(limited, &writes, false),
             // No memory is left: a map that evicts may exchange entries, and not grow.
@@ -84,6 +100,8 @@ impl Run {
             writes.clear();
         }
         let is_read = stamp.is_none() && writes.is_empty();
+        let recorded =
+            Recorded { took: body.is_ok(), evicted: victims.iter().filter_map(|row| rows::slot_of_row(row)).collect() };
         for write in writes {
             self.put(turn, write);
         }
@@ -91,7 +109,7 @@ impl Run {
         self.bury(turn);
         if is_read {
             turn.reads.push(Waiting { job, body });
-            return;
+            return recorded;
         }
         if let Some(stamp) = stamp {
             match answers::encode(&body) {
@@ -105,5 +123,6 @@ impl Run {
             }
         }
         turn.waiting.push(Waiting { job, body });
+        recorded
     }
 }

@@ -238,6 +238,32 @@ async fn a_repeated_write_that_is_late_is_not_refused_for_memory_while_the_first
 }
 
 #[tokio::test]
+async fn a_replica_that_cannot_read_its_state_says_so_and_may_be_relieved() {
+    use super::super::entry::{Batch, RowWrite};
+    use super::super::rows;
+    let three = Three::start(ExecutorConfig::default()).await;
+    let (group, run) = (three.group(1), RunId(77));
+    let term = group.leadership().borrow().term;
+    // Another run's batch leaves a session that nobody can read.
+    let writes = vec![RowWrite::put(rows::session_row(SessionId(5)), Bytes::from_static(b"\x09"))];
+    for entry in
+        [PartitionEntry::Marker(Marker { term, run }), PartitionEntry::Batch(Batch { term, run, number: 1, writes })]
+    {
+        let verdict = group.propose(term, entry.encode()).await.expect("it leads").wait().await;
+        assert!(matches!(&verdict, Verdict::Applied(outcome) if outcome.took_effect), "{verdict:?}");
+    }
+    // The executor's own run finds itself fenced, and none can begin after it.
+    let _waits = three.ask(put(1), later()).expect("taken");
+    until("nothing can be read", || three.executor.is_unreadable()).await;
+    let refused = answer(three.ask(put(2), later()).expect("taken")).await.expect_err("not here");
+    assert_eq!(refused.code, Code::NotReady, "{refused}");
+    assert!(refused.what.contains("the row of session"), "{refused}");
+    group.transfer_leadership(2).await.expect("another takes over");
+    until("it leads no more", || !three.group(1).leadership().borrow().is_me).await;
+    until("nothing is expected of it", || !three.executor.is_unreadable()).await;
+}
+
+#[tokio::test]
 async fn the_mailbox_bounds_what_waits_for_the_log() {
     let config = ExecutorConfig { mailbox: 64, max_turn: 4, max_in_flight: 1, ..ExecutorConfig::default() };
     let three = Three::start(config).await;

@@ -1,22 +1,19 @@
 //! One turn: commands in, one batch out.
 
-use super::super::entry::{self, Batch, Change, PartitionEntry, RemovalCause, RowWrite};
-use super::super::expiry::expires_at;
+use super::super::entry::{self, Batch, Change, PartitionEntry, RowWrite};
 use super::super::jobs;
 use super::super::operations;
 use super::super::rows::{self, PartitionRow};
 use super::super::sessions::Admission;
-use super::super::user_code::{TaskCall, TaskOutcome};
+use super::Job;
 use super::answers;
 use super::run::{Ended, Flight, Run, Waiting};
-use super::{Job, count};
+use super::tasks::{TaskGroup, cancelled};
 use crate::clock::Instant;
-use crate::error::{Code, Error, Result};
-use crate::types::{AckLevel, MapDescriptor, Op, ReplyBody, SessionId, Slot, StoredValue};
+use crate::error::{Code, Error};
+use crate::types::{AckLevel, MapDescriptor, Op, ReplyBody, Slot};
 use bytes::Bytes;
-use futures::StreamExt;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
+use std::collections::{BTreeMap, VecDeque};
 
 /// Sessions that one turn ends at most.
 const EXPIRE_PER_TURN: usize = 64;
@@ -33,13 +30,6 @@ pub(super) struct Turn {
     pub(super) waiting: Vec<Waiting>,
     /// Reads; released by the batch's verdict if there is one, else by a round.
     pub(super) reads: Vec<Waiting>,
-}
-
-/// Consecutive tasks of a turn, run in one go.
-#[derive(Default)]
-struct TaskGroup {
-    jobs: Vec<Job>,
-    numbers: BTreeSet<(SessionId, u64)>,
 }
 
 impl Run {
@@ -78,6 +68,7 @@ impl Run {
                 // What was executed before, in an earlier batch or run, has its answer: only what was
                 // not is refused.
                 if self.replica.memory().is_stalled()
+                    && !job.request.op.is_read()
                     && !group.repeats(&job)
                     && let Some(job) = self.admit(&mut turn, &group, job)
                 {
@@ -98,7 +89,14 @@ impl Run {
                 self.record(&mut turn, job, Err(cancelled("before it ran")), Vec::new(), &[]);
                 continue;
             }
-            if is_task { group.add(job) } else { self.execute(&mut turn, job) }
+            if is_task {
+                group.add(job)
+            } else {
+                self.execute(&mut turn, job)
+            }
+            if group.is_full() {
+                self.run_tasks(&mut turn, &mut group, &mut jobs).await?;
+            }
         }
         if !group.jobs.is_empty() {
             self.run_tasks(&mut turn, &mut group, &mut jobs).await?;
@@ -125,7 +123,7 @@ impl Run {
     }
 
     /// Decides whether a command is to be executed; answers it if not.
-    fn admit(&mut self, turn: &mut Turn, group: &TaskGroup, job: Job) -> Option<Job> {
+    pub(super) fn admit(&mut self, turn: &mut Turn, group: &TaskGroup, job: Job) -> Option<Job> {
         let Some(stamp) = &job.request.stamp else { return Some(job) };
         if job.request.op.is_read() {
             return Some(job);
@@ -139,7 +137,7 @@ impl Run {
         }
         self.time = self.time.max(stamp.first_sent);
         let mut asked = stamp.clone();
-        if asked.previous.is_some_and(|previous| group.numbers.contains(&(stamp.session, previous))) {
+        if asked.previous.is_some_and(|previous| group.holds(stamp.session, previous)) {
             // It runs before this one, in the same go.
             asked.previous = None;
         }
@@ -172,7 +170,8 @@ impl Run {
     fn execute(&mut self, turn: &mut Turn, job: Job) {
         if let Op::Forget { map, limit, .. } = job.request.op {
             let (body, writes) = self.forget(map, limit);
-            return self.record(turn, job, body, writes, &[]);
+            self.record(turn, job, body, writes, &[]);
+            return;
         }
         if let Op::Job { id, step, .. } = &job.request.op {
             let done = jobs::execute(&self.view, *id, step, self.time.ms());
@@ -205,125 +204,6 @@ impl Run {
         let limited: Vec<MapDescriptor> = map.options.is_limited().then(|| map.clone()).into_iter().collect();
         self.note_reads(&limited, &job.request);
         self.record(turn, job, body, writes, &limited);
-    }
-
-    /// Runs the group's tasks on their own threads; verdicts on earlier batches come in meanwhile.
-    async fn run_tasks(
-        &mut self,
-        turn: &mut Turn,
-        group: &mut TaskGroup,
-        rest: &mut VecDeque<Job>,
-    ) -> std::result::Result<(), Ended> {
-        let group = std::mem::take(group);
-        // User code may take long; nobody's batch shall wait for it.
-        self.place = None;
-        let calls: Vec<TaskCall> = group.jobs.iter().filter_map(|job| self.task_call(job)).collect();
-        let tasks = self.tasks.clone();
-        let mut running = tasks.run(Arc::new(self.view.clone()), calls);
-        let mut failed = false;
-        let outcomes = loop {
-            tokio::select! {
-                biased;
-                outcomes = &mut running => break outcomes,
-                Some(verdict) = self.verdicts.next(), if !failed && !self.verdicts.is_empty() => {
-                    failed = !self.settle(verdict);
-                }
-            }
-        };
-        drop(running);
-        if failed {
-            let turned = std::mem::take(turn);
-            let waiting = turned.waiting.into_iter().chain(turned.reads).map(|waiting| waiting.job);
-            self.unexecuted.extend(waiting.chain(group.jobs).chain(std::mem::take(rest)));
-            return Err(Ended::ProposalFailed);
-        }
-        let mut later = Vec::new();
-        for (job, outcome) in group.jobs.into_iter().zip(outcomes) {
-            if turn.bytes >= self.config.max_batch_bytes {
-                // What it did is forgotten with its outcome; it runs again in the next turn.
-                later.push(job);
-                continue;
-            }
-            count(&self.stats.tasks);
-            let mut limited = Vec::new();
-            let (body, writes) = match self.is_cancelled(&job) {
-                true => (Err(cancelled("while it ran; its writes are undone")), Vec::new()),
-                false => self.task_writes(outcome, &mut limited),
-            };
-            self.record(turn, job, body, writes, &limited);
-        }
-        for job in later.into_iter().rev() {
-            rest.push_front(job);
-        }
-        Ok(())
-    }
-
-    fn task_call(&self, job: &Job) -> Option<TaskCall> {
-        let (name, key, last_slot, payload) = match &job.request.op {
-            Op::Task { name, key, payload, .. } => (name, key.clone(), None, payload),
-            Op::PartitionTask { name, slots, payload, .. } => (name, Bytes::new(), Some(slots.1), payload),
-            _ => return None,
-        };
-        Some(TaskCall {
-            name: name.clone(),
-            slot: slot_of(job),
-            last_slot,
-            affinity: job.request.affinity.clone(),
-            key,
-            payload: payload.clone(),
-            // The time that is left of this attempt decides only whether the task is begun: an
-            // overrun is the task's answer for good, and must not depend on how long it waited.
-            deadline: self.config.task_deadline,
-            now_ms: self.time.ms(),
-        })
-    }
-
-    fn is_cancelled(&self, job: &Job) -> bool {
-        job.request.op.task_id().is_some_and(|id| self.cancelled.contains(id))
-    }
-
-    /// A task's writes as rows; `limited` gets the maps with limits among those it wrote to.
-    fn task_writes(
-        &mut self,
-        outcome: TaskOutcome,
-        limited: &mut Vec<MapDescriptor>,
-    ) -> (Result<ReplyBody>, Vec<RowWrite>) {
-        let mut writes = Vec::with_capacity(outcome.writes.len());
-        for write in outcome.writes {
-            let map = match self.maps.map(&write.map) {
-                Some(map) => map,
-                None => {
-                    let what = format!("there is no map {:?}", write.map);
-                    return (Err(Error::new(Code::NoSuchMap, what)), Vec::new());
-                }
-            };
-            let checked = self.check_not_dropped(&map).and_then(|()| match &write.value {
-                Some(value) => operations::check_entry(&map, &write.key, value),
-                None => Ok(()),
-            });
-            if let Err(error) = checked {
-                return (Err(error), Vec::new());
-            }
-            if map.options.is_limited() && limited.iter().all(|known| known.id != map.id) {
-                limited.push(map.clone());
-            }
-            let revision = self.revision + 1;
-            let row = rows::map_row(write.slot, map.id, &write.key);
-            match write.value {
-                Some(value) => {
-                    let expires_ms = expires_at(self.view.now_ms(), None, &map.options);
-                    writes.push(RowWrite::put(row, StoredValue { revision, value, expires_ms }.encode()));
-                }
-                None if self.view.contains(&row) => {
-                    writes.push(RowWrite::remove(row, revision, RemovalCause::Deleted));
-                }
-                None => {}
-            }
-        }
-        if !writes.is_empty() {
-            self.revision += 1;
-        }
-        (outcome.answer.map(ReplyBody::Task), writes)
     }
 
     /// Hands the turn's batch to the log; without one its reads wait for a round.
@@ -379,23 +259,4 @@ pub(super) fn slot_of(job: &Job) -> Slot {
     let addressed = job.request.op.slot();
     let of_key = || job.request.op.routing_key().map(|key| operations::slot_in(&job.request, key));
     addressed.or_else(of_key).unwrap_or(Slot(0))
-}
-
-/// The answer to a task that somebody has cancelled. It is kept: a late copy does not run either.
-fn cancelled(when: &str) -> Error {
-    Error::new(Code::TaskCancelled, format!("the task was cancelled {when}"))
-}
-
-impl TaskGroup {
-    fn add(&mut self, job: Job) {
-        if let Some(stamp) = &job.request.stamp {
-            self.numbers.insert((stamp.session, stamp.number));
-        }
-        self.jobs.push(job);
-    }
-
-    /// Whether the command is a retry of one in the group.
-    fn repeats(&self, job: &Job) -> bool {
-        job.request.stamp.as_ref().is_some_and(|stamp| self.numbers.contains(&(stamp.session, stamp.number)))
-    }
 }

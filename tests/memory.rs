@@ -112,7 +112,7 @@ async fn three_peers_keep_within_their_limits_and_the_survivors_have_everything(
     }
     let client = peers[0].client().await.expect("connects");
     client.create_map(MAP, KeyCodec::Utf8, ValueCodec::Bytes, 0).await.expect("created");
-    let entries = (3 * LIMIT / 1024) as u32;
+    let entries = (4 * LIMIT / 1024) as u32;
     write(&client, 0..entries, 0).await;
     drop(client);
     peers.remove(0).shutdown().await;

@@ -81,7 +81,7 @@ impl History {
 
     fn expected(&self, number: u64) -> Option<Value> {
         let last = self.last[number as usize].load(Relaxed);
-        (last % 2 == 0).then(|| value(number, last / 2, self.size))
+        last.is_multiple_of(2).then(|| value(number, last / 2, self.size))
     }
 
     /// Writes every key, and each tenth once more; gives the seconds.
@@ -161,7 +161,7 @@ impl History {
                 }
                 _ => {
                     let existed = self.client.delete(MAP, key(number)).await?.existed;
-                    if existed != (last % 2 == 0) {
+                    if existed != last.is_multiple_of(2) {
                         return Err(
                             format!("{} was there, or was not, against what was acknowledged", key(number)).into()
                         );

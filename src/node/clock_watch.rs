@@ -3,6 +3,7 @@
 
 use super::status::Status;
 use crate::clock;
+use crate::error::Code;
 use crate::types::{MAX_AHEAD_MS, NodeId};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -48,7 +49,9 @@ impl ClockWatch {
             let offset = offset(self.status.clock_offsets().await);
             self.offset_ms.store(offset, Ordering::Relaxed);
             if offset.abs() >= REPORT_MS {
-                tracing::warn!(offset_ms = offset, "this peer's clock differs from the members' median; set it");
+                let code = Code::ClockAhead;
+                tracing::warn!(%code, offset_ms = offset, limit_ms = MAX_AHEAD_MS,
+                    "this peer's clock differs from the members' median; set it: from the limit on it leads nothing");
             }
         }
     }

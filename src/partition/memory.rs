@@ -20,9 +20,9 @@ use tokio::sync::{Notify, watch};
 pub(super) const STALL_AT_MOST: Duration = Duration::from_secs(2);
 
 /// Values leave RAM above this share of the limit: the rest is for what comes faster than it goes.
-const EVICT_ABOVE: (u64, u64) = (9, 16);
+const EVICT_ABOVE: (u64, u64) = (8, 16);
 /// ... until no more than this share is used.
-const EVICT_TO: (u64, u64) = (8, 16);
+const EVICT_TO: (u64, u64) = (7, 16);
 /// Writes are refused above this share when nothing is left that could leave RAM.
 const REFUSE_ABOVE: (u64, u64) = (15, 16);
 /// Checkpoints are made early when rows that changed take more than this share.
@@ -30,7 +30,7 @@ const CHECKPOINT_ABOVE: (u64, u64) = (3, 32);
 /// Applying waits for checkpoints when rows that changed take more than this share.
 const STALL_ABOVE: (u64, u64) = (5, 32);
 /// Rows that are loaded at a start keep their values up to this share.
-const LOAD_TO: (u64, u64) = (1, 2);
+const LOAD_TO: (u64, u64) = (7, 16);
 
 /// Counts since the process began.
 #[derive(Debug, Default)]
@@ -52,7 +52,7 @@ pub struct MemoryStats {
 pub struct MemoryLimit {
     /// Bytes that the state may take; `None`: as many as there are.
     pub bytes: Option<u64>,
-    /// Bytes above which values leave RAM; `None`: nine sixteenths of the limit. Less only makes
+    /// Bytes above which values leave RAM; `None`: half of the limit. Less only makes
     /// them leave sooner, down to none that stay: for tests.
     pub evict_above: Option<u64>,
 }
@@ -243,10 +243,10 @@ mod tests {
     #[test]
     fn each_bound_is_a_share_of_the_limit() {
         let memory = Memory::new(Some(1600));
-        memory.account(0, 900);
+        memory.account(0, 800);
         assert_eq!(memory.excess(), 0);
         memory.account(0, 1);
-        assert_eq!(memory.excess(), 101, "down to 800");
+        assert_eq!(memory.excess(), 101, "down to 700");
         memory.account_dirty(0, 150);
         assert!(!memory.wants_checkpoints());
         memory.account_dirty(150, 151);
@@ -256,7 +256,7 @@ mod tests {
         memory.account_dirty(250, 251);
         assert!(memory.is_stalled());
         memory.account_dirty(251, 0);
-        memory.account(901, 1601);
+        memory.account(801, 1601);
         assert!(memory.is_stalled(), "over the limit");
         memory.set_exhausted(true);
         assert!(!memory.is_stalled() && memory.is_exhausted(), "waiting would not help");

@@ -4,7 +4,7 @@
 use crate::cli::local::{Peer, Peers, endpoint};
 use crate::client::Client;
 use crate::clock::{self, Instant};
-use crate::node::PartitionInfo;
+use crate::node::{PartitionInfo, ReplicaState};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -46,6 +46,8 @@ pub(super) struct Look {
     pub(super) leaderless: usize,
     /// Partitions with fewer living replicas than wanted.
     pub(super) under_replicated: usize,
+    /// Partitions whose replicas are moving: one is coming, or one is still to go.
+    pub(super) moving: usize,
     /// Requests a second of the built-in load.
     pub(super) load: u32,
     /// What changed since the last look, in sentences.
@@ -86,6 +88,8 @@ impl Looker {
         }
         look.leaders = self.partitions.iter().map(|one| one.leader.clone().unwrap_or_default()).collect();
         look.leaderless = look.leaders.iter().filter(|leader| leader.is_empty()).count();
+        let moves = |one: &&PartitionInfo| one.replicas.iter().any(|replica| replica.state != ReplicaState::Holding);
+        look.moving = self.partitions.iter().filter(moves).count();
         look.under_replicated = self.partitions.iter().filter(|one| one.under_replicated > 0).count();
         look
     }

@@ -32,8 +32,9 @@ pub(super) fn table(look: &Look) -> String {
         );
     }
     text += &format!(
-        "{} partitions, {} without a leader, {} with too few living replicas; load {}/s\n",
+        "{} partitions, {} moving, {} without a leader, {} with too few living replicas; load {}/s\n",
         look.leaders.len(),
+        look.moving,
         look.leaderless,
         look.under_replicated,
         look.load
@@ -48,7 +49,7 @@ pub(super) fn standing(look: &Look) -> String {
         .iter()
         .map(|peer| format!("{} {} {} {}", peer.name, peer.state, peer.leaders, peer.replicas))
         .collect();
-    format!("{peers:?} {} {}", look.leaderless, look.under_replicated)
+    format!("{peers:?} {} {} {}", look.moving, look.leaderless, look.under_replicated)
 }
 
 /// The ring: for each partition the number of the peer that leads it, `.` for none.
@@ -90,7 +91,7 @@ mod tests {
     fn the_ring_shows_who_leads() {
         assert_eq!(ring(&look()), "12.1\n");
         let text = table(&look());
-        assert!(text.contains("n2") && text.contains("4 partitions, 1 without a leader"), "{text}");
+        assert!(text.contains("n2") && text.contains("4 partitions, 0 moving, 1 without a leader"), "{text}");
     }
 
     #[test]

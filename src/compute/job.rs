@@ -57,6 +57,16 @@ pub struct JobProgress {
 /// The longest text of a job's progress.
 pub const MAX_TEXT: usize = 256;
 
+/// A text's first bytes, whole characters.
+pub fn cut(mut text: String, bytes: usize) -> String {
+    let mut end = text.len().min(bytes);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.truncate(end);
+    text
+}
+
 /// A job task's view of the grid. Clones are the same.
 #[derive(Clone)]
 pub struct JobContext {
@@ -99,12 +109,7 @@ impl JobContext {
 
     /// Says how far the job is, from 0 to 1, and in words. Written down twice a second at most.
     pub fn progress(&self, fraction: f64, text: impl Into<String>) {
-        let mut text = text.into();
-        let mut end = text.len().min(MAX_TEXT);
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        text.truncate(end);
+        let text = cut(text.into(), MAX_TEXT);
         self.progress.send_replace(JobProgress { permille: (fraction.clamp(0.0, 1.0) * 1000.0) as u16, text });
     }
 

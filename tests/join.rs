@@ -448,6 +448,9 @@ async fn only_peers_that_carry_the_tasks_lead_and_maps_go_on_without_them() {
         let count: i64 = client.submit("count", format!("k{}", number % 20), &()).await.expect("runs");
         assert_eq!(count, number / 20 + 1);
     }
+    let members = client.members().await.expect("members");
+    let tasks = |name: &str| members.iter().find(|member| member.name == name).map(|member| member.tasks.join(","));
+    assert_eq!((tasks("plain"), tasks("first")), (Some(String::new()), Some("count,errand,tally".into())));
     let error = asked_of(&plain, "tally").await.expect_err("it cannot reduce");
     assert!(error.code == Code::TaskNotCarried && error.code.retry() == Retry::OtherPeer, "{error}");
     for part in ["plain", "tally", "first (alive)", "second (alive)"] {

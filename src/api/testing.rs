@@ -436,7 +436,9 @@ impl GridService for FakePeer {
     async fn members(&self) -> Result<Vec<MemberInfo>> {
         let (name, address) = ("n1".to_owned(), self.address());
         let state = MemberState::Alive;
-        Ok(vec![MemberInfo { name, id: NodeId(7), address, zone: None, state, leaders: 2, replicas: 3, trouble: None }])
+        let tasks = ["bill", "count@2", "errand", "tally"].map(str::to_owned).to_vec();
+        let (leaders, replicas) = (2, 3);
+        Ok(vec![MemberInfo { name, id: NodeId(7), address, zone: None, state, leaders, replicas, trouble: None, tasks }])
     }
 
     async fn partitions(&self) -> Result<Vec<PartitionInfo>> {

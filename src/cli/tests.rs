@@ -256,6 +256,9 @@ async fn members_partitions_and_explain() {
     for field in ["name", "id", "address", "zone", "state", "leaders", "replicas"] {
         assert!(members[0].get(field).is_some(), "{field} in {members}");
     }
+    assert_eq!(members[0]["tasks"], serde_json::json!(["bill", "count@2", "errand", "tally"]));
+    let table = run_at(&address, &["members"]).await.expect("members");
+    assert!(table.contains("TASKS") && table.contains("bill,count@2 +2"), "{table}");
     let partitions = json(&run_at(&address, &["partitions", "--json"]).await.expect("partitions"));
     for field in ["id", "first_slot", "last_slot", "leader", "replicas", "term", "applied", "rows"] {
         assert!(partitions[1].get(field).is_some(), "{field} in {partitions}");

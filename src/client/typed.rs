@@ -8,11 +8,10 @@
 
 mod stored;
 
-use super::codec::{Codec, Msgpack};
 use super::keys::MapKey;
 use super::{Client, Conditional, Size};
 use crate::error::{Code, Error, Result};
-use crate::types::{Condition, MapOptions, MapSpec};
+use crate::types::{Codec, Condition, MapOptions, MapSpec, Msgpack, Schema};
 use futures::stream::{BoxStream, StreamExt};
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -46,8 +45,7 @@ pub struct Entry<V> {
 pub struct TypedMap<K: ?Sized, V, C = Msgpack> {
     client: Client,
     name: String,
-    schema: u32,
-    accepts_up_to: Option<u32>,
+    schema: Schema,
     kinds: PhantomData<fn(&K, C) -> V>,
 }
 
@@ -57,7 +55,6 @@ impl<K: ?Sized, V, C> Clone for TypedMap<K, V, C> {
             client: self.client.clone(),
             name: self.name.clone(),
             schema: self.schema,
-            accepts_up_to: self.accepts_up_to,
             kinds: PhantomData,
         }
     }
@@ -108,8 +105,8 @@ impl<K: MapKey + ?Sized, V, C: Codec<V>> TypedMap<K, V, C> {
             }
             created => created?,
         };
-        let (schema, accepts_up_to) = (options.schema, options.accepts_up_to);
-        Ok(TypedMap { client, name: map.name, schema, accepts_up_to, kinds: PhantomData })
+        let schema = Schema { writes: options.schema, accepts_up_to: options.accepts_up_to };
+        Ok(TypedMap { client, name: map.name, schema, kinds: PhantomData })
     }
 
     /// The map's name.

@@ -3,7 +3,7 @@
 use super::*;
 use crate::api::testing::{FakePeer, World};
 use crate::client::ClientConfig;
-use crate::client::codec::{Json, Plain};
+use crate::client::{Json, Plain};
 use bytes::Bytes;
 use futures::TryStreamExt;
 use serde::{Deserialize, Serialize};

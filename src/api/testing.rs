@@ -141,7 +141,7 @@ fn apply(state: &mut State, op: &Op) -> Result<ReplyBody> {
         Op::Transact { map, checks, writes } => {
             for (key, expected) in checks {
                 let present = entry(state, map, key);
-                if present.as_ref().map(|present| present.revision) != *expected {
+                if !holds(expected, present.as_ref()) {
                     return Ok(ReplyBody::CheckFailed { key: key.clone(), present });
                 }
             }

@@ -5,6 +5,7 @@ use keystead::Grid;
 use keystead::client::{Client, Json, Msgpack, Schema, TypedMap, TypedOptions};
 use keystead::compute::{JobContext, TaskContext, TaskError};
 use keystead::error::Code;
+use keystead::types::MapOptions;
 use serde::{Deserialize, Serialize};
 
 /// As the tasks know it.
@@ -107,6 +108,14 @@ async fn an_older_tasks_update_keeps_what_a_newer_writer_has_added() {
     let client = peer.client().await.expect("connects");
     check::<Msgpack>(&client, "packed").await;
     check::<Json>(&client, "text").await;
+
+    // A replicated map's copy gives typed values too.
+    let options = TypedOptions { map: Some(MapOptions::default().replicated()), ..TypedOptions::default() };
+    let rates = TypedMap::<str, Order>::open_with(client.clone(), "rates", options).await.expect("opens");
+    let revision = rates.put("eur", &Order { pieces: 7 }).await.expect("puts");
+    let (rate, at) = rates.get_local("eur", revision).await.expect("a copy");
+    assert!(rate == Some(Order { pieces: 7 }) && at >= revision, "{rate:?} at {at}");
+    assert_eq!(rates.get_local("usd", revision).await.expect("a copy").0, None);
 
     // A value of another kind is the same error too.
     let names = TypedMap::<str, String, Msgpack>::open(client.clone(), "names").await.expect("opens");

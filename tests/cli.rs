@@ -234,7 +234,10 @@ async fn jobs_are_started_waited_for_and_cancelled() {
         assert!(clock::Instant::now() < until, "{shown}");
         shown = status().await;
     }
-    assert_eq!((&shown["state"], &shown["text"], &shown["id"]), (&"running".into(), &"half of it".into(), &(*id).into()));
+    assert_eq!(
+        (&shown["state"], &shown["text"], &shown["id"]),
+        (&"running".into(), &"half of it".into(), &(*id).into())
+    );
     let table = out(&peer, &["job", "cancel", &id]).await;
     assert!(table.contains(&id) && (table.contains("ending") || table.contains("cancelled")), "{table}");
     while shown["state"] != "cancelled" {

@@ -398,8 +398,7 @@ async fn job_seen(client: &Client, id: JobId, what: &str, holds: impl Fn(&JobInf
 /// What a peer itself says to a scatter.
 async fn asked_of(peer: &Grid, name: &str) -> keystead::error::Result<ScatterAnswer> {
     let payload = TaskPayload { codec: ValueCodec::Json, data: "null".into() };
-    let request =
-        ScatterCall { name: name.into(), payload, id: 0, partial: false, parts: false, deadline_ms: 10_000 };
+    let request = ScatterCall { name: name.into(), payload, id: 0, partial: false, parts: false, deadline_ms: 10_000 };
     let mut events = peer.node().scatter(request).await.expect("begins");
     loop {
         match events.recv().await.expect("ends with an answer") {
@@ -416,14 +415,15 @@ async fn start_with_task(name: &str, listen: &str, seeds: &[String], dir: &Path,
         settings.movement.replace_after = Duration::from_secs(2);
     });
     let builder = match carries {
-        true => builder.task("count", |context, _: ()| {
-            let key = context.key().to_vec();
-            let count: i64 = context.get("m", &key)?.unwrap_or(0) + 1;
-            context.put("m", &key, &count)?;
-            Ok(count)
-        })
-        .job("errand", |context, number: u32| async move { Ok((number, context.attempt())) })
-        .scatter("tally", Tally),
+        true => builder
+            .task("count", |context, _: ()| {
+                let key = context.key().to_vec();
+                let count: i64 = context.get("m", &key)?.unwrap_or(0) + 1;
+                context.put("m", &key, &count)?;
+                Ok(count)
+            })
+            .job("errand", |context, number: u32| async move { Ok((number, context.attempt())) })
+            .scatter("tally", Tally),
         false => builder,
     };
     builder.start().await.expect("starts")

@@ -438,7 +438,17 @@ impl GridService for FakePeer {
         let state = MemberState::Alive;
         let tasks = ["bill", "count@2", "errand", "tally"].map(str::to_owned).to_vec();
         let (leaders, replicas) = (2, 3);
-        Ok(vec![MemberInfo { name, id: NodeId(7), address, zone: None, state, leaders, replicas, trouble: None, tasks }])
+        Ok(vec![MemberInfo {
+            name,
+            id: NodeId(7),
+            address,
+            zone: None,
+            state,
+            leaders,
+            replicas,
+            trouble: None,
+            tasks,
+        }])
     }
 
     async fn partitions(&self) -> Result<Vec<PartitionInfo>> {

@@ -207,7 +207,8 @@ async fn conditions_transactions_and_whole_maps() {
     at(&["transact", "m", "--check", "{t}a=absent", "--put", "{t}a=x", "--put", "{t}b=y=z"]).await.expect("commits");
     let refused = at(&["transact", "m", "--check", "{t}a=1", "--delete", "{t}b"]).await.expect_err("another revision");
     assert!(refused.code == Code::ConditionFailed && refused.what.contains("{t}a"), "{refused}");
-    let refused = at(&["transact", "m", "--check-value", "{t}b=z", "--delete", "{t}b"]).await.expect_err("another value");
+    let refused =
+        at(&["transact", "m", "--check-value", "{t}b=z", "--delete", "{t}b"]).await.expect_err("another value");
     assert!(refused.code == Code::ConditionFailed && refused.what.contains("{t}b"), "{refused}");
     at(&["transact", "m", "--check-value", "{t}b=y=z", "--put", "{t}b=y=z"]).await.expect("commits");
     let apart = at(&["transact", "m", "--put", "a=1", "--put", "b=1"]).await.expect_err("two slots");

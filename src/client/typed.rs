@@ -51,12 +51,7 @@ pub struct TypedMap<K: ?Sized, V, C = Msgpack> {
 
 impl<K: ?Sized, V, C> Clone for TypedMap<K, V, C> {
     fn clone(&self) -> Self {
-        TypedMap {
-            client: self.client.clone(),
-            name: self.name.clone(),
-            schema: self.schema,
-            kinds: PhantomData,
-        }
+        TypedMap { client: self.client.clone(), name: self.name.clone(), schema: self.schema, kinds: PhantomData }
     }
 }
 

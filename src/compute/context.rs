@@ -5,9 +5,7 @@ use super::overlay::Overlay;
 use super::replicated::Replicated;
 use crate::error::{Code, Error, Result};
 use crate::partition::{Place, SlotView, TaskCall, TaskWrite};
-use crate::types::{
-    Schema, Slot, Value, ValueCodec, affinity_of, read_value, rewrite_value, slot_of, write_value,
-};
+use crate::types::{Schema, Slot, Value, ValueCodec, affinity_of, read_value, rewrite_value, slot_of, write_value};
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;

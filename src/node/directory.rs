@@ -174,11 +174,7 @@ impl Directory {
             format!("{} ({alive}{lacks})", row.name)
         };
         let carriers: Vec<String> = carriers.into_iter().map(standing).collect();
-        let what = format!(
-            "peer {} {role}does not carry task {name:?}; carried by {}",
-            self.name,
-            carriers.join(", ")
-        );
+        let what = format!("peer {} {role}does not carry task {name:?}; carried by {}", self.name, carriers.join(", "));
         Error::new(Code::TaskNotCarried, what)
     }
 

@@ -75,17 +75,18 @@ fn untyped() -> Error {
 pub fn read_value<V: DeserializeOwned>(schema: Schema, value: &Value) -> Result<V> {
     let data = &value.data;
     let from_json = |json: serde_json::Value| serde_json::from_value(json).map_err(|error| error.to_string());
-    schema.decoded(value, || match value.codec {
-        ValueCodec::Msgpack => rmp_serde::from_slice(data).map_err(|error| error.to_string()),
-        ValueCodec::Json => serde_json::from_slice(data).map_err(|error| error.to_string()),
-        ValueCodec::I64 => {
-            let bytes = <[u8; 8]>::try_from(&data[..]).map_err(|error| error.to_string())?;
-            from_json(i64::from_le_bytes(bytes).into())
-        }
-        ValueCodec::Utf8 => from_json(std::str::from_utf8(data).map_err(|error| error.to_string())?.into()),
-        ValueCodec::Bytes => Err(String::new()),
-    })
-    .map_err(|error| if value.codec == ValueCodec::Bytes { untyped() } else { error })
+    schema
+        .decoded(value, || match value.codec {
+            ValueCodec::Msgpack => rmp_serde::from_slice(data).map_err(|error| error.to_string()),
+            ValueCodec::Json => serde_json::from_slice(data).map_err(|error| error.to_string()),
+            ValueCodec::I64 => {
+                let bytes = <[u8; 8]>::try_from(&data[..]).map_err(|error| error.to_string())?;
+                from_json(i64::from_le_bytes(bytes).into())
+            }
+            ValueCodec::Utf8 => from_json(std::str::from_utf8(data).map_err(|error| error.to_string())?.into()),
+            ValueCodec::Bytes => Err(String::new()),
+        })
+        .map_err(|error| if value.codec == ValueCodec::Bytes { untyped() } else { error })
 }
 
 /// A value in a map's codec.

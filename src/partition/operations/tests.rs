@@ -128,7 +128,8 @@ fn a_transaction_does_all_or_nothing() {
     let run = |table: &mut Table, checks, writes| table.run(Op::Transact { map: "m".into(), checks, writes });
     let value = || Some(Value::utf8("v"));
     let both = vec![(key("{t}a"), value()), (key("{t}b"), value())];
-    let (absent, at) = (|text| (key(text), Condition::Absent), |text, revision| (key(text), Condition::Revision(revision)));
+    let (absent, at) =
+        (|text| (key(text), Condition::Absent), |text, revision| (key(text), Condition::Revision(revision)));
     let revision = written(&run(&mut table, vec![absent("{t}a")], both.clone()).expect("commits"));
     let refused = run(&mut table, vec![at("{t}a", revision), absent("{t}b")], both).expect("answers");
     assert!(

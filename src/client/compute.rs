@@ -198,10 +198,12 @@ impl Client {
                 Err(clock::Elapsed) => Error::new(Code::DeadlineExceeded, "not all partitions answered in time"),
             };
             turn += 1;
-            if error.code == Code::TaskNotCarried {
-                lacking = Some(error.clone());
+            match error.code {
+                Code::TaskNotCarried => lacking = Some(error.clone()),
+                Code::PeerUnreachable => {}
+                _ => lacking = None,
             }
-            // Every peer was asked twice, and one said that it takes a peer that is not there.
+            // Every peer was asked twice, and those that are there say that it takes another.
             let in_vain = lacking.is_some() && turn >= 2 * self.known_peers();
             if error.code.retry() == Retry::Never {
                 return Err(error);

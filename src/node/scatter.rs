@@ -83,8 +83,10 @@ struct Gathered {
     failed: BTreeMap<PartitionId, Error>,
     /// Until then a leader may not have heard of a map yet.
     maps_known_by: Instant,
-    /// Until then leadership may go from a peer that does not carry the scatter to one that does.
-    carried_by: Instant,
+    /// Until when leadership may go from a peer that does not carry the scatter to one that does.
+    carried_by: BTreeMap<PartitionId, Instant>,
+    /// How long that may take.
+    carry_wait: Duration,
     /// To be asked again, with the last trouble.
     again: BTreeMap<PartitionId, Error>,
 }
@@ -108,7 +110,8 @@ async fn run(
         failed: BTreeMap::new(),
         again: BTreeMap::new(),
         maps_known_by: Instant::now() + MAP_WAIT,
-        carried_by: Instant::now() + CARRY_WAIT.min(time / 2),
+        carried_by: BTreeMap::new(),
+        carry_wait: CARRY_WAIT.min(time / 2),
     };
     let mut wanted: Vec<PartitionId> = partitions.into_iter().map(|(partition, _)| partition).collect();
     while !wanted.is_empty() && Instant::now() < expires {
@@ -220,7 +223,10 @@ async fn take(
             node.router.note_leader(group, leader);
         }
         let unheard = error.code == Code::NoSuchMap && Instant::now() < gathered.maps_known_by;
-        let uncarried = error.code == Code::TaskNotCarried && Instant::now() >= gathered.carried_by;
+        let uncarried = error.code == Code::TaskNotCarried && {
+            let now = Instant::now();
+            now >= *gathered.carried_by.entry(partition).or_insert(now + gathered.carry_wait)
+        };
         if !uncarried && (error.code.retry() != Retry::Never || unheard) {
             gathered.again.insert(partition, error);
             continue;

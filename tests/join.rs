@@ -514,6 +514,12 @@ async fn only_peers_that_carry_the_tasks_lead_and_maps_go_on_without_them() {
 
     // One comes back, and the task runs where it left off.
     let second = start_with_task("second", &listen[2], seeds, dir.path(), true).await;
+    second.wait_ready(PATIENCE).await.expect("serves");
+    // Plain peers lead yet: leaderships come over in time, or the answer says for whom it waits.
+    match asked_of(&second, "tally").await {
+        Ok(partitions) => assert_eq!(partitions.failed, []),
+        Err(error) => assert!([Code::TaskNotCarried, Code::PartitionsFailed].contains(&error.code), "{error}"),
+    }
     let give_up = clock::Instant::now() + PATIENCE;
     let count = loop {
         match client.submit::<_, i64>("count", "k1", &()).await {

@@ -236,7 +236,7 @@ async fn jobs_are_started_waited_for_and_cancelled() {
     }
     assert_eq!(
         (&shown["state"], &shown["text"], &shown["id"]),
-        (&"running".into(), &"half of it".into(), &(*id).into())
+        (&"running".into(), &"half of it".into(), &id.as_str().into())
     );
     let table = out(&peer, &["job", "cancel", &id]).await;
     assert!(table.contains(&id) && (table.contains("ending") || table.contains("cancelled")), "{table}");
@@ -278,7 +278,7 @@ async fn scans_print_an_object_a_line() {
     let lines = out(&peer, &["scan", "m", "--prefix", "{t}", "--json"]).await;
     let found: Vec<Json> = lines.lines().map(json).collect();
     let shown = |entry: &Json| (entry["key"].clone(), entry["value"].clone(), entry["codec"].clone());
-    let expected = |key: &str, value: &str| (key.into(), value.into(), "utf8".into());
+    let expected = |key: &str, value: &str| -> (Json, Json, Json) { (key.into(), value.into(), "utf8".into()) };
     assert_eq!(found.iter().map(shown).collect::<Vec<_>>(), [expected("{t}a", "1"), expected("{t}b", "2")]);
     assert!(found.iter().all(|entry| entry["revision"].as_u64() > Some(0)), "{lines}");
 

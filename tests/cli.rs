@@ -1,5 +1,5 @@
-//! The commands as processes against a peer in this one: `watch`, `get --local`, and what wrong usage
-//! is told.
+//! The commands as processes against a peer in this one: `watch`, `get --local`, jobs, cancelling,
+//! `scan`, and what wrong usage is told.
 #![allow(missing_docs)]
 
 mod common;
@@ -7,15 +7,22 @@ mod common;
 use common::PATIENCE;
 use keystead::Grid;
 use keystead::clock;
+use keystead::compute::{Cursor, JobContext, PartitionScan, ResultMap, Scatter, TaskError};
+use keystead::grid::GridBuilder;
 use keystead::types::{KeyCodec, Value, ValueCodec};
 use serde_json::Value as Json;
 use std::process::{Output, Stdio};
+use std::sync::Arc;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
+use tokio::sync::Notify;
 
 async fn peer(partitions: u32) -> Grid {
-    let peer = Grid::builder().name("n1").listen("127.0.0.1:0").partitions(partitions).memory();
-    let peer = peer.start().await.expect("starts");
+    started(Grid::builder().partitions(partitions)).await
+}
+
+async fn started(peer: GridBuilder) -> Grid {
+    let peer = peer.name("n1").listen("127.0.0.1:0").memory().start().await.expect("starts");
     peer.wait_ready(PATIENCE).await.expect("serves");
     peer
 }
@@ -163,5 +170,125 @@ async fn what_is_printed_is_for_people() {
     assert!(printed.starts_with("0-3    KS2002: ") && printed.lines().count() == 1, "{printed}");
     assert!(output.status.code() == Some(1) && said.contains("4 of 4 partitions"), "{said}");
     assert_eq!(said.matches("register the task").count(), 1, "{said}");
+    peer.shutdown().await;
+}
+
+async fn double(_: JobContext, number: i64) -> Result<i64, TaskError> {
+    match number {
+        0 => Err(TaskError::new("nothing", "there is nothing to double")),
+        number => Ok(2 * number),
+    }
+}
+
+/// Goes on until it is asked to end.
+async fn hang(job: JobContext, (): ()) -> Result<(), TaskError> {
+    job.progress(0.5, "half of it");
+    job.ending().await;
+    Ok(job.check()?)
+}
+
+/// Reads the map again and again, for ever; says when it has begun.
+struct Endless(Arc<Notify>);
+
+impl Scatter for Endless {
+    type Input = String;
+    type Part = ();
+    type Output = ();
+
+    fn map(&self, partition: &mut PartitionScan<'_>, map: &String) -> Result<(), TaskError> {
+        loop {
+            partition.page(map, &mut Cursor::default(), 10)?;
+            self.0.notify_one();
+        }
+    }
+
+    fn combine(&self, _: &String, (): &mut (), (): ()) {}
+
+    fn reduce(&self, _: &String, _: Option<()>, _: &mut Vec<ResultMap>) -> Result<(), TaskError> {
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn jobs_are_started_waited_for_and_cancelled() {
+    let peer = started(Grid::builder().partitions(2).job("double", double).job("hang", hang)).await;
+    assert_eq!(out(&peer, &["job", "start", "double", "--key", "k", "--payload", "21", "--wait"]).await, "42\n");
+    let wait = ["job", "start", "double", "--key", "k", "--payload", "4", "--wait", "--json"];
+    let shown = json(&out(&peer, &wait).await);
+    assert_eq!((&shown["state"], &shown["answer"], &shown["progress"]), (&"done".into(), &8.into(), &1.0.into()));
+    assert_eq!((&shown["name"], &shown["key"], &shown["attempt"]), (&"double".into(), &"k".into(), &1.into()));
+    let failing = ["job", "start", "double", "--key", "k", "--payload", "0", "--wait"];
+    let (status, said) = refused(&peer, &failing).await;
+    assert!(status == 1 && said.contains("KS4001") && said.contains("nothing to double"), "{status}: {said}");
+    let in_json = [&failing[..], &["--json"]].concat();
+    let output = run(&peer, &in_json).await;
+    let shown = json(&String::from_utf8(output.stdout).expect("text"));
+    assert!(output.status.code() == Some(1) && shown["state"] == "failed", "{shown}");
+
+    // One that is not waited for: its id, how it stands, its end.
+    let id = out(&peer, &["job", "start", "hang", "--key", "k"]).await.trim().to_owned();
+    let status = async || json(&out(&peer, &["job", "status", &id, "--json"]).await);
+    let until = clock::Instant::now() + PATIENCE;
+    let mut shown = status().await;
+    while shown["progress"] != 0.5 {
+        assert!(clock::Instant::now() < until, "{shown}");
+        shown = status().await;
+    }
+    assert_eq!(
+        (&shown["state"], &shown["text"], &shown["id"]),
+        (&"running".into(), &"half of it".into(), &id.as_str().into())
+    );
+    let table = out(&peer, &["job", "cancel", &id]).await;
+    assert!(table.contains(&id) && (table.contains("ending") || table.contains("cancelled")), "{table}");
+    while shown["state"] != "cancelled" {
+        assert!(clock::Instant::now() < until, "{shown}");
+        shown = status().await;
+    }
+    let again = json(&out(&peer, &["job", "cancel", &id, "--json"]).await);
+    assert_eq!(again["state"], "cancelled", "once it has ended it stays as it is");
+    let jobs = json(&out(&peer, &["jobs", "--json"]).await);
+    let states: Vec<&Json> = jobs.as_array().expect("a list").iter().map(|job| &job["state"]).collect();
+    assert_eq!(states, ["done", "done", "failed", "failed", "cancelled"]);
+    peer.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_runs_is_cancelled_by_its_id() {
+    let begun = Arc::new(Notify::new());
+    let peer = started(Grid::builder().partitions(1).scatter("endless", Endless(begun.clone()))).await;
+    out(&peer, &["put", "m", "k", "v"]).await;
+    let scatter = ["scatter", "endless", "--payload", "\"m\"", "--id", "4711"];
+    let child = command(&peer, &scatter).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
+    clock::timeout(PATIENCE, begun.notified()).await.expect("begins");
+    assert_eq!(out(&peer, &["cancel", "4711"]).await, "1 peers know\n");
+    let ended = clock::timeout(PATIENCE, child.wait_with_output()).await.expect("ends").expect("is waited for");
+    let said = String::from_utf8(ended.stderr).expect("text");
+    assert!(ended.status.code() == Some(1) && said.contains("KS4008"), "{said}");
+    let shown = json(&out(&peer, &["cancel", "4712", "--json"]).await);
+    assert_eq!((&shown["id"], &shown["told"], &shown["unreachable"]), (&4712.into(), &1.into(), &0.into()));
+    peer.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scans_print_an_object_a_line() {
+    let peer = peer(2).await;
+    for (key, value) in [("{t}a", "1"), ("{t}b", "2"), ("other", "3")] {
+        out(&peer, &["put", "m", key, value]).await;
+    }
+    let lines = out(&peer, &["scan", "m", "--prefix", "{t}", "--json"]).await;
+    let found: Vec<Json> = lines.lines().map(json).collect();
+    let shown = |entry: &Json| (entry["key"].clone(), entry["value"].clone(), entry["codec"].clone());
+    let expected = |key: &str, value: &str| -> (Json, Json, Json) { (key.into(), value.into(), "utf8".into()) };
+    assert_eq!(found.iter().map(shown).collect::<Vec<_>>(), [expected("{t}a", "1"), expected("{t}b", "2")]);
+    assert!(found.iter().all(|entry| entry["revision"].as_u64() > Some(0)), "{lines}");
+
+    // A page, and the rest by its token.
+    let page = out(&peer, &["scan", "m", "--prefix", "{t}", "--limit", "1", "--json"]).await;
+    let page: Vec<Json> = page.lines().map(json).collect();
+    assert_eq!((page.len(), &page[0]["key"]), (2, &"{t}a".into()));
+    let token = page[1]["next_token"].as_str().expect("a token");
+    let rest = out(&peer, &["scan", "m", "--prefix", "{t}", "--token", token, "--json"]).await;
+    assert_eq!(json(rest.trim())["key"], "{t}b");
+    assert_eq!(out(&peer, &["scan", "m", "--prefix", "none", "--json"]).await, "");
     peer.shutdown().await;
 }

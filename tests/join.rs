@@ -8,10 +8,14 @@ use common::{PATIENCE, addresses, free_ports};
 use keystead::Grid;
 use keystead::client::{CallOptions, Client, ClientConfig};
 use keystead::clock;
-use keystead::error::Code;
+use keystead::compute::{PartitionScan, ResultMap, Scatter, TaskError};
+use keystead::error::{Code, Retry};
 use keystead::grid::GridBuilder;
-use keystead::node::{Ended, GridService, MemberState, PartitionInfo, ReplicaState};
-use keystead::types::{KeyCodec, Op, TaskPayload, Value, ValueCodec};
+use keystead::node::{
+    ComputeService, Ended, GridService, MemberState, PartitionInfo, ReplicaState, Scatter as ScatterCall,
+    ScatterAnswer, ScatterEvent,
+};
+use keystead::types::{JobId, JobInfo, JobState, KeyCodec, Op, TaskPayload, Value, ValueCodec};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::path::Path;
@@ -357,19 +361,69 @@ async fn moves_go_on_when_the_joiner_or_the_planner_dies_in_the_middle_and_a_dea
     writers.finish(&client).await;
 }
 
-/// A peer with or without the task.
+/// Counts partitions.
+struct Tally;
+
+impl Scatter for Tally {
+    type Input = ();
+    type Part = u32;
+    type Output = u32;
+
+    fn map(&self, _: &mut PartitionScan<'_>, (): &()) -> Result<u32, TaskError> {
+        Ok(1)
+    }
+
+    fn combine(&self, (): &(), into: &mut u32, other: u32) {
+        *into += other;
+    }
+
+    fn reduce(&self, (): &(), all: Option<u32>, _: &mut Vec<ResultMap>) -> Result<u32, TaskError> {
+        Ok(all.unwrap_or(0))
+    }
+}
+
+/// A job as its partition keeps it, as soon as it stands so.
+async fn job_seen(client: &Client, id: JobId, what: &str, holds: impl Fn(&JobInfo) -> bool) -> JobInfo {
+    let give_up = clock::Instant::now() + PATIENCE;
+    loop {
+        let job = client.job(id).await;
+        match job {
+            Ok(job) if holds(&job) => return job,
+            job => assert!(clock::Instant::now() < give_up, "not {what}: {job:?}"),
+        }
+        clock::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// What a peer itself says to a scatter.
+async fn asked_of(peer: &Grid, name: &str) -> keystead::error::Result<ScatterAnswer> {
+    let payload = TaskPayload { codec: ValueCodec::Json, data: "null".into() };
+    let request = ScatterCall { name: name.into(), payload, id: 0, partial: false, parts: false, deadline_ms: 10_000 };
+    let mut events = peer.node().scatter(request).await.expect("begins");
+    loop {
+        match events.recv().await.expect("ends with an answer") {
+            ScatterEvent::End(end) => return end,
+            ScatterEvent::Progress { .. } => {}
+        }
+    }
+}
+
+/// A peer with or without the task, the job and the scatter.
 async fn start_with_task(name: &str, listen: &str, seeds: &[String], dir: &Path, carries: bool) -> Grid {
     let builder = peer(name, listen, seeds, dir).adjust(|settings| {
         settings.movement.settle = Duration::from_millis(200);
         settings.movement.replace_after = Duration::from_secs(2);
     });
     let builder = match carries {
-        true => builder.task("count", |context, _: ()| {
-            let key = context.key().to_vec();
-            let count: i64 = context.get("m", &key)?.unwrap_or(0) + 1;
-            context.put("m", &key, &count)?;
-            Ok(count)
-        }),
+        true => builder
+            .task("count", |context, _: ()| {
+                let key = context.key().to_vec();
+                let count: i64 = context.get("m", &key)?.unwrap_or(0) + 1;
+                context.put("m", &key, &count)?;
+                Ok(count)
+            })
+            .job("errand", |context, number: u32| async move { Ok((number, context.attempt())) })
+            .scatter("tally", Tally),
         false => builder,
     };
     builder.start().await.expect("starts")
@@ -394,6 +448,20 @@ async fn only_peers_that_carry_the_tasks_lead_and_maps_go_on_without_them() {
         let count: i64 = client.submit("count", format!("k{}", number % 20), &()).await.expect("runs");
         assert_eq!(count, number / 20 + 1);
     }
+    let members = client.members().await.expect("members");
+    let tasks = |name: &str| members.iter().find(|member| member.name == name).map(|member| member.tasks.join(","));
+    assert_eq!((tasks("plain"), tasks("first")), (Some(String::new()), Some("count,errand,tally".into())));
+    let error = asked_of(&plain, "tally").await.expect_err("it cannot reduce");
+    assert!(error.code == Code::TaskNotCarried && error.code.retry() == Retry::OtherPeer, "{error}");
+    for part in ["plain", "tally", "first (alive)", "second (alive)"] {
+        assert!(error.what.contains(part), "{part} in {error}");
+    }
+    assert_eq!(asked_of(&plain, "nothing").await.expect_err("nobody carries it").code, Code::NoSuchTask);
+    // A client that begins with the plain peer asks another.
+    for _ in 0..3 {
+        assert_eq!(client.scatter_typed::<_, u32>("tally", &()).await, Ok(PARTITIONS));
+    }
+    assert_eq!(client.run_job::<_, (u32, u32)>("errand", "k1", &7u32, PATIENCE).await, Ok((7, 1)));
 
     // Two more plain peers take over what the embedded ones held, one after the other.
     let more = [
@@ -424,9 +492,34 @@ async fn only_peers_that_carry_the_tasks_lead_and_maps_go_on_without_them() {
     let error = client.execute(op, options).await.expect_err("nobody carries it");
     assert_eq!(error.code, Code::TaskNotCarried, "{error}");
     assert!(error.what.contains("first (away)") && error.what.contains("count"), "{error}");
+    let error = client.scatter_typed::<_, u32>("tally", &()).await.expect_err("nobody carries it");
+    assert!(error.code == Code::TaskNotCarried && error.what.contains("first (away)"), "{error}");
+
+    // A job waits and says for whom; one that nobody ever carried ends.
+    let seven = || TaskPayload { codec: ValueCodec::Json, data: "7".into() };
+    let job = client.start_job("errand", "k1", seven(), PATIENCE * 2).await.expect("is kept");
+    let waiting = job_seen(&client, job.id, "waiting", |job| !job.text.is_empty()).await;
+    assert_eq!((waiting.state, waiting.attempt), (JobState::Queued, 0), "{waiting:?}");
+    for part in ["errand", "first (away)", "second (away)"] {
+        assert!(waiting.text.contains(part), "{part} in {waiting:?}");
+    }
+    let dropped = client.start_job("errand", "k1", seven(), PATIENCE * 2).await.expect("is kept");
+    job_seen(&client, dropped.id, "waiting", |job| !job.text.is_empty()).await;
+    client.cancel_job(dropped.id).await.expect("cancels");
+    let unknown = client.start_job("nothing", "k1", seven(), PATIENCE).await.expect("is kept");
+    let unknown = job_seen(&client, unknown.id, "ended", |job| job.state.ended()).await;
+    assert!(matches!(unknown.outcome, Some(Err(error)) if error.code == Code::NoSuchTask));
+    let cancelled = job_seen(&client, dropped.id, "ended", |job| job.state.ended()).await;
+    assert_eq!(cancelled.state, JobState::Cancelled);
 
     // One comes back, and the task runs where it left off.
     let second = start_with_task("second", &listen[2], seeds, dir.path(), true).await;
+    second.wait_ready(PATIENCE).await.expect("serves");
+    // Plain peers lead yet: leaderships come over in time, or the answer says for whom it waits.
+    match asked_of(&second, "tally").await {
+        Ok(partitions) => assert_eq!(partitions.failed, []),
+        Err(error) => assert!([Code::TaskNotCarried, Code::PartitionsFailed].contains(&error.code), "{error}"),
+    }
     let give_up = clock::Instant::now() + PATIENCE;
     let count = loop {
         match client.submit::<_, i64>("count", "k1", &()).await {
@@ -435,6 +528,8 @@ async fn only_peers_that_carry_the_tasks_lead_and_maps_go_on_without_them() {
         }
     };
     assert_eq!(count, 3);
+    let done = job_seen(&client, job.id, "done", |job| job.state.ended()).await;
+    assert_eq!((done.state, done.text.as_str()), (JobState::Done, ""), "{done:?}");
     for peer in more.into_iter().chain([plain, second]) {
         peer.shutdown().await;
     }

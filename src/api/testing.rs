@@ -141,7 +141,7 @@ fn apply(state: &mut State, op: &Op) -> Result<ReplyBody> {
         Op::Transact { map, checks, writes } => {
             for (key, expected) in checks {
                 let present = entry(state, map, key);
-                if present.as_ref().map(|present| present.revision) != *expected {
+                if !holds(expected, present.as_ref()) {
                     return Ok(ReplyBody::CheckFailed { key: key.clone(), present });
                 }
             }
@@ -436,7 +436,19 @@ impl GridService for FakePeer {
     async fn members(&self) -> Result<Vec<MemberInfo>> {
         let (name, address) = ("n1".to_owned(), self.address());
         let state = MemberState::Alive;
-        Ok(vec![MemberInfo { name, id: NodeId(7), address, zone: None, state, leaders: 2, replicas: 3, trouble: None }])
+        let tasks = ["bill", "count@2", "errand", "tally"].map(str::to_owned).to_vec();
+        let (leaders, replicas) = (2, 3);
+        Ok(vec![MemberInfo {
+            name,
+            id: NodeId(7),
+            address,
+            zone: None,
+            state,
+            leaders,
+            replicas,
+            trouble: None,
+            tasks,
+        }])
     }
 
     async fn partitions(&self) -> Result<Vec<PartitionInfo>> {

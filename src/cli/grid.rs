@@ -18,6 +18,18 @@ pub(super) fn state_name(state: MemberState) -> &'static str {
     }
 }
 
+/// Names of tasks that a table shows of one member; `--json` gives all.
+const FEW: usize = 2;
+
+fn few(tasks: &[String]) -> String {
+    let shown = tasks.iter().take(FEW).map(String::as_str).collect::<Vec<_>>().join(",");
+    match tasks.len() {
+        0 => "-".to_owned(),
+        some if some > FEW => format!("{shown} +{}", some - FEW),
+        _ => shown,
+    }
+}
+
 pub(super) async fn members(client: &Client, as_json: bool, out: &mut (dyn Write + Send)) -> Result<()> {
     let members = client.members().await?;
     if as_json {
@@ -31,6 +43,7 @@ pub(super) async fn members(client: &Client, as_json: bool, out: &mut (dyn Write
                 "leaders": member.leaders,
                 "replicas": member.replicas,
                 "trouble": member.trouble,
+                "tasks": member.tasks,
             })
         };
         return output::json(out, &members.iter().map(one).collect());
@@ -46,11 +59,12 @@ pub(super) async fn members(client: &Client, as_json: bool, out: &mut (dyn Write
                 state_name(member.state).to_owned(),
                 member.leaders.to_string(),
                 member.replicas.to_string(),
+                few(&member.tasks),
                 member.trouble.unwrap_or_default(),
             ]
         })
         .collect();
-    let head = ["NAME", "ID", "ADDRESS", "ZONE", "STATE", "LEADERS", "REPLICAS", "NOTE"];
+    let head = ["NAME", "ID", "ADDRESS", "ZONE", "STATE", "LEADERS", "REPLICAS", "TASKS", "NOTE"];
     output::table(out, &head, &["LEADERS", "REPLICAS"], &rows)
 }
 

@@ -8,7 +8,8 @@ use std::collections::VecDeque;
 
 fn member(id: u64, state: MemberState, replicas: u32) -> MemberInfo {
     let (name, address) = (format!("n{id}"), format!("a:{id}"));
-    MemberInfo { name, id: NodeId(id), address, zone: None, state, leaders: 0, replicas, trouble: None }
+    let (zone, trouble, tasks) = (None, None, Vec::new());
+    MemberInfo { name, id: NodeId(id), address, zone, state, leaders: 0, replicas, trouble, tasks }
 }
 
 /// A partition with replicas on these nodes; the first is as said.

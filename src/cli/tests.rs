@@ -207,6 +207,10 @@ async fn conditions_transactions_and_whole_maps() {
     at(&["transact", "m", "--check", "{t}a=absent", "--put", "{t}a=x", "--put", "{t}b=y=z"]).await.expect("commits");
     let refused = at(&["transact", "m", "--check", "{t}a=1", "--delete", "{t}b"]).await.expect_err("another revision");
     assert!(refused.code == Code::ConditionFailed && refused.what.contains("{t}a"), "{refused}");
+    let refused =
+        at(&["transact", "m", "--check-value", "{t}b=z", "--delete", "{t}b"]).await.expect_err("another value");
+    assert!(refused.code == Code::ConditionFailed && refused.what.contains("{t}b"), "{refused}");
+    at(&["transact", "m", "--check-value", "{t}b=y=z", "--put", "{t}b=y=z"]).await.expect("commits");
     let apart = at(&["transact", "m", "--put", "a=1", "--put", "b=1"]).await.expect_err("two slots");
     assert_eq!((apart.code, apart.code.exit_status()), (Code::CrossSlot, 2));
 
@@ -256,6 +260,9 @@ async fn members_partitions_and_explain() {
     for field in ["name", "id", "address", "zone", "state", "leaders", "replicas"] {
         assert!(members[0].get(field).is_some(), "{field} in {members}");
     }
+    assert_eq!(members[0]["tasks"], serde_json::json!(["bill", "count@2", "errand", "tally"]));
+    let table = run_at(&address, &["members"]).await.expect("members");
+    assert!(table.contains("TASKS") && table.contains("bill,count@2 +2"), "{table}");
     let partitions = json(&run_at(&address, &["partitions", "--json"]).await.expect("partitions"));
     for field in ["id", "first_slot", "last_slot", "leader", "replicas", "term", "applied", "rows"] {
         assert!(partitions[1].get(field).is_some(), "{field} in {partitions}");

@@ -26,7 +26,8 @@ pub struct Conditions {
 /// `transact`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-All keys need one {tag}, so that they share a slot. Status 1 if a check does not hold.
+All keys need one {tag}, so that they share a slot. Status 1 if a check does not hold. What is put lives
+as long as the map says.
 
 Example:
   keystead transact carts --check '{7}:total=12' --put '{7}:total=30' --delete '{7}:coupon'")]
@@ -37,6 +38,9 @@ pub struct TransactArgs {
     /// last = parts them
     #[arg(long, value_name = "KEY=REVISION", value_parser = check)]
     pub check: Vec<(String, Option<u64>)>,
+    /// A key and the value that its entry must have. The first = parts them
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
+    pub check_value: Vec<(String, String)>,
     /// A key and its new value. The first = parts them, so that a value may hold one and a key not
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     pub put: Vec<(String, String)>,

@@ -20,6 +20,9 @@ pub(super) async fn transact(client: &Client, args: &TransactArgs, out: &mut (dy
             None => transaction.check_absent(key),
         };
     }
+    for (key, value) in &args.check_value {
+        transaction = transaction.check_value(key_bytes(key, map.as_ref())?, value_of(value, map.as_ref())?);
+    }
     for (key, value) in &args.put {
         transaction = transaction.put(key_bytes(key, map.as_ref())?, value_of(value, map.as_ref())?);
     }

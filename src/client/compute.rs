@@ -194,7 +194,7 @@ impl Client {
         take: &mut (dyn FnMut(Option<Bytes>) + Send),
     ) -> Result<ScatterAnswer> {
         let expires = Instant::now() + options.deadline.unwrap_or(self.shared.config.deadline);
-        let mut turn = 0;
+        let (mut turn, mut lacking) = (0, None);
         loop {
             let peer = self.peer(turn)?;
             let left = expires.saturating_duration_since(Instant::now());
@@ -206,10 +206,20 @@ impl Client {
                 Ok(Err(error)) => self.lost(&peer, error),
                 Err(clock::Elapsed) => Error::new(Code::DeadlineExceeded, "not all partitions answered in time"),
             };
-            if error.code.retry() == Retry::Never || Instant::now() >= expires {
+            turn += 1;
+            match error.code {
+                Code::TaskNotCarried => lacking = Some(error.clone()),
+                Code::PeerUnreachable => {}
+                _ => lacking = None,
+            }
+            // Every peer was asked twice, and those that are there say that it takes another.
+            let in_vain = lacking.is_some() && turn >= 2 * self.known_peers();
+            if error.code.retry() == Retry::Never {
                 return Err(error);
             }
-            turn += 1;
+            if in_vain || Instant::now() >= expires {
+                return Err(lacking.unwrap_or(error));
+            }
             clock::sleep(self.shared.config.backoff_max).await;
         }
     }
@@ -238,6 +248,10 @@ impl Client {
             }
         }
         Err(Error::new(Code::PeerUnreachable, "the peer ended before the scatter did").at(&**peer))
+    }
+
+    fn known_peers(&self) -> usize {
+        self.shared.sight.read().map_or(0, |sight| sight.peers.len())
     }
 
     /// The peer of a turn.

@@ -11,7 +11,7 @@ use super::peers::Peers;
 use crate::clock::{self, Instant, JoinHandle};
 use crate::error::{Error, Result};
 use crate::node::PlacementTable;
-use crate::types::{Op, Reply, Request};
+use crate::types::{Condition, Op, Reply, Request};
 use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
@@ -230,8 +230,14 @@ pub(super) fn size_of_op(op: &Op) -> usize {
         Op::Barrier { .. } | Op::Job { .. } => 0,
         Op::GetMany { keys, .. } => keys.iter().map(bytes::Bytes::len).sum(),
         Op::PutMany { entries, .. } => entries.iter().map(|(key, value)| key.len() + value.data.len()).sum(),
-        Op::Transact { writes, .. } => {
-            writes.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, |value| value.data.len())).sum()
+        Op::Transact { checks, writes, .. } => {
+            let checked = checks.iter().map(|(key, condition)| match condition {
+                Condition::Value(value) => key.len() + value.data.len(),
+                _ => key.len(),
+            });
+            let written =
+                writes.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, |value| value.data.len()));
+            checked.chain(written).sum()
         }
         Op::Scan { prefix, from, .. } => {
             prefix.len() + from.as_ref().and_then(|from| from.after.as_ref()).map_or(0, bytes::Bytes::len)

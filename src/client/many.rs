@@ -81,7 +81,7 @@ impl Client {
 
     /// Writes entries; one request per partition (several if there are very many). Atomic only
     /// when all keys share a slot; otherwise some may be written although an error is returned.
-    /// The result has one element per entry, in order.
+    /// The result has one element per entry, in order. Entries live as long as their map says.
     ///
     /// # Errors
     /// The first partition's that failed.

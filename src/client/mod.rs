@@ -8,7 +8,6 @@
 //! outstanding.
 
 mod cluster;
-mod codec;
 mod compute;
 mod config;
 mod core;
@@ -22,7 +21,6 @@ mod ops;
 mod peers;
 mod results;
 mod transaction;
-mod tree;
 mod typed;
 mod walks;
 mod watch;
@@ -30,7 +28,7 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
-pub use codec::{Codec, Json, Msgpack, Plain};
+pub use crate::types::{Codec, Json, Msgpack, Plain, Schema};
 pub use compute::{OnProgress, Progress, SubmitOptions};
 pub use config::ClientConfig;
 pub use keys::{MapKey, shown_key};

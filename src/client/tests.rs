@@ -89,6 +89,10 @@ async fn conditions_previous_entries_and_transactions() {
     let again = client.transaction("m").check("{t}a", written.revision).check_absent("{t}b").delete("{t}a");
     let Transacted::Refused { key, present, .. } = again.commit().await.expect("answers") else { panic!("b is there") };
     assert_eq!((&key[..], present.map(|entry| entry.revision)), (&b"{t}b"[..], Some(written.revision)));
+    let other = client.transaction("m").check_present("{t}a").check_value("{t}b", Value::utf8("1")).delete("{t}b");
+    assert!(matches!(other.commit().await.expect("answers"), Transacted::Refused { key, .. } if key == "{t}b"));
+    let same = client.transaction("m").check_value("{t}b", Value::utf8("2")).put("{t}b", Value::utf8("2"));
+    assert!(matches!(same.commit().await.expect("commits"), Transacted::Written(_)));
     let gone = client.transaction("m").check("{t}a", written.revision).delete("{t}a").commit().await.expect("commits");
     assert!(matches!(gone, Transacted::Written(_)));
     assert_eq!(client.get("m", "{t}a").await.expect("gets"), None);

@@ -3,7 +3,7 @@
 use super::ops::unexpected;
 use super::{Client, Transacted, Written};
 use crate::error::{Code, Error, Result};
-use crate::types::{Op, ReplyBody, Slot, Value, affinity_of, slot_of};
+use crate::types::{Condition, Op, ReplyBody, Slot, Value, affinity_of, slot_of};
 use bytes::Bytes;
 
 /// A transaction under construction: checks, puts and deletions of one map's entries in one slot.
@@ -12,7 +12,7 @@ use bytes::Bytes;
 pub struct Transaction<'a> {
     client: &'a Client,
     map: String,
-    checks: Vec<(Bytes, Option<u64>)>,
+    checks: Vec<(Bytes, Condition)>,
     writes: Vec<(Bytes, Option<Value>)>,
 }
 
@@ -30,17 +30,29 @@ fn copied(key: impl AsRef<[u8]>) -> Bytes {
 impl Transaction<'_> {
     /// Demands that a key's entry has exactly this revision.
     pub fn check(mut self, key: impl AsRef<[u8]>, revision: u64) -> Self {
-        self.checks.push((copied(key), Some(revision)));
+        self.checks.push((copied(key), Condition::Revision(revision)));
         self
     }
 
     /// Demands that a key has no entry.
     pub fn check_absent(mut self, key: impl AsRef<[u8]>) -> Self {
-        self.checks.push((copied(key), None));
+        self.checks.push((copied(key), Condition::Absent));
         self
     }
 
-    /// Writes an entry.
+    /// Demands that a key has an entry, whatever it holds.
+    pub fn check_present(mut self, key: impl AsRef<[u8]>) -> Self {
+        self.checks.push((copied(key), Condition::Present));
+        self
+    }
+
+    /// Demands that a key's entry has exactly this value, codec and bytes.
+    pub fn check_value(mut self, key: impl AsRef<[u8]>, value: Value) -> Self {
+        self.checks.push((copied(key), Condition::Value(value)));
+        self
+    }
+
+    /// Writes an entry, which lives as long as its map says.
     pub fn put(mut self, key: impl AsRef<[u8]>, value: Value) -> Self {
         self.writes.push((copied(key), Some(value)));
         self

@@ -8,11 +8,10 @@
 
 mod stored;
 
-use super::codec::{Codec, Msgpack};
 use super::keys::MapKey;
 use super::{Client, Conditional, Size};
 use crate::error::{Code, Error, Result};
-use crate::types::{Condition, MapOptions, MapSpec};
+use crate::types::{Codec, Condition, MapOptions, MapSpec, Msgpack, Schema};
 use futures::stream::{BoxStream, StreamExt};
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -46,20 +45,13 @@ pub struct Entry<V> {
 pub struct TypedMap<K: ?Sized, V, C = Msgpack> {
     client: Client,
     name: String,
-    schema: u32,
-    accepts_up_to: Option<u32>,
+    schema: Schema,
     kinds: PhantomData<fn(&K, C) -> V>,
 }
 
 impl<K: ?Sized, V, C> Clone for TypedMap<K, V, C> {
     fn clone(&self) -> Self {
-        TypedMap {
-            client: self.client.clone(),
-            name: self.name.clone(),
-            schema: self.schema,
-            accepts_up_to: self.accepts_up_to,
-            kinds: PhantomData,
-        }
+        TypedMap { client: self.client.clone(), name: self.name.clone(), schema: self.schema, kinds: PhantomData }
     }
 }
 
@@ -108,8 +100,8 @@ impl<K: MapKey + ?Sized, V, C: Codec<V>> TypedMap<K, V, C> {
             }
             created => created?,
         };
-        let (schema, accepts_up_to) = (options.schema, options.accepts_up_to);
-        Ok(TypedMap { client, name: map.name, schema, accepts_up_to, kinds: PhantomData })
+        let schema = Schema { writes: options.schema, accepts_up_to: options.accepts_up_to };
+        Ok(TypedMap { client, name: map.name, schema, kinds: PhantomData })
     }
 
     /// The map's name.
@@ -259,14 +251,64 @@ impl<K: MapKey + ?Sized, V, C: Codec<V>> TypedMap<K, V, C> {
         deleted.map(|stored| Ok(self.decode(&key, &stored)?.value)).transpose()
     }
 
+    /// Deletes an entry if the condition holds of it; whether it was deleted. A value to compare with
+    /// is of this map's codec: see [`TypedMap::remove_if_is`].
+    ///
+    /// # Errors
+    /// What the grid answers.
+    pub async fn remove_if(&self, key: &K, condition: Condition) -> Result<bool> {
+        let removed = self.client.remove_if(&self.name, key.to_key(), condition).await?;
+        Ok(matches!(removed, super::Removed::Deleted(deleted) if deleted.existed))
+    }
+
+    /// Deletes an entry if it holds exactly this value, as this program writes it; whether it was
+    /// deleted. One with fields that only another version knows is another value.
+    ///
+    /// # Errors
+    /// As [`TypedMap::put`].
+    pub async fn remove_if_is(&self, key: &K, value: &V) -> Result<bool> {
+        let value = self.encode(&key.to_key(), value)?;
+        self.remove_if(key, Condition::Value(value)).await
+    }
+
+    /// Reads an entry of a replicated map from some peer's copy, that reflects at least the revision
+    /// `at_least`; 0 takes what is there. Also gives the map's revision that the copy is of.
+    ///
+    /// # Errors
+    /// As [`TypedMap::get`] and [`Client::get_local`].
+    pub async fn get_local(&self, key: &K, at_least: u64) -> Result<(Option<V>, u64)> {
+        let key = key.to_key();
+        let local = self.client.get_local(&self.name, &key, at_least).await?;
+        let value = local.entry.map(|stored| self.decode(&key, &stored)).transpose()?;
+        Ok((value.map(|entry| entry.value), local.revision))
+    }
+
+    /// Deletes all entries; gives their number. What is written meanwhile may stay.
+    ///
+    /// # Errors
+    /// As [`Client::clear`].
+    pub async fn clear(&self) -> Result<u64> {
+        self.client.clear(&self.name).await
+    }
+
     /// All entries, by partition, slot and key: see [`Client::scan`].
     pub fn scan(&self) -> BoxStream<'static, Result<(K::Owned, V)>>
     where
         K: 'static,
         V: 'static,
     {
+        self.scan_prefix(b"")
+    }
+
+    /// The entries whose encoded keys start with these bytes, as [`TypedMap::scan`]: for keys of text
+    /// the text's beginning.
+    pub fn scan_prefix(&self, prefix: impl AsRef<[u8]>) -> BoxStream<'static, Result<(K::Owned, V)>>
+    where
+        K: 'static,
+        V: 'static,
+    {
         let map = self.clone();
-        let entries = self.client.scan(&self.name, "");
+        let entries = self.client.scan(&self.name, prefix);
         entries
             .map(move |found| {
                 let (key, stored) = found?;

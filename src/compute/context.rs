@@ -5,7 +5,7 @@ use super::overlay::Overlay;
 use super::replicated::Replicated;
 use crate::error::{Code, Error, Result};
 use crate::partition::{Place, SlotView, TaskCall, TaskWrite};
-use crate::types::{Slot, Value, ValueCodec, affinity_of, slot_of};
+use crate::types::{Schema, Slot, Value, ValueCodec, affinity_of, read_value, rewrite_value, slot_of, write_value};
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -106,10 +106,19 @@ impl<'a> TaskContext<'a> {
     /// The value of a key, decoded by its own codec: MessagePack, JSON, a number or text.
     ///
     /// # Errors
-    /// As [`TaskContext::get_value`]; `WrongCodec` when the value is not a `T`.
+    /// As [`TaskContext::get_value`]; `ValueMismatch` when the value is not a `T`; `WrongCodec` for
+    /// raw bytes.
     pub fn get<T: DeserializeOwned>(&mut self, map: &str, key: &[u8]) -> Result<Option<T>> {
+        self.get_as(Schema::default(), map, key)
+    }
+
+    /// As [`TaskContext::get`], for a program that says which versions it reads.
+    ///
+    /// # Errors
+    /// As [`TaskContext::get`]; `NewerSchema`.
+    pub fn get_as<T: DeserializeOwned>(&mut self, schema: Schema, map: &str, key: &[u8]) -> Result<Option<T>> {
         let value = self.get_value(map, key)?;
-        value.map(|value| decode(&value).map_err(|error| error.at(format!("map {map}")))).transpose()
+        value.map(|value| read_value(schema, &value).map_err(|error| error.at(place(map, key)))).transpose()
     }
 
     /// Writes a value as it is.
@@ -120,15 +129,68 @@ impl<'a> TaskContext<'a> {
         self.write(map, key, Some(value))
     }
 
-    /// Writes a value as MessagePack with field names.
+    /// Writes a value in the map's codec, whatever was there, with the map's schema version. Fields that
+    /// only another version of the program knows are gone: see [`TaskContext::update`].
     ///
     /// # Errors
-    /// As [`TaskContext::put_value`]; `WrongCodec` when it cannot be encoded.
+    /// As [`TaskContext::put_value`]; `ValueMismatch` when it cannot be encoded; `WrongCodec` for a
+    /// map of raw bytes.
     pub fn put<T: Serialize + ?Sized>(&mut self, map: &str, key: &[u8], value: &T) -> Result<()> {
-        let data = rmp_serde::to_vec_named(value).map_err(|error| {
-            Error::new(Code::WrongCodec, format!("a value cannot be encoded: {error}")).at(format!("map {map}"))
-        })?;
-        self.put_value(map, key, Value { codec: ValueCodec::Msgpack, schema: 0, data: data.into() })
+        let known = self.view.descriptor(map).map(|map| (map.schema, map.value_codec));
+        let (schema, codec) = known.unwrap_or((0, ValueCodec::Msgpack));
+        let value = write_value(Schema::of(schema), codec, value).map_err(|error| error.at(place(map, key)))?;
+        self.put_value(map, key, value)
+    }
+
+    /// As [`TaskContext::put`], for a program that says which version it writes.
+    ///
+    /// # Errors
+    /// As [`TaskContext::put`].
+    pub fn put_as<T: Serialize + ?Sized>(&mut self, schema: Schema, map: &str, key: &[u8], value: &T) -> Result<()> {
+        let codec = self.view.descriptor(map).map_or(ValueCodec::Msgpack, |map| map.value_codec);
+        let value = write_value(schema, codec, value).map_err(|error| error.at(place(map, key)))?;
+        self.put_value(map, key, value)
+    }
+
+    /// Reads an entry, changes it, and writes it back. `None` in is no entry, `None` out deletes it. What
+    /// the present value holds beside what `T` knows stays, and with it the newer of the two schema
+    /// versions, as with `TypedMap::update`. Gives what was written.
+    ///
+    /// # Errors
+    /// As [`TaskContext::get`] and [`TaskContext::put`].
+    pub fn update<T: Serialize + DeserializeOwned>(
+        &mut self,
+        map: &str,
+        key: &[u8],
+        change: impl FnOnce(Option<T>) -> Option<T>,
+    ) -> Result<Option<T>> {
+        self.update_as(Schema::default(), map, key, change)
+    }
+
+    /// As [`TaskContext::update`], for a program that says which versions it writes and reads.
+    ///
+    /// # Errors
+    /// As [`TaskContext::update`]; `NewerSchema`.
+    pub fn update_as<T: Serialize + DeserializeOwned>(
+        &mut self,
+        schema: Schema,
+        map: &str,
+        key: &[u8],
+        change: impl FnOnce(Option<T>) -> Option<T>,
+    ) -> Result<Option<T>> {
+        let before = self.get_value(map, key)?;
+        let read = before.as_ref().map(|value| read_value(schema, value)).transpose();
+        let new = change(read.map_err(|error| error.at(place(map, key)))?);
+        match (&new, &before) {
+            (Some(value), Some(before)) => {
+                let value = rewrite_value(schema, value, before).map_err(|error| error.at(place(map, key)))?;
+                self.put_value(map, key, value)?;
+            }
+            (Some(value), None) => self.put_as(schema, map, key, value)?,
+            (None, Some(_)) => self.delete(map, key)?,
+            (None, None) => {}
+        }
+        Ok(new)
     }
 
     /// Deletes a key; no error if it is not there.
@@ -215,24 +277,9 @@ impl<'a> TaskContext<'a> {
     }
 }
 
-/// Decodes a value by its own codec.
-pub(super) fn decode<T: DeserializeOwned>(value: &Value) -> Result<T> {
-    let bad = |error: &dyn std::fmt::Display| {
-        Error::new(Code::WrongCodec, format!("a {} value is not what the task reads: {error}", value.codec))
-    };
-    match value.codec {
-        ValueCodec::Msgpack => rmp_serde::from_slice(&value.data).map_err(|error| bad(&error)),
-        ValueCodec::Json => serde_json::from_slice(&value.data).map_err(|error| bad(&error)),
-        ValueCodec::I64 => {
-            let bytes = <[u8; 8]>::try_from(&value.data[..]).map_err(|error| bad(&error))?;
-            serde_json::from_value(i64::from_le_bytes(bytes).into()).map_err(|error| bad(&error))
-        }
-        ValueCodec::Utf8 => {
-            let text = std::str::from_utf8(&value.data).map_err(|error| bad(&error))?;
-            serde_json::from_value(text.into()).map_err(|error| bad(&error))
-        }
-        ValueCodec::Bytes => Err(bad(&"raw bytes have no type; use get_value")),
-    }
+/// Where an entry is, for errors.
+pub(super) fn place(map: &str, key: &[u8]) -> String {
+    format!("map {map:?}, key {:?}", String::from_utf8_lossy(key))
 }
 
 /// A handler's result.

@@ -5,12 +5,13 @@
 //! the partition's leadership the job is begun again on the next leader: so it runs *at least
 //! once*, and must bear that, by writing what is absolute or by asking what is there.
 
-use super::context::{Entries, decode as decode_value};
+use super::context::{Entries, place};
 use super::{Cursor, payload};
 use crate::error::{Code, Error, Result};
 use crate::partition::{Page, Place};
 use crate::types::{
-    Condition, JobId, Op, Reply, ReplyBody, Slot, StoredValue, Value, ValueCodec, affinity_of, slot_of,
+    Condition, JobId, MapDescriptor, Op, Reply, ReplyBody, Schema, Slot, StoredValue, Value, ValueCodec, affinity_of,
+    read_value, rewrite_value, slot_of, write_value,
 };
 use bytes::Bytes;
 use serde::Serialize;
@@ -27,6 +28,11 @@ pub trait JobGrid: Send + Sync + 'static {
 
     /// Waits until all that was acknowledged before is applied in the job's partition.
     async fn confirm(&self) -> Result<()>;
+
+    /// What a map is; `None` where that is not known.
+    fn descriptor(&self, _map: &str) -> Option<MapDescriptor> {
+        None
+    }
 
     /// Entries of the job's partition, from its leader's applied rows.
     fn page(&self, slots: (Slot, Slot), map: &str, after: Option<&Place>, limit: usize) -> Result<Page>;
@@ -54,8 +60,21 @@ pub struct JobProgress {
     pub text: String,
 }
 
+/// How often an update is worked out again when other writes come first.
+const UPDATE_ATTEMPTS: usize = 1000;
+
 /// The longest text of a job's progress.
 pub const MAX_TEXT: usize = 256;
+
+/// A text's first bytes, whole characters.
+pub fn cut(mut text: String, bytes: usize) -> String {
+    let mut end = text.len().min(bytes);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.truncate(end);
+    text
+}
 
 /// A job task's view of the grid. Clones are the same.
 #[derive(Clone)]
@@ -99,12 +118,7 @@ impl JobContext {
 
     /// Says how far the job is, from 0 to 1, and in words. Written down twice a second at most.
     pub fn progress(&self, fraction: f64, text: impl Into<String>) {
-        let mut text = text.into();
-        let mut end = text.len().min(MAX_TEXT);
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        text.truncate(end);
+        let text = cut(text.into(), MAX_TEXT);
         self.progress.send_replace(JobProgress { permille: (fraction.clamp(0.0, 1.0) * 1000.0) as u16, text });
     }
 
@@ -151,9 +165,11 @@ impl JobContext {
     /// The value of any key, linearizably, decoded by its own codec.
     ///
     /// # Errors
-    /// As [`JobContext::execute`]; `WrongCodec`.
+    /// As [`JobContext::execute`]; `ValueMismatch` when it is not a `T`; `WrongCodec` for raw bytes.
     pub async fn get<T: DeserializeOwned>(&self, map: &str, key: &[u8]) -> Result<Option<T>> {
-        self.get_stored(map, key).await?.map(|stored| decode_value(&stored.value)).transpose()
+        let stored = self.get_stored(map, key).await?;
+        let read = |stored: StoredValue| read_value(Schema::default(), &stored.value);
+        stored.map(|stored| read(stored).map_err(|error| error.at(place(map, key)))).transpose()
     }
 
     /// Writes a value.
@@ -165,14 +181,59 @@ impl JobContext {
         self.execute(Op::Put { map, key, value, condition, previous: false, ttl_ms: None }).await.map(drop)
     }
 
-    /// Writes a value as MessagePack with field names.
+    /// Writes a value in the map's codec, whatever was there, with the map's schema version. Fields that
+    /// only another version of the program knows are gone: see [`JobContext::update`].
     ///
     /// # Errors
-    /// As [`JobContext::execute`]; `WrongCodec` when it cannot be encoded.
+    /// As [`JobContext::execute`]; `ValueMismatch` when it cannot be encoded; `WrongCodec` for a map
+    /// of raw bytes.
     pub async fn put<T: Serialize + Sync + ?Sized>(&self, map: &str, key: &[u8], value: &T) -> Result<()> {
-        let data = rmp_serde::to_vec_named(value)
-            .map_err(|error| Error::new(Code::WrongCodec, format!("a value cannot be encoded: {error}")))?;
-        self.put_value(map, key, Value { codec: ValueCodec::Msgpack, schema: 0, data: data.into() }).await
+        let schema = Schema::of(self.grid.descriptor(map).map_or(0, |map| map.schema));
+        self.put_value(map, key, self.written(schema, map, key, value)?).await
+    }
+
+    fn written<T: Serialize + ?Sized>(&self, schema: Schema, map: &str, key: &[u8], value: &T) -> Result<Value> {
+        let codec = self.grid.descriptor(map).map_or(ValueCodec::Msgpack, |map| map.value_codec);
+        write_value(schema, codec, value).map_err(|error| error.at(place(map, key)))
+    }
+
+    /// Reads an entry, changes it, and writes it back, again and again until no other write came
+    /// between. `None` in is no entry, `None` out deletes it. What the present value holds beside what
+    /// `T` knows stays, and with it the newer of the two schema versions, as with `TypedMap::update`.
+    /// Gives what was written.
+    ///
+    /// # Errors
+    /// As [`JobContext::get`] and [`JobContext::put`]; `NewerSchema`; `Overloaded` when other writes
+    /// always come first.
+    pub async fn update<T: Serialize + DeserializeOwned>(
+        &self,
+        schema: Schema,
+        map: &str,
+        key: &[u8],
+        change: impl Fn(Option<T>) -> Option<T>,
+    ) -> Result<Option<T>> {
+        let at = |error: Error| error.at(place(map, key));
+        for _ in 0..UPDATE_ATTEMPTS {
+            let stored = self.get_stored(map, key).await?;
+            let read = stored.as_ref().map(|stored| read_value(schema, &stored.value)).transpose().map_err(at)?;
+            let new = change(read);
+            let condition = stored.as_ref().map_or(Condition::Absent, |stored| Condition::Revision(stored.revision));
+            let value = match (&new, &stored) {
+                (None, None) => return Ok(None),
+                (None, Some(_)) => None,
+                (Some(value), None) => Some(self.written(schema, map, key, value)?),
+                (Some(value), Some(before)) => Some(rewrite_value(schema, value, &before.value).map_err(at)?),
+            };
+            let (map, key) = (map.to_owned(), Bytes::copy_from_slice(key));
+            let op = match value {
+                Some(value) => Op::Put { map, key, value, condition, previous: false, ttl_ms: None },
+                None => Op::Delete { map, key, condition, previous: false },
+            };
+            if !matches!(self.execute(op).await?.body, ReplyBody::ConditionFailed(_)) {
+                return Ok(new);
+            }
+        }
+        Err(at(Error::new(Code::Overloaded, "other writes always came first")))
     }
 
     /// Runs a task beside its key.

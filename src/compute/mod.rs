@@ -28,7 +28,7 @@ pub mod word_count;
 pub use context::{Entries, TaskContext};
 pub use error::TaskError;
 pub use inside::{inside_task, refuse_inside_task};
-pub use job::{JobContext, JobGrid, JobIdentity, JobProgress, MAX_TEXT};
+pub use job::{JobContext, JobGrid, JobIdentity, JobProgress, MAX_TEXT, cut};
 pub use partition_context::{Cursor, PartitionContext};
 pub use registry::{Registry, RunningJob};
 pub use replicated::Replicated;

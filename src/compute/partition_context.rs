@@ -9,7 +9,7 @@ use super::context::Entries;
 use super::replicated::Replicated;
 use crate::error::Result;
 use crate::partition::Place;
-use crate::types::{Slot, Value};
+use crate::types::{Schema, Slot, Value};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -102,6 +102,20 @@ impl<'c, 'a> PartitionContext<'c, 'a> {
     /// As [`TaskContext::put`].
     pub fn put<T: Serialize + ?Sized>(&mut self, map: &str, key: &[u8], value: &T) -> Result<()> {
         self.inner.put(map, key, value)
+    }
+
+    /// As [`TaskContext::update_as`].
+    ///
+    /// # Errors
+    /// As [`TaskContext::update_as`].
+    pub fn update_as<T: Serialize + DeserializeOwned>(
+        &mut self,
+        schema: Schema,
+        map: &str,
+        key: &[u8],
+        change: impl FnOnce(Option<T>) -> Option<T>,
+    ) -> Result<Option<T>> {
+        self.inner.update_as(schema, map, key, change)
     }
 
     /// As [`TaskContext::delete`].

@@ -1,10 +1,10 @@
 //! What a handler sees of replicated maps: the copy that its peer holds. The one way to read
 //! beyond one's slot; it never leaves the process, and nothing is written this way.
 
-use super::context::decode;
-use crate::error::Result;
+use super::context::place;
+use crate::error::{Error, Result};
 use crate::partition::SlotView;
-use crate::types::Value;
+use crate::types::{Schema, Value, read_value};
 use serde::de::DeserializeOwned;
 
 /// A replicated map, as this peer's copy has it at the moment of each read. A task that runs again
@@ -27,9 +27,10 @@ impl Replicated<'_> {
     /// The value of a key, decoded by its own codec.
     ///
     /// # Errors
-    /// As [`Replicated::get_value`]; `WrongCodec` when the value is not a `T`.
+    /// As [`Replicated::get_value`]; `ValueMismatch` when the value is not a `T`; `WrongCodec` for raw bytes.
     pub fn get<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>> {
         let (value, _) = self.get_value(key)?;
-        value.map(|value| decode(&value).map_err(|error| error.at(format!("map {}", self.map)))).transpose()
+        let place = |error: Error| error.at(place(&self.map, key));
+        value.map(|value| read_value(Schema::default(), &value).map_err(place)).transpose()
     }
 }

@@ -155,8 +155,15 @@ impl Directory {
     /// is handed to a peer that carries it as soon as one is there.
     pub fn not_carried(&self, error: Error, request: &Request) -> Error {
         let (Op::Task { name, .. } | Op::PartitionTask { name, .. }) = &request.op else { return error };
+        self.lacking(error, name, "leads the partition and ")
+    }
+
+    /// Says of anything registered by name that this peer lacks, and others carry, who does; `role`
+    /// is what makes this peer matter, if anything. Other errors, and names that no member carries,
+    /// stay as they are.
+    pub fn lacking(&self, error: Error, name: &str, role: &str) -> Error {
         let view = self.view();
-        let carries = |row: &&MemberRow| row.tasks.iter().any(|task| task.name == *name);
+        let carries = |row: &&MemberRow| row.tasks.iter().any(|task| task.name == name);
         let carriers: Vec<&MemberRow> = view.members.values().map(|member| &member.row).filter(carries).collect();
         if error.code != Code::NoSuchTask || carriers.is_empty() {
             return error;
@@ -171,11 +178,7 @@ impl Directory {
             format!("{} ({alive}{lacks})", row.name)
         };
         let carriers: Vec<String> = carriers.into_iter().map(standing).collect();
-        let what = format!(
-            "peer {} leads the partition and does not carry task {name:?}; carried by {}",
-            self.name,
-            carriers.join(", ")
-        );
+        let what = format!("peer {} {role}does not carry task {name:?}; carried by {}", self.name, carriers.join(", "));
         Error::new(Code::TaskNotCarried, what)
     }
 

@@ -103,12 +103,10 @@ impl Facts {
         let (mut checks, mut writes) = (Vec::new(), Vec::new());
         for change in changes {
             let key = Bytes::from(change.key);
-            let expected = match change.condition {
-                Condition::Absent => None,
-                Condition::Revision(revision) => Some(revision),
-                _ => return Err(Error::internal("a change of a meta row is conditional on its revision")),
-            };
-            checks.push((key.clone(), expected));
+            if !matches!(change.condition, Condition::Absent | Condition::Revision(_)) {
+                return Err(Error::internal("a change of a meta row is conditional on its revision"));
+            }
+            checks.push((key.clone(), change.condition));
             writes.push((key, change.value.map(Value::bytes)));
         }
         let reply = self.execute(Op::Transact { map: META_MAP.to_owned(), checks, writes }).await?;

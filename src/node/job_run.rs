@@ -5,9 +5,10 @@ use super::stamper::Stamper;
 use crate::clock::{self, Instant, run_future};
 use crate::compute::{JobContext, JobGrid, JobIdentity, JobProgress};
 use crate::error::{Code, Error, Result};
-use crate::partition::{Page, Place, SlotView, View};
+use crate::partition::{MapDirectory, Page, Place, SlotView, View};
 use crate::types::{
-    AckLevel, GroupId, JobInfo, JobState, JobStep, Op, ReadLevel, Reply, ReplyBody, Request, Slot, TaskPayload,
+    AckLevel, GroupId, JobInfo, JobState, JobStep, MapDescriptor, Op, ReadLevel, Reply, ReplyBody, Request, Slot,
+    TaskPayload,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -183,6 +184,10 @@ impl JobGrid for LocalGrid {
         // One hop has been taken: it is answered here or not at all.
         let until = Instant::now() + COMMAND;
         self.jobs.router.execute_in(self.group, request, None, 1, until).await.map(drop)
+    }
+
+    fn descriptor(&self, map: &str) -> Option<MapDescriptor> {
+        self.jobs.hosting.parts.directory.map(map)
     }
 
     fn page(&self, slots: (Slot, Slot), map: &str, after: Option<&Place>, limit: usize) -> Result<Page> {

@@ -9,12 +9,12 @@ use super::hosting::{Hosted, Hosting};
 use super::job_run::{self, Attempt};
 use super::router::Router;
 use crate::clock::{self, Instant};
-use crate::compute::Registry;
+use crate::compute::{MAX_TEXT, Registry, cut};
 use crate::error::{Code, Error, Result};
 use crate::partition::{jobs as rules, rows};
 use crate::types::{AckLevel, GroupId, JobId, JobInfo, JobState, JobStep, Op, ReadLevel, ReplyBody, Request, Slot};
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -42,6 +42,8 @@ pub struct Jobs {
     pub(super) router: Arc<Router>,
     pub(super) registry: Arc<Registry>,
     running: Mutex<BTreeMap<JobId, Running>>,
+    /// Groups whose waiting jobs are being told why.
+    telling: Mutex<BTreeSet<GroupId>>,
     changed: Notify,
     pub(super) myself: Weak<Jobs>,
 }
@@ -54,6 +56,7 @@ impl Jobs {
             router,
             registry,
             running: Mutex::default(),
+            telling: Mutex::default(),
             changed: Notify::new(),
             myself: myself.clone(),
         })
@@ -98,7 +101,7 @@ impl Jobs {
             return;
         }
         let now_ms = self.router.time().ms();
-        let mut old = false;
+        let (mut old, mut waiting) = (false, Vec::new());
         for (_, row) in rows_of(hosted) {
             let job = match rules::decode(&row) {
                 Ok(job) => job,
@@ -108,13 +111,48 @@ impl Jobs {
                 }
             };
             match job.state {
-                JobState::Queued | JobState::Running => self.take_up(group, job),
+                JobState::Queued | JobState::Running => match self.waits(&job, now_ms) {
+                    Some(text) if job.state == JobState::Queued && job.text == text => {}
+                    Some(text) => waiting.push((job.id, JobStep::Wait { attempt: job.attempt, text })),
+                    None => self.take_up(group, job),
+                },
                 _ => old |= job.ended_ms + rules::KEEP_MS < now_ms,
             }
+        }
+        if !waiting.is_empty() {
+            self.tell(group, waiting);
         }
         if old && let Some(jobs) = self.myself.upgrade() {
             clock::spawn(async move { jobs.step(group, JobId::default(), JobStep::Forget).await });
         }
+    }
+
+    /// Why a job is not begun here, though this peer leads: it lacks it, and another carries it, to
+    /// which the leadership goes when it is there. What is to end all the same is begun, and ends so.
+    fn waits(&self, job: &JobInfo, now_ms: u64) -> Option<String> {
+        if job.cancelling || now_ms >= job.deadline_ms {
+            return None;
+        }
+        let error = self.registry.check_job(&job.name).err()?;
+        let lacking = self.hosting.parts.directory.lacking(error, &job.name, "leads the partition and ");
+        (lacking.code == Code::TaskNotCarried).then(|| cut(format!("waits: {}", lacking.what), MAX_TEXT))
+    }
+
+    /// Writes down why jobs wait, one after the other; what fails is tried at the next look.
+    fn tell(&self, group: GroupId, waiting: Vec<(JobId, JobStep)>) {
+        let telling = move |jobs: &Jobs, begins: bool| {
+            let mut telling = jobs.telling.lock().unwrap_or_else(PoisonError::into_inner);
+            if begins { telling.insert(group) } else { telling.remove(&group) }
+        };
+        let Some(jobs) = self.myself.upgrade().filter(|jobs| telling(jobs, true)) else { return };
+        clock::spawn(async move {
+            for (id, step) in waiting {
+                if let Err(error) = jobs.step(group, id, step).await {
+                    tracing::debug!(%error, job = %id, "why a job waits could not be written down");
+                }
+            }
+            telling(&jobs, false);
+        });
     }
 
     /// Begins a job, or passes on that it is to end.

@@ -97,8 +97,10 @@ impl Mapper {
         let directory = &self.hosting.parts.directory;
         let range = ring::slot_range(partition, directory.view().partitions());
         let slots = (Slot(*range.start()), Slot(*range.end()));
-        self.registry.check_scatter(&call.name)?;
         self.confirm(partition, slots.0, expires).await?;
+        // Only a leader that lacks it is in the way.
+        let lacking = |error| directory.lacking(error, &call.name, "leads the partition and ");
+        self.registry.check_scatter(&call.name).map_err(lacking)?;
         let late = || Error::new(Code::DeadlineExceeded, "the scatter's time is over");
         let place = clock::timeout_at(expires, self.places.clone().acquire_owned()).await;
         let Ok(Ok(place)) = place else {

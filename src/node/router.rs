@@ -26,7 +26,7 @@ use std::time::Duration;
 /// a map is not known here.
 const CATCH_UP: Duration = Duration::from_millis(1_000);
 /// How long a task that the leader's peer does not carry waits for leadership to go where it is.
-const CARRY_WAIT: Duration = Duration::from_secs(3);
+pub(super) const CARRY_WAIT: Duration = Duration::from_secs(3);
 /// Routes requests.
 pub struct Router {
     hosting: Arc<Hosting>,

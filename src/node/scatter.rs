@@ -6,6 +6,7 @@
 use super::broadcast::{Ranged, partitions};
 use super::compute_service::{MapCall, MapReply, Scatter, ScatterAnswer, ScatterEvent};
 use super::grid_node::Node;
+use super::router::CARRY_WAIT;
 use super::wire::{self, kind};
 use crate::clock::{self, Instant, ThreadKind, run_on};
 use crate::compute::{Reduced, ResultMap};
@@ -82,6 +83,10 @@ struct Gathered {
     failed: BTreeMap<PartitionId, Error>,
     /// Until then a leader may not have heard of a map yet.
     maps_known_by: Instant,
+    /// Until when leadership may go from a peer that does not carry the scatter to one that does.
+    carried_by: BTreeMap<PartitionId, Instant>,
+    /// How long that may take.
+    carry_wait: Duration,
     /// To be asked again, with the last trouble.
     again: BTreeMap<PartitionId, Error>,
 }
@@ -95,7 +100,8 @@ async fn run(
     let time = Duration::from_millis(request.deadline_ms.into());
     // Whoever waits is to have the answer, or the reason, in time.
     let expires = Instant::now() + time.saturating_sub(ANSWER.min(time / 5));
-    node.registry.check_scatter(&request.name)?;
+    let lacking = |error| node.directory.lacking(error, &request.name, "");
+    node.registry.check_scatter(&request.name).map_err(lacking)?;
     let mut gathered = Gathered {
         of: partitions.len() as u32,
         done: 0,
@@ -104,6 +110,8 @@ async fn run(
         failed: BTreeMap::new(),
         again: BTreeMap::new(),
         maps_known_by: Instant::now() + MAP_WAIT,
+        carried_by: BTreeMap::new(),
+        carry_wait: CARRY_WAIT.min(time / 2),
     };
     let mut wanted: Vec<PartitionId> = partitions.into_iter().map(|(partition, _)| partition).collect();
     while !wanted.is_empty() && Instant::now() < expires {
@@ -130,7 +138,8 @@ async fn run(
 
 /// Why the whole failed: its only reason if there is one, which then keeps its code.
 fn failure(request: &Scatter, partition: PartitionId, first: &Error, gathered: &Gathered) -> Error {
-    if first.code.retry() == Retry::Never && gathered.failed.values().all(|error| error.code == first.code) {
+    let whole = first.code.retry() == Retry::Never || first.code == Code::TaskNotCarried;
+    if whole && gathered.failed.values().all(|error| error.code == first.code) {
         return first.clone();
     }
     let what = format!(
@@ -214,7 +223,11 @@ async fn take(
             node.router.note_leader(group, leader);
         }
         let unheard = error.code == Code::NoSuchMap && Instant::now() < gathered.maps_known_by;
-        if error.code.retry() != Retry::Never || unheard {
+        let uncarried = error.code == Code::TaskNotCarried && {
+            let now = Instant::now();
+            now >= *gathered.carried_by.entry(partition).or_insert(now + gathered.carry_wait)
+        };
+        if !uncarried && (error.code.retry() != Retry::Never || unheard) {
             gathered.again.insert(partition, error);
             continue;
         }

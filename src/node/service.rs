@@ -62,6 +62,9 @@ pub struct MemberInfo {
     pub replicas: u32,
     /// Why it gives up its leaderships (a full disk, a wrong clock), while it does.
     pub trouble: Option<String>,
+    /// The tasks, scatters and jobs that its program registered besides the built-in ones, by name;
+    /// `name@version` where the version is not 1.
+    pub tasks: Vec<String>,
 }
 
 /// One replica of a partition.

@@ -8,7 +8,7 @@ use super::service::{Explanation, MemberInfo, MemberState, PartitionInfo, Placem
 use super::wire::{self, GroupReport, StatusReport, kind};
 use crate::clock;
 use crate::error::{Code, Error, Result};
-use crate::meta::{MemberIntent, PlacementRow};
+use crate::meta::{MemberIntent, PlacementRow, TaskMark};
 use crate::net::peer::{AddressBook, Lane, PeerTransport};
 use crate::ring;
 use crate::types::{GroupId, NodeId, PartitionId, ReplicaId, affinity_of, slot_of};
@@ -133,6 +133,7 @@ impl Status {
                 leaders: led.count() as u32,
                 replicas: held.count() as u32,
                 trouble: reports.get(node).and_then(|report| report.trouble.clone()),
+                tasks: row.tasks.iter().map(TaskMark::shown).collect(),
             });
         }
         let own_grid = self.directory.record().map(|record| record.grid);
@@ -147,6 +148,7 @@ impl Status {
                     leaders: 0,
                     replicas: 0,
                     trouble: None,
+                    tasks: Vec::new(),
                 });
             }
         }

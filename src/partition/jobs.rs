@@ -148,6 +148,10 @@ fn advance(mut job: JobInfo, step: &JobStep, now_ms: u64) -> Result<Done> {
                 let what = format!("job {id} was begun {MAX_ATTEMPTS} times, and its peer was lost each time");
                 return end(job, JobState::Failed, now_ms, Err(Error::new(Code::JobGaveUp, what)));
             }
+            if job.state == JobState::Queued {
+                // Why it waited.
+                job.text.clear();
+            }
             job.state = JobState::Running;
             job.attempt = *attempt;
             job.node = Some(*node);
@@ -156,6 +160,16 @@ fn advance(mut job: JobInfo, step: &JobStep, now_ms: u64) -> Result<Done> {
         }
         JobStep::Report { attempt, permille, text } if of_latest(*attempt) => {
             job.permille = *permille;
+            job.text = text.clone();
+            changed(job)
+        }
+        JobStep::Wait { attempt, text } if !job.state.ended() && !job.cancelling && *attempt == job.attempt => {
+            if job.state == JobState::Queued && job.text == *text {
+                return unchanged(job);
+            }
+            // Whatever ran it leads no more.
+            job.state = JobState::Queued;
+            job.node = None;
             job.text = text.clone();
             changed(job)
         }
@@ -247,6 +261,23 @@ mod tests {
         assert_eq!((done.state, done.ended_ms, done.permille), (JobState::Done, 50, 1000));
         assert_eq!(after(done.clone(), JobStep::Cancel, 60), done);
         assert_eq!(after(done.clone(), begin(3), 60), done);
+    }
+
+    #[test]
+    fn a_job_that_its_leader_lacks_waits_and_says_why() {
+        let wait = |attempt| JobStep::Wait { attempt, text: "n2 carries it".into() };
+        let waiting = after(queued(), wait(0), 20);
+        assert_eq!((waiting.state, waiting.text.as_str(), waiting.attempt), (JobState::Queued, "n2 carries it", 0));
+        let running = after(waiting, begin(1), 30);
+        assert_eq!((running.state, running.text.as_str()), (JobState::Running, ""));
+        assert_eq!(after(running.clone(), wait(0), 40), running, "said before it was begun");
+        let again = after(running, wait(1), 40);
+        assert_eq!((again.state, again.node), (JobState::Queued, None), "the next leader lacks it");
+        let late = after(again.clone(), JobStep::End { attempt: 1, outcome: Ok(payload()) }, 50);
+        assert_eq!(late, again, "its former peer leads no more");
+        assert_eq!(after(again.clone(), JobStep::Cancel, 50).state, JobState::Cancelled);
+        let cancelling = JobInfo { cancelling: true, state: JobState::Running, ..again };
+        assert_eq!(after(cancelling.clone(), wait(1), 50), cancelling, "an attempt ends it");
     }
 
     #[test]

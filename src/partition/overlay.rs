@@ -225,6 +225,10 @@ impl SlotView for View {
         }
     }
 
+    fn descriptor(&self, map: &str) -> Option<MapDescriptor> {
+        self.maps.map(map)
+    }
+
     fn get(&self, slot: Slot, map: &str, key: &[u8]) -> Result<Option<StoredValue>> {
         self.entry(slot, self.named(map)?.id, key)
     }

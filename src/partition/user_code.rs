@@ -3,7 +3,7 @@
 //! task, its partition.
 
 use crate::error::{Code, Error, Result};
-use crate::types::{Slot, StoredValue, TaskPayload, Value, affinity_of, slot_of};
+use crate::types::{MapDescriptor, Slot, StoredValue, TaskPayload, Value, affinity_of, slot_of};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +15,11 @@ pub trait SlotView: Send + Sync + 'static {
     /// # Errors
     /// `NoSuchMap`, `CorruptRow`.
     fn get(&self, slot: Slot, map: &str, key: &[u8]) -> Result<Option<StoredValue>>;
+
+    /// What a map is; `None` where that is not known.
+    fn descriptor(&self, _map: &str) -> Option<MapDescriptor> {
+        None
+    }
 
     /// The entries of a slot whose keys start with `prefix`, in key order, at most `limit`.
     ///

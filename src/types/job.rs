@@ -43,7 +43,7 @@ impl FromStr for JobId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JobState {
-    /// Waits for a place on its leader's peer.
+    /// Waits for a place on its leader's peer, or for a leader whose peer carries it: its text says so.
     Queued,
     /// Runs.
     Running,
@@ -144,6 +144,13 @@ pub enum JobStep {
         attempt: u32,
         /// What came of it.
         outcome: Result<TaskPayload, Error>,
+    },
+    /// Its leader's peer does not carry it, others do: it waits for one of them.
+    Wait {
+        /// The attempt that was begun last.
+        attempt: u32,
+        /// Who carries it.
+        text: String,
     },
     /// Asks it to end.
     Cancel,

@@ -122,13 +122,13 @@ pub enum Op {
         /// What to add.
         delta: i64,
     },
-    /// Writes several entries of one slot if each named entry has the revision named (`None`: is
-    /// absent): all or nothing, in one log entry.
+    /// Writes several entries of one slot if what is demanded of each named entry holds: all or
+    /// nothing, in one log entry.
     Transact {
         /// The map.
         map: String,
-        /// What must hold: key and revision.
-        checks: Vec<(Bytes, Option<u64>)>,
+        /// What must hold: key and condition.
+        checks: Vec<(Bytes, Condition)>,
         /// What to write: key and value; `None` deletes.
         writes: Vec<(Bytes, Option<Value>)>,
     },

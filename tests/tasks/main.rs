@@ -9,3 +9,4 @@ mod jobs;
 mod processes;
 mod scatters;
 mod turns;
+mod versions;

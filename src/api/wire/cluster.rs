@@ -36,6 +36,7 @@ pub fn member_to_wire(member: MemberInfo) -> v1::Member {
         leaders: member.leaders,
         replicas: member.replicas,
         trouble: member.trouble.unwrap_or_default(),
+        tasks: member.tasks,
     }
 }
 
@@ -60,6 +61,7 @@ pub fn member_from_wire(member: v1::Member) -> Result<MemberInfo> {
         leaders: member.leaders,
         replicas: member.replicas,
         trouble: Some(member.trouble).filter(|trouble| !trouble.is_empty()),
+        tasks: member.tasks,
     })
 }
 

@@ -34,8 +34,14 @@ fn cursor() -> impl Strategy<Value = Cursor> {
     })
 }
 
-fn checks() -> impl Strategy<Value = Vec<(Bytes, Option<u64>)>> {
-    proptest::collection::vec((key(), any::<Option<u64>>()), 1..4)
+fn checks() -> impl Strategy<Value = Vec<(Bytes, Condition)>> {
+    let condition = prop_oneof![
+        Just(Condition::Absent),
+        Just(Condition::Present),
+        value().prop_map(Condition::Value),
+        any::<u64>().prop_map(Condition::Revision)
+    ];
+    proptest::collection::vec((key(), condition), 1..4)
 }
 
 fn changes() -> impl Strategy<Value = Vec<(Bytes, Option<Value>)>> {

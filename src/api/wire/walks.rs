@@ -6,7 +6,7 @@ use super::values::value_to_wire;
 use super::values::{bad, check_key, check_name, check_size, new_value, stored_from_wire, stored_to_wire};
 use crate::config::Limits;
 use crate::error::Result;
-use crate::types::{Cursor, Op, Reply, ReplyBody, Request, SLOTS, Slot, StoredValue, Value};
+use crate::types::{Condition, Cursor, Op, Reply, ReplyBody, Request, SLOTS, Slot, StoredValue, Value};
 use bytes::Bytes;
 use grid_proto::keystead::v1;
 use v1::kv_reply::Result as WireResult;
@@ -33,16 +33,24 @@ fn token(cursor: Option<Cursor>) -> Bytes {
 pub(super) fn transact_from_wire(transact: v1::TransactRequest, limits: &Limits) -> Result<Request> {
     check_name("map", &transact.map)?;
     check_count(transact.checks.len() + transact.changes.len(), limits)?;
-    let mut checks = Vec::with_capacity(transact.checks.len());
+    let (mut bytes, mut checks) = (0, Vec::with_capacity(transact.checks.len()));
     for check in transact.checks {
         check_key("key", &check.key, limits)?;
         checks.push(match check.is {
-            Some(v1::check::Is::Absent(true)) => (check.key, None),
-            Some(v1::check::Is::Revision(revision)) => (check.key, Some(revision)),
+            Some(v1::check::Is::Absent(true)) => (check.key, Condition::Absent),
+            Some(v1::check::Is::Present(true)) => (check.key, Condition::Present),
+            Some(v1::check::Is::Revision(revision)) => (check.key, Condition::Revision(revision)),
+            Some(v1::check::Is::Value(value)) => {
+                let value = new_value(Some(value), limits)?;
+                bytes += value.data.len();
+                (check.key, Condition::Value(value))
+            }
             Some(v1::check::Is::Absent(false)) => return Err(bad("a check `absent` can only be true")),
+            Some(v1::check::Is::Present(false)) => return Err(bad("a check `present` can only be true")),
             None => return Err(bad("a check says nothing")),
         });
     }
+    check_size("checks", bytes, limits.max_value_bytes)?;
     let (mut bytes, mut writes) = (0, Vec::with_capacity(transact.changes.len()));
     for change in transact.changes {
         check_key("key", &change.key, limits)?;
@@ -90,9 +98,16 @@ pub(super) fn clear_from_wire(clear: v1::ClearRequest, limits: &Limits) -> Resul
 pub(super) fn to_wire(options: Option<v1::RequestOptions>, op: Op) -> Option<WireOp> {
     Some(match op {
         Op::Transact { map, checks, writes } => {
-            let check = |(key, revision): (Bytes, Option<u64>)| {
-                let is = revision.map_or(v1::check::Is::Absent(true), v1::check::Is::Revision);
-                v1::Check { key, is: Some(is) }
+            // What demands nothing is no check.
+            let check = |(key, condition): (Bytes, Condition)| {
+                let is = match condition {
+                    Condition::Always => return None,
+                    Condition::Absent => v1::check::Is::Absent(true),
+                    Condition::Present => v1::check::Is::Present(true),
+                    Condition::Value(value) => v1::check::Is::Value(value_to_wire(value)),
+                    Condition::Revision(revision) => v1::check::Is::Revision(revision),
+                };
+                Some(v1::Check { key, is: Some(is) })
             };
             let change = |(key, value): (Bytes, Option<Value>)| {
                 let put = |value| v1::change::Does::Put(value_to_wire(value));
@@ -101,7 +116,7 @@ pub(super) fn to_wire(options: Option<v1::RequestOptions>, op: Op) -> Option<Wir
             WireOp::Transact(v1::TransactRequest {
                 options,
                 map,
-                checks: checks.into_iter().map(check).collect(),
+                checks: checks.into_iter().filter_map(check).collect(),
                 changes: writes.into_iter().map(change).collect(),
             })
         }

@@ -5,7 +5,11 @@ use clap::Args;
 
 /// `members`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  keystead members --json")]
+#[command(after_help = "\
+TASKS are those that the member's program registered, the first two of them; --json shows all.
+
+Example:
+  keystead members --json")]
 pub struct MembersArgs {
     /// Where and how.
     #[command(flatten)]

@@ -3,7 +3,7 @@
 use super::*;
 use crate::api::testing::{FakePeer, World};
 use crate::client::ClientConfig;
-use crate::client::codec::{Json, Plain};
+use crate::client::{Json, Plain};
 use bytes::Bytes;
 use futures::TryStreamExt;
 use serde::{Deserialize, Serialize};
@@ -95,6 +95,25 @@ async fn programs_of_two_versions_share_a_map() {
     assert!(error.place.contains("orders") && error.place.contains('1'), "{error}");
     let error = strict.update(&1, |present| present).await.expect_err("newer");
     assert_eq!(error.code, Code::NewerSchema, "what is not read is not rewritten");
+}
+
+#[tokio::test]
+async fn entries_are_removed_on_conditions_and_walked_by_prefix() {
+    let (address, _stop) = FakePeer::new(&World::new()).serve().await;
+    let orders: TypedMap<str, Order> = TypedMap::open(client(address.to_string()).await, "o").await.expect("opens");
+    let first = orders.put("a1", &order()).await.expect("put");
+    orders.put("a2", &order()).await.expect("put");
+    orders.put("b1", &order()).await.expect("put");
+    let found: Vec<(String, Order)> = orders.scan_prefix("a").try_collect().await.expect("scans");
+    assert_eq!(found.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(), ["a1", "a2"]);
+    assert_eq!(orders.remove_if("a1", Condition::Revision(first + 9)).await, Ok(false));
+    assert_eq!(orders.remove_if("a1", Condition::Revision(first)).await, Ok(true));
+    assert_eq!(orders.remove_if("a1", Condition::Always).await, Ok(false), "it is gone");
+    assert_eq!(orders.remove_if_is("a2", &Order { pieces: 9, ..order() }).await, Ok(false));
+    assert_eq!(orders.remove_if_is("a2", &order()).await, Ok(true));
+    orders.put("b2", &order()).await.expect("put");
+    assert_eq!(orders.clear().await, Ok(2));
+    assert_eq!(orders.size().await.expect("sizes").entries, 0);
 }
 
 #[tokio::test]

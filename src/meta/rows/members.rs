@@ -35,6 +35,16 @@ pub struct TaskMark {
     pub fingerprint: u64,
 }
 
+impl TaskMark {
+    /// As people are shown it: its name, with the version if that is not the first.
+    pub fn shown(&self) -> String {
+        match self.version {
+            1 => self.name.clone(),
+            version => format!("{}@{version}", self.name),
+        }
+    }
+}
+
 /// A member of the grid.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberRow {

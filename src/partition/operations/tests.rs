@@ -128,15 +128,24 @@ fn a_transaction_does_all_or_nothing() {
     let run = |table: &mut Table, checks, writes| table.run(Op::Transact { map: "m".into(), checks, writes });
     let value = || Some(Value::utf8("v"));
     let both = vec![(key("{t}a"), value()), (key("{t}b"), value())];
-    let revision = written(&run(&mut table, vec![(key("{t}a"), None)], both.clone()).expect("commits"));
-    let refused = run(&mut table, vec![(key("{t}a"), Some(revision)), (key("{t}b"), None)], both).expect("answers");
+    let (absent, at) =
+        (|text| (key(text), Condition::Absent), |text, revision| (key(text), Condition::Revision(revision)));
+    let revision = written(&run(&mut table, vec![absent("{t}a")], both.clone()).expect("commits"));
+    let refused = run(&mut table, vec![at("{t}a", revision), absent("{t}b")], both).expect("answers");
     assert!(
         matches!(&refused, ReplyBody::CheckFailed { key, present: Some(at) } if key == "{t}b" && at.revision == revision)
     );
-    let gone = run(&mut table, vec![(key("{t}b"), Some(revision))], vec![(key("{t}a"), None)]).expect("commits");
+    for (text, holds) in [("v", true), ("w", false)] {
+        let checked = vec![(key("{t}b"), Condition::Value(Value::utf8(text)))];
+        let checked = run(&mut table, checked, Vec::new()).expect("answers");
+        assert_eq!(matches!(checked, ReplyBody::Written { .. }), holds, "{text}: {checked:?}");
+    }
+    let none = run(&mut table, vec![(key("{t}c"), Condition::Present)], Vec::new()).expect("answers");
+    assert!(matches!(&none, ReplyBody::CheckFailed { present: None, .. }), "{none:?}");
+    let gone = run(&mut table, vec![at("{t}b", revision)], vec![(key("{t}a"), None)]).expect("commits");
     assert!(written(&gone) > revision);
     assert_eq!(table.page("", None, 9, 999).0, ["{t}b"]);
-    let checked = run(&mut table, vec![(key("{t}b"), Some(revision))], Vec::new()).expect("commits");
+    let checked = run(&mut table, vec![at("{t}b", revision)], Vec::new()).expect("commits");
     assert_eq!(written(&checked), written(&gone), "checks alone take no revision");
     let apart = run(&mut table, Vec::new(), vec![(key("a"), None), (key("b"), None)]).expect_err("two slots");
     assert!(apart.code == Code::CrossSlot && apart.remedy.contains("{tag}"), "{apart}");

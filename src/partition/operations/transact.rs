@@ -1,14 +1,15 @@
 //! Several entries of one slot, all or nothing. Pure.
 
 use super::super::entry::RowWrite;
+use super::conditions::holds;
 use super::{Done, Scope, check_entry, check_key};
 use crate::error::{Code, Error, Result};
-use crate::types::{ReplyBody, SLOTS, Slot, Value};
+use crate::types::{Condition, ReplyBody, SLOTS, Slot, Value};
 use bytes::Bytes;
 
 pub(super) fn transact(
     scope: &mut Scope<'_>,
-    checks: &[(Bytes, Option<u64>)],
+    checks: &[(Bytes, Condition)],
     writes: &[(Bytes, Option<Value>)],
 ) -> Result<Done> {
     let keys = || checks.iter().map(|(key, _)| key).chain(writes.iter().map(|(key, _)| key));
@@ -18,7 +19,7 @@ pub(super) fn transact(
     puts.into_iter().try_for_each(|(key, value)| check_entry(scope.map, key, value))?;
     for (key, expected) in checks {
         let present = scope.present(key)?;
-        if present.as_ref().map(|entry| entry.revision) != *expected {
+        if !holds(expected, present.as_ref()) {
             return Done::read(ReplyBody::CheckFailed { key: key.clone(), present });
         }
     }

@@ -1,6 +1,7 @@
 //! `keystead dev` as a process: what is typed is done, and the looks show it.
 
 #![cfg(target_os = "linux")]
+#![allow(clippy::disallowed_methods)]
 
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Lines, Write};

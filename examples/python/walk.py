@@ -19,7 +19,7 @@ import grpc
 from keystead.v1 import cluster_pb2, common_pb2, kv_pb2, tasks_pb2, watch_pb2
 
 PATIENCE_S = 120.0
-MAPS = "orders counters scratch sessions rates totals articles words labels counts".split()
+MAPS = "orders counters scratch sessions rates totals articles words labels counts strict recent prices".split()
 UTF8, I64, MSGPACK = common_pb2.VALUE_CODEC_UTF8, common_pb2.VALUE_CODEC_I64, common_pb2.VALUE_CODEC_MSGPACK
 
 
@@ -224,6 +224,42 @@ class Walk:
         self.put("walk-sessions", b"1", text("x"))
         self.check("as its map says", self.get("walk-sessions", b"1").entry.expires_ms > 0)
 
+    def limits(self):
+        """A map that is full refuses, or lets go of what was used longest ago; each partition has its share."""
+        self.create("walk-strict", UTF8, max_entries=1)
+        self.put("walk-strict", b"{x}1", text("first"))
+        self.refused("a full map", "KS2030", lambda: self.put("walk-strict", b"{x}2", text("second")))
+        self.check("an entry that is there may change", self.put("walk-strict", b"{x}1", text("again")).revision > 0)
+        self.create("walk-recent", UTF8, max_entries=1, eviction=cluster_pb2.EVICTION_LRU)
+        for i in range(5):
+            self.put("walk-recent", b"{x}%d" % i, text(str(i)))
+        kept = [i for i in range(5) if self.get("walk-recent", b"{x}%d" % i).HasField("entry")]
+        self.check("the newest stays", kept == [4], kept)
+
+    def watches(self):
+        """A watch of a prefix that begins with the entries that are there, and goes on behind a token."""
+        self.create("walk-prices", I64)
+        for key, value in ((b"eu-1", 10), (b"eu-2", 20), (b"us-1", 30)):
+            self.put("walk-prices", key, number(value))
+        watch = self.grid.watch(watch_pb2.WatchRequest(map="walk-prices", prefix=b"eu-", snapshot=True))
+        seen, token, live = {}, b"", False
+        while not live:
+            message = self.in_time("a snapshot ends", lambda: next(watch))
+            seen.update({event.key: event.entry.value.data for event in message.events if event.HasField("entry")})
+            token, live = message.token, message.live
+        self.check("what is there", sorted(seen) == [b"eu-1", b"eu-2"], seen)
+        self.put("walk-prices", b"us-1", number(31))
+        self.put("walk-prices", b"eu-2", number(21))
+        self.delete("walk-prices", b"eu-1")
+        behind = self.grid.watch(watch_pb2.WatchRequest(map="walk-prices", prefix=b"eu-", token=token))
+        kinds = {}
+        while len(kinds) < 2:
+            message = self.in_time("the changes behind a token", lambda: next(behind))
+            kinds.update({event.key: event.WhichOneof("kind") for event in message.events})
+        self.check("what changed since", kinds == {b"eu-1": "removed", b"eu-2": "put"}, kinds)
+        wrong = watch_pb2.WatchRequest(map="walk-prices", token=b"nonsense")
+        self.refused("a token that is none", "KS1001", lambda: next(self.grid.watch(wrong)))
+
     def redirects(self):
         """A peer that does not lead passes on, and says so; the placement says who leads."""
         self.grid.refresh()
@@ -287,6 +323,12 @@ class Walk:
             self.put("walk-articles", b"%d" % at, text(line))
         counted = self.scatter("word-count", {"map": "walk-articles", "top": 2, "into": "walk-words"})
         self.check("walk-words", (counted["words"], counted["top"][0]) == (14, ["the", 5]), counted)
+        request = tasks_pb2.ScatterRequest(
+            name="top-k", payload=payload({"map": "walk-words", "k": 1}), parts=True, deadline_ms=20_000
+        )
+        replies = list(self.grid.at(self.grid.any())["tasks"].Scatter(request))
+        parts = [reply for reply in replies if reply.HasField("part")]
+        self.check("parts to reduce here", parts and not replies[-1].answer.HasField("answer"), replies)
         largest = self.scatter("top-k", {"map": "walk-words", "k": 1})
         self.check("the largest", "the" in json.dumps(largest) and "5" in json.dumps(largest), largest)
 
@@ -432,6 +474,8 @@ def main():
         walk.several()
         walk.whole_maps()
         walk.times()
+        walk.limits()
+        walk.watches()
         walk.redirects()
         walk.streams()
         walk.replicated()

@@ -104,6 +104,9 @@ async fn a_replica_that_has_acknowledged_nothing_has_not_caught_up_with_a_short_
     let group = Group::start(id, 1, &GroupConfig::default(), store, network, machine).await.expect("starts");
     group.initialize([(1, NodeId(1))].into()).await.expect("forms");
     eventually("it leads", || group.leadership().borrow().is_me).await;
+    // It leads from its election on; its members may only change once the entry that names them is
+    // committed, which is so when the first entry behind it is applied.
+    eventually("its members stand", || group.status().applied > 0).await;
     group.add_learner(2, NodeId(2)).await.expect("is added");
     eventually("the newcomer is asked", || newcomer.refused.load(Relaxed)).await;
     let status = group.status();

@@ -25,8 +25,14 @@ pub enum Action {
         /// What is then written.
         new: i64,
     },
+    /// Writes if there is something.
+    Replace(i64),
+    /// Writes, and tells what was there.
+    GetAndPut(i64),
     /// Deletes.
     Delete,
+    /// Deletes if the present value is this one.
+    RemoveIf(i64),
     /// Adds; a missing value counts as 0.
     Increment(i64),
 }
@@ -40,6 +46,8 @@ pub enum Answer {
     Written,
     /// The condition did not hold; this is there.
     Refused(Option<i64>),
+    /// Written; this was there.
+    Replaced(Option<i64>),
     /// Deleted; whether there was something.
     Deleted(bool),
     /// The number after an increment.
@@ -96,7 +104,7 @@ impl Operation {
 
     /// Whether a change was acknowledged.
     pub fn acknowledged_change(&self) -> bool {
-        matches!(self.answer(), Some(Answer::Written | Answer::Deleted(_) | Answer::Number(_)))
+        matches!(self.answer(), Some(Answer::Written | Answer::Replaced(_) | Answer::Deleted(_) | Answer::Number(_)))
     }
 }
 

@@ -5,6 +5,7 @@
 //! runs once on each partition all the same.
 
 use super::core::Peer;
+use super::peers::share;
 use super::{Client, TaskAnswer};
 use crate::api::wire;
 use crate::clock::{self, Instant};
@@ -58,6 +59,11 @@ pub(super) fn decode<Out: DeserializeOwned>(answer: &TaskPayload) -> Result<Out>
     }
 }
 
+/// A peer has not answered in the time that it had.
+fn silent(peer: &Peer) -> Error {
+    Error::new(Code::PeerUnreachable, "no answer in time").at(&**peer)
+}
+
 impl Client {
     /// Runs a partition task on every partition, at its leader: once on each, whatever fails in
     /// between. Gives each partition's answer or error, by partition.
@@ -86,11 +92,15 @@ impl Client {
                 deadline_ms: u32::try_from(left.as_millis()).unwrap_or(u32::MAX).max(1),
             };
             let before = turn > 0;
-            let asked = self.broadcast_once(self.peer(turn)?, request, before, &mut answers, options.progress);
+            let peer = self.peer(turn)?;
+            let asked = self.broadcast_once(peer.clone(), request, before, &mut answers, options.progress);
             let error = match clock::timeout_at(expires, asked).await {
                 Ok(Ok(())) => return Ok(answers.into_values().collect()),
                 Ok(Err(error)) => error,
-                Err(clock::Elapsed) => Error::new(Code::OutcomeUnknown, "not all partitions answered in time"),
+                Err(clock::Elapsed) => {
+                    self.lost(&peer, silent(&peer));
+                    Error::new(Code::OutcomeUnknown, "not all partitions answered in time")
+                }
             };
             if error.code.retry() == Retry::Never || Instant::now() >= expires {
                 return Err(if before { error.of_unsure_write() } else { error });
@@ -204,7 +214,10 @@ impl Client {
             let error = match clock::timeout_at(expires, asked).await {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(error)) => self.lost(&peer, error),
-                Err(clock::Elapsed) => Error::new(Code::DeadlineExceeded, "not all partitions answered in time"),
+                Err(clock::Elapsed) => {
+                    self.lost(&peer, silent(&peer));
+                    Error::new(Code::DeadlineExceeded, "not all partitions answered in time")
+                }
             };
             turn += 1;
             match error.code {
@@ -261,7 +274,7 @@ impl Client {
         if peers.is_empty() { Err(none()) } else { Ok(peers[turn % peers.len()].clone()) }
     }
 
-    /// Forgets the connection to a peer that is gone.
+    /// Forgets the connection to a peer that is gone, or silent.
     pub(super) fn lost(&self, peer: &Peer, error: Error) -> Error {
         if error.code == Code::PeerUnreachable {
             self.shared.peers.forget(peer);
@@ -285,17 +298,27 @@ impl Client {
                 let answer = call(self.shared.peers.tasks(&peer).await?).await;
                 answer.map(tonic::Response::into_inner).map_err(|status| wire::error_from_status(&status))
             };
-            let error = match clock::timeout_at(expires, asked).await {
+            // A peer that hangs leaves half of the time to the next, and its connection goes: it may be
+            // one to a machine that has lost its power.
+            let further = self.peers_known().saturating_sub(turn + 1);
+            let error = match clock::timeout(share(expires, further), asked).await {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(error)) => self.lost(&peer, error),
-                Err(clock::Elapsed) => Error::new(Code::DeadlineExceeded, "no answer in time").at(&*peer),
+                Err(clock::Elapsed) => self.lost(&peer, silent(&peer)),
             };
+            if Instant::now() >= expires && error.code == Code::PeerUnreachable {
+                return Err(Error::new(Code::DeadlineExceeded, "no answer in time").at(&*peer));
+            }
             if error.code.retry() == Retry::Never || Instant::now() >= expires {
                 return Err(error);
             }
             turn += 1;
             clock::sleep(self.shared.config.backoff_max).await;
         }
+    }
+
+    fn peers_known(&self) -> usize {
+        self.shared.sight.read().map(|sight| sight.peers.len()).unwrap_or_default()
     }
 
     /// Runs a partition task on every partition, with typed payload and answers; the first

@@ -151,11 +151,16 @@ fn observed(operations: &[&Operation]) -> Option<BTreeSet<i64>> {
         match (operation.action, operation.outcome) {
             // What a counter or a successful deletion found cannot be told from its answer.
             (Action::Increment(_), _) | (_, Outcome::Answered(Answer::Deleted(true))) => return None,
-            (_, Outcome::Answered(Answer::Value(value) | Answer::Refused(value))) => values.extend(value),
+            (_, Outcome::Answered(Answer::Value(value) | Answer::Refused(value) | Answer::Replaced(value))) => {
+                values.extend(value);
+            }
             _ => {}
         }
         if let Action::CompareAndSet { expected, .. } = operation.action {
             values.extend(expected);
+        }
+        if let Action::RemoveIf(expected) = operation.action {
+            values.insert(expected);
         }
     }
     Some(values)
@@ -169,10 +174,12 @@ fn matters(operation: &Operation, observed: Option<&BTreeSet<i64>>) -> bool {
         Outcome::Refused => false,
         Outcome::Unknown => match operation.action {
             Action::Get => false,
-            Action::Put(new) | Action::PutIfAbsent(new) | Action::CompareAndSet { new, .. } => {
-                observed.is_none_or(|values| values.contains(&new))
-            }
-            Action::Delete | Action::Increment(_) => true,
+            Action::Put(new)
+            | Action::PutIfAbsent(new)
+            | Action::CompareAndSet { new, .. }
+            | Action::Replace(new)
+            | Action::GetAndPut(new) => observed.is_none_or(|values| values.contains(&new)),
+            Action::Delete | Action::RemoveIf(_) | Action::Increment(_) => true,
         },
     }
 }

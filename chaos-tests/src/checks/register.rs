@@ -21,6 +21,10 @@ fn outcome(value: Value, action: Action) -> (Answer, Value) {
         Action::Put(new) => (Answer::Written, Some(new)),
         Action::PutIfAbsent(new) => conditional(value, value.is_none(), new),
         Action::CompareAndSet { expected, new } => conditional(value, value == expected, new),
+        Action::Replace(new) => conditional(value, value.is_some(), new),
+        Action::GetAndPut(new) => (Answer::Replaced(value), Some(new)),
+        Action::RemoveIf(expected) if value == Some(expected) => (Answer::Deleted(true), None),
+        Action::RemoveIf(_) => (Answer::Refused(value), value),
         Action::Delete => (Answer::Deleted(value.is_some()), None),
         Action::Increment(delta) => {
             let sum = value.unwrap_or(0).wrapping_add(delta);

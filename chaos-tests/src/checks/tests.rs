@@ -55,7 +55,10 @@ impl Correct {
         self.next_value += 1;
         let new = self.next_value;
         let guess = self.value;
-        match self.dice.below(10) {
+        match self.dice.below(13) {
+            10 => Action::Replace(new),
+            11 => Action::GetAndPut(new),
+            12 => Action::RemoveIf(guess.unwrap_or(new)),
             0..4 => Action::Get,
             4..7 => Action::Put(new),
             7 => Action::PutIfAbsent(new),
@@ -105,6 +108,7 @@ fn said(value: Option<i64>, action: Action) -> Answer {
         Answer::Value(value),
         Answer::Written,
         Answer::Refused(value),
+        Answer::Replaced(value),
         Answer::Deleted(value.is_some()),
         Answer::Number(if let Action::Increment(delta) = action { sum(delta) } else { 0 }),
     ];
@@ -234,6 +238,30 @@ fn a_condition_that_cannot_have_held_is_found() {
     let absent = (Action::PutIfAbsent(9), Outcome::Answered(Answer::Refused(Some(1))));
     assert_eq!(linearizable(&in_turn(&[put(1), absent])), vec![]);
     assert_eq!(linearizable(&in_turn(&[absent])).len(), 1);
+}
+
+#[test]
+fn a_replacement_or_a_removal_that_cannot_have_been_is_found() {
+    let put = |value| (Action::Put(value), WRITTEN);
+    let told = |action, answer| (action, Outcome::Answered(answer));
+    let exchange = |was| told(Action::GetAndPut(5), Answer::Replaced(was));
+    let right = [
+        told(Action::Replace(4), Answer::Refused(None)),
+        put(1),
+        told(Action::RemoveIf(2), Answer::Refused(Some(1))),
+        told(Action::Replace(4), Answer::Written),
+        exchange(Some(4)),
+        told(Action::RemoveIf(5), Answer::Deleted(true)),
+        read(None),
+    ];
+    assert_eq!(linearizable(&in_turn(&right)), vec![]);
+    let found = |steps: &[(Action, Outcome)]| linearizable(&in_turn(steps)).len();
+    assert_eq!(found(&[told(Action::Replace(4), Answer::Written)]), 1, "there was nothing");
+    assert_eq!(found(&[put(1), put(2), exchange(Some(1))]), 1, "of two writes the older was given");
+    assert_eq!(found(&[put(1), told(Action::RemoveIf(2), Answer::Deleted(true))]), 1, "another value was there");
+    assert_eq!(found(&[put(1), told(Action::RemoveIf(1), Answer::Deleted(true)), read(Some(1))]), 1, "it stayed");
+    let late = [put(1), (Action::RemoveIf(1), Outcome::Unknown), read(Some(1)), read(None)];
+    assert_eq!(found(&late), 0, "a removal of unknown outcome may happen late");
 }
 
 #[test]

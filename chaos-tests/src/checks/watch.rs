@@ -72,8 +72,12 @@ fn in_order(watched: &Watched) -> Vec<Violation> {
 /// The value that an operation writes, if it took effect.
 fn writes(action: Action) -> Option<i64> {
     match action {
-        Action::Put(new) | Action::PutIfAbsent(new) | Action::CompareAndSet { new, .. } => Some(new),
-        Action::Get | Action::Delete | Action::Increment(_) => None,
+        Action::Put(new)
+        | Action::PutIfAbsent(new)
+        | Action::CompareAndSet { new, .. }
+        | Action::Replace(new)
+        | Action::GetAndPut(new) => Some(new),
+        Action::Get | Action::Delete | Action::RemoveIf(_) | Action::Increment(_) => None,
     }
 }
 

@@ -6,11 +6,18 @@
 //! before nor after, that all finish once everything is mended, and that every partition then has its
 //! replicas where they should be, each with the same rows.
 
+mod cancels;
 mod clients;
+mod copies;
 mod expiring;
+mod further;
+mod jobs;
 mod movement;
 mod peer;
+mod scarce;
 mod shape;
+mod transfers;
+mod walks;
 mod watchers;
 mod workload;
 
@@ -49,6 +56,8 @@ struct Records {
     judged: Rc<RefCell<bool>>,
     /// The running peers, to look at their replicas in the end.
     nodes: Rc<RefCell<BTreeMap<String, Weak<Node>>>>,
+    /// The life that each peer is in.
+    lives: Rc<RefCell<BTreeMap<String, u64>>>,
 }
 
 /// Runs the scenario.
@@ -85,9 +94,10 @@ fn run(seed: u64, lying: bool) -> Vec<Violation> {
     simulation.client("w1", move |life| watchers::copy(life, seed, endpoints, follower));
     let (expiring, endpoints) = (records.clone(), seeds.clone());
     simulation.client("e0", move |life| expiring::expire(life, seed, endpoints, expiring));
-    if let (Some(name), Some((_, at))) = (shape.removed(), shape.removal) {
-        let endpoints = seeds.clone();
-        simulation.client("operator", move |life| movement::remove(life, endpoints, name, at));
+    further::start(&mut simulation, seed, &shape, &seeds, &records);
+    if let (Some(name), Some((_, at))) = (shape.removed().or(shape.drained()), shape.removal) {
+        let (endpoints, drains) = (seeds.clone(), shape.drains);
+        simulation.client("operator", move |life| movement::remove(life, endpoints, name, at, drains));
     }
     let (judge, endpoints) = (records.clone(), seeds);
     let judged = shape.clone();

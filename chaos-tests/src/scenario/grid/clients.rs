@@ -7,10 +7,10 @@ use super::{QUIET_FROM, Records, movement};
 use crate::checks::{Finals, Violation};
 use crate::history::{Action, Answer};
 use crate::machine::Life;
-use keystead::client::{Client, ClientConfig, Conditional, SubmitOptions};
+use keystead::client::{Client, ClientConfig, Conditional, Removed, SubmitOptions};
 use keystead::clock::{Instant, sleep};
 use keystead::error::{Class, Code, Error, Result};
-use keystead::types::{AckLevel, KeyCodec, StoredValue, TaskPayload, Value, ValueCodec};
+use keystead::types::{AckLevel, Condition, KeyCodec, StoredValue, TaskPayload, Value, ValueCodec};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -117,7 +117,7 @@ pub(super) fn check_error(error: &Error, records: &Records) {
     }
 }
 
-fn number(stored: Option<StoredValue>) -> Result<Option<i64>> {
+pub(super) fn number(stored: Option<StoredValue>) -> Result<Option<i64>> {
     let decode = |stored: StoredValue| {
         let bytes = stored.value.data.as_ref().try_into();
         bytes.map(i64::from_le_bytes).map_err(|_| Error::internal("a number of another length"))
@@ -141,6 +141,15 @@ async fn perform(client: &Client, key: &str, action: Action) -> Result<(Answer, 
             let expected = Value::i64(expected.unwrap_or_default());
             conditional(client.compare_and_set(MAP, key, expected, Value::i64(new)).await?)
         }
+        Action::Replace(new) => conditional(client.replace(MAP, key, Value::i64(new)).await?),
+        Action::GetAndPut(new) => {
+            let replaced = client.get_and_put(MAP, key, Value::i64(new)).await?;
+            Ok((Answer::Replaced(number(replaced.previous)?), Some(replaced.written.served.ack)))
+        }
+        Action::RemoveIf(expected) => match client.remove_if(MAP, key, Condition::Value(Value::i64(expected))).await? {
+            Removed::Deleted(deleted) => Ok((Answer::Deleted(deleted.existed), Some(deleted.served.ack))),
+            Removed::Refused { present, served } => Ok((Answer::Refused(number(present)?), Some(served.ack))),
+        },
         Action::Delete => {
             let deleted = client.delete(MAP, key).await?;
             Ok((Answer::Deleted(deleted.existed), Some(deleted.served.ack)))
@@ -225,6 +234,9 @@ pub(super) async fn read_all(life: Life, endpoints: Vec<String>, shape: Shape, r
         sleep(Duration::from_millis(50)).await;
     }
     let client = connect(&life, &endpoints).await;
+    if shape.plain.is_some() {
+        tasks_are_answered(&client, &records).await;
+    }
     let numbers = read_numbers(&client, JUDGE, &records).await;
     *records.finals.borrow_mut() = numbers;
     let lists = workload::lists().map(str::to_owned).chain(workload::partition_keys(shape.partitions));
@@ -237,8 +249,27 @@ pub(super) async fn read_all(life: Life, endpoints: Vec<String>, shape: Shape, r
     movement::converge(&client, &shape, &records).await;
 }
 
+/// With a peer that does not carry them, too, tasks beside each key and on all partitions are answered.
+async fn tasks_are_answered(client: &Client, records: &Records) {
+    for (key, number) in workload::lists().zip(1..) {
+        for mark in (u64::from(JUDGE) << 32 | number << 16).. {
+            let answer: Result<u64> = client.submit("append", key, &(mark, KEEP)).await;
+            crate::event!("judge", "task {key} {mark}: {:?}", answer.as_ref().map_err(|error| error.code));
+            match answer {
+                Ok(_) => {
+                    records.marks.borrow_mut().acknowledged(key, mark);
+                    break;
+                }
+                Err(error) if is_unknown(&error) => records.marks.borrow_mut().unknown(key, mark),
+                Err(error) => check_error(&error, records),
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
 /// The task's list, as it wrote it.
-fn decode_list(bytes: &[u8]) -> Vec<u64> {
+pub(super) fn decode_list(bytes: &[u8]) -> Vec<u64> {
     rmp_serde::from_slice(bytes).unwrap_or_else(|_| vec![u64::MAX])
 }
 
@@ -256,7 +287,7 @@ pub(super) async fn read_numbers(client: &Client, number: u32, records: &Records
     numbers
 }
 
-async fn until_answered<T, F: Future<Output = Result<T>>>(mut ask: impl FnMut() -> F) -> T {
+pub(super) async fn until_answered<T, F: Future<Output = Result<T>>>(mut ask: impl FnMut() -> F) -> T {
     loop {
         match ask().await {
             Ok(answer) => return answer,

@@ -1,4 +1,4 @@
-//! Peers that are removed, and what must hold of the placement when everything is mended: every
+//! Peers that are removed or drained, and what must hold of the placement when everything is mended: every
 //! partition has its copies on members that stay, nothing moves any more, and all replicas of a
 //! partition hold the same rows.
 
@@ -9,7 +9,7 @@ use crate::checks::Violation;
 use crate::machine::Life;
 use keystead::client::Client;
 use keystead::clock::{Instant, sleep};
-use keystead::node::{MemberInfo, PartitionInfo, ReplicaState};
+use keystead::node::{MemberInfo, MemberState, PartitionInfo, ReplicaState};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -18,12 +18,16 @@ const COPIES: usize = 3;
 /// How long the placement may take once everything works.
 const SETTLES_WITHIN: Duration = Duration::from_secs(25);
 
-/// Removes a peer, while everything else goes on.
-pub(super) async fn remove(life: Life, endpoints: Vec<String>, name: String, at_ms: u64) {
+/// Removes or drains a peer, while everything else goes on.
+pub(super) async fn remove(life: Life, endpoints: Vec<String>, name: String, at_ms: u64, drains: bool) {
     sleep(Duration::from_millis(at_ms)).await;
     let client = connect(&life, &endpoints).await;
     loop {
-        match client.remove_member(&name).await {
+        let told = match drains {
+            true => client.drain_member(&name, false).await,
+            false => client.remove_member(&name).await,
+        };
+        match told {
             Ok(id) => {
                 crate::event!("operator", "{name} ({id}) is to go");
                 return;
@@ -72,19 +76,29 @@ fn wrong_placement(
     records: &Records,
 ) -> Option<String> {
     let copies = COPIES.min(members.len());
+    let staying: Vec<&MemberInfo> =
+        members.iter().filter(|member| Some(&member.name) != shape.drained().as_ref()).collect();
+    // A copy on a drained peer is kept as long as no other can take its place, and not made anew.
+    let fewest = copies.min(staying.len());
     for partition in partitions {
-        let whole = partition.replicas.len() == copies
+        let whole = (fewest..=copies).contains(&partition.replicas.len())
             && partition.leader.is_some()
             && partition.replicas.iter().all(|replica| replica.state == ReplicaState::Holding);
         if !whole {
-            return Some(format!("partition {} wants {copies} copies: {partition:?}", partition.id));
+            return Some(format!("partition {} wants {fewest} to {copies} copies: {partition:?}", partition.id));
         }
         if let Some(what) = differing(partition, records) {
             return Some(what);
         }
     }
-    let held: BTreeMap<&str, u32> = members.iter().map(|member| (member.name.as_str(), member.replicas)).collect();
-    let share = shape.partitions as usize * copies / members.len().max(1);
+    if let Some(drained) = members.iter().find(|member| Some(&member.name) == shape.drained().as_ref()) {
+        let holds = partitions.iter().any(|at| at.replicas.iter().any(|replica| replica.name == drained.name));
+        if drained.state != MemberState::Draining || (holds && staying.len() >= copies) {
+            return Some(format!("{} is to hold nothing: {drained:?}", drained.name));
+        }
+    }
+    let held: BTreeMap<&str, u32> = staying.iter().map(|member| (member.name.as_str(), member.replicas)).collect();
+    let share = shape.partitions as usize * fewest / members.len().max(1);
     // One tenth more or less than its share, and one for the rounding.
     let uneven = held.values().any(|held| (*held as usize) + 1 + share / 10 < share);
     uneven.then(|| format!("a member holds much less than its share of {share}: {held:?}"))

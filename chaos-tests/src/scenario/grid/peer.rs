@@ -1,8 +1,9 @@
 //! One life of a peer.
 
 use super::Records;
+use super::jobs;
 use super::shape::Shape;
-use super::workload::partition_key;
+use super::workload::{MAP, partition_key};
 use crate::backend::SimBackend;
 use crate::checks::{LeaderLog, Violation};
 use crate::machine::Life;
@@ -19,6 +20,7 @@ use keystead::raft::LeaderObserver;
 use keystead::storage::backend::MemoryBackend;
 use keystead::storage::disk::Disk;
 use keystead::storage::log::LogConfig;
+use keystead::types::Value;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,10 +33,13 @@ pub(super) const KEEP: u8 = 0;
 pub(super) const PANIC: u8 = 1;
 /// The handler fails after it has written.
 pub(super) const FAIL: u8 = 2;
+/// The handler writes, too, what its map does not take: all that it wrote is refused.
+pub(super) const REFUSE: u8 = 3;
 
 /// Runs a peer until its end.
 pub(super) async fn run(life: Life, shape: Shape, seeds: Vec<String>, leaders: LeaderLog, records: Records) {
     let at = index_of(&life.name);
+    records.lives.borrow_mut().insert(life.name.clone(), life.number);
     let listen = seeds[at].clone();
     if life.number == 1 {
         sleep(Duration::from_millis(shape.starts_ms[at])).await;
@@ -52,15 +57,12 @@ pub(super) async fn run(life: Life, shape: Shape, seeds: Vec<String>, leaders: L
         ..NodeConfig::default()
     };
     let observer = observe(&life, leaders);
-    let started = Grid::builder()
-        .config(config)
-        .ports(ports(&life, &shape))
-        .task("append", append)
-        .partition_task("mark", mark)
-        .scatter("count-marks", CountMarks)
-        .adjust(move |settings| adjust(settings, &shape, observer))
-        .start()
-        .await;
+    let mut builder = Grid::builder().config(config).ports(ports(&life, &shape)).scatter("count-marks", CountMarks);
+    if shape.plain != Some(at) {
+        builder = builder.task("append", append).job(jobs::NAME, jobs::steps);
+        builder = builder.partition_task("mark", mark);
+    }
+    let started = builder.adjust(move |settings| adjust(settings, &shape, observer)).start().await;
     let failed = match started {
         Ok(grid) => {
             records.nodes.borrow_mut().insert(life.name.clone(), Arc::downgrade(grid.node()));
@@ -138,6 +140,11 @@ fn append(context: &mut TaskContext<'_>, (mark, how): (u64, u8)) -> Result<u64, 
     context.put(LISTS, &key, &list)?;
     match how {
         PANIC => panic!("{PLANNED_PANIC}"),
+        REFUSE => {
+            // Only the partition finds out that the map holds numbers.
+            context.put_value(MAP, &key, Value::utf8("no number"))?;
+            Ok(0)
+        }
         FAIL => Err(TaskError::new("planned", "a planned failure")),
         _ => Ok(list.len() as u64),
     }

@@ -36,6 +36,10 @@ pub(super) struct Shape {
     pub(super) starts_ms: Vec<u64>,
     /// A peer that is removed, and when.
     pub(super) removal: Option<(usize, u64)>,
+    /// It is drained instead: it stays, and is to hold nothing.
+    pub(super) drains: bool,
+    /// A peer that carries none of the workload's tasks and jobs, only its scatter.
+    pub(super) plain: Option<usize>,
 }
 
 impl Shape {
@@ -67,8 +71,11 @@ impl Shape {
             founders: peers.min(3),
             starts_ms: Vec::new(),
             removal: None,
+            drains: false,
+            plain: None,
         };
         shape.draw_movement(seed);
+        shape.draw_parts(seed);
         shape
     }
 
@@ -85,9 +92,23 @@ impl Shape {
         }
     }
 
+    /// Which parts peers play: with one of them plain, others that stay carry the tasks.
+    fn draw_parts(&mut self, seed: u64) {
+        let mut dice = Dice::new(seed, "parts");
+        self.drains = dice.per_mille(350);
+        if self.peers >= 3 && dice.per_mille(200) {
+            self.plain = Some(dice.index(self.peers));
+        }
+    }
+
+    /// The peer that is drained.
+    pub(super) fn drained(&self) -> Option<String> {
+        self.removal.filter(|_| self.drains).map(|(at, _)| format!("n{}", at + 1))
+    }
+
     /// The peer that is removed.
     pub(super) fn removed(&self) -> Option<String> {
-        self.removal.map(|(at, _)| format!("n{}", at + 1))
+        self.removal.filter(|_| !self.drains).map(|(at, _)| format!("n{}", at + 1))
     }
 
     /// The peers' host names.

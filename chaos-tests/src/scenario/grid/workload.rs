@@ -120,9 +120,12 @@ impl Steps {
 
     fn register_action(&mut self, key: &'static str) -> Action {
         let new = self.fresh() as i64;
-        match (self.dice.below(10), self.seen.get(key)) {
-            (0..4, _) => Action::Get,
-            (4..6, _) => Action::Put(new),
+        match (self.dice.below(13), self.seen.get(key)) {
+            (0..5, _) => Action::Get,
+            (5, _) => Action::Put(new),
+            (10, _) => Action::Replace(new),
+            (11, _) => Action::GetAndPut(new),
+            (12, Some(Some(value))) => Action::RemoveIf(*value),
             (6, _) => Action::PutIfAbsent(new),
             (7, _) => Action::Delete,
             // Compare-and-set by value needs a value to expect.

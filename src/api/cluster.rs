@@ -4,6 +4,7 @@ use super::authorize::{Action, Principal, authorize};
 use super::{Edge, wire};
 use crate::error::{Error, Result};
 use crate::meta::MemberIntent;
+use crate::types::MapId;
 use grid_proto::keystead::v1;
 use tonic::{Request, Response, Status};
 
@@ -37,8 +38,14 @@ impl Edge {
     async fn drop_named(&self, request: v1::DropMapRequest) -> Result<v1::DropMapReply> {
         wire::check_name("map", &request.name)?;
         authorize(&Principal::Anonymous, Action::DropMap, &request.name)?;
-        let (map, pending_partitions) = self.service.drop_map(&request.name).await?;
+        let (map, pending_partitions) = self.service.drop_map(&request.name, request.id.map(MapId)).await?;
         Ok(v1::DropMapReply { map: Some(wire::map_to_wire(map)), pending_partitions })
+    }
+
+    async fn all_maps(&self, fresh: bool) -> Result<v1::MapsReply> {
+        may_inspect()?;
+        let maps = if fresh { self.service.fresh_maps().await? } else { self.service.maps() };
+        Ok(v1::MapsReply { maps: maps.into_iter().map(wire::map_to_wire).collect() })
     }
 
     async fn all_members(&self) -> Result<v1::MembersReply> {
@@ -77,9 +84,8 @@ impl v1::cluster_server::Cluster for Edge {
         answer(may_inspect().map(|()| wire::placement_to_wire(self.service.placement())))
     }
 
-    async fn maps(&self, _request: Request<v1::MapsRequest>) -> Call<v1::MapsReply> {
-        let maps = || v1::MapsReply { maps: self.service.maps().into_iter().map(wire::map_to_wire).collect() };
-        answer(may_inspect().map(|()| maps()))
+    async fn maps(&self, request: Request<v1::MapsRequest>) -> Call<v1::MapsReply> {
+        answer(self.all_maps(request.into_inner().fresh).await)
     }
 
     async fn create_map(&self, request: Request<v1::CreateMapRequest>) -> Call<v1::CreateMapReply> {

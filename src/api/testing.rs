@@ -414,9 +414,13 @@ impl GridService for FakePeer {
         Ok(self.world.add_map_of(&wanted))
     }
 
-    async fn drop_map(&self, name: &str) -> Result<(MapDescriptor, u32)> {
+    async fn fresh_maps(&self) -> Result<Vec<MapDescriptor>> {
+        Ok(self.maps())
+    }
+
+    async fn drop_map(&self, name: &str, id: Option<MapId>) -> Result<(MapDescriptor, u32)> {
         let mut state = self.world.state.lock().expect("lock");
-        let at = state.maps.iter().position(|map| map.name == name);
+        let at = state.maps.iter().position(|map| map.name == name && id.is_none_or(|id| map.id == id));
         let at = at.ok_or_else(|| Error::new(Code::NoSuchMap, format!("there is no map \"{name}\"")))?;
         state.entries.retain(|(map, _), _| map != name);
         Ok((state.maps.remove(at), 0))

@@ -117,7 +117,7 @@ impl Client {
     /// # Errors
     /// What the grid answers, or `PeerUnreachable`.
     pub async fn maps(&self) -> Result<Vec<MapDescriptor>> {
-        let reply = self.ask(|mut client| async move { client.maps(v1::MapsRequest {}).await }).await?;
+        let reply = self.ask(|mut client| async move { client.maps(v1::MapsRequest::default()).await }).await?;
         reply.maps.into_iter().map(wire::map_from_wire).collect()
     }
 

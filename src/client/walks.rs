@@ -160,7 +160,11 @@ impl Client {
     /// # Errors
     /// `NoSuchMap`; what else the grid answers.
     pub async fn drop_map(&self, name: &str) -> Result<(MapDescriptor, u32)> {
-        let request = v1::DropMapRequest { name: name.to_owned() };
+        // By its id from here on: an attempt that comes late must not drop a map that was made anew.
+        let fresh = self.ask(|mut client| async move { client.maps(v1::MapsRequest { fresh: true }).await }).await?;
+        let known = fresh.maps.into_iter().find(|map| map.name == name);
+        let missing = || Error::new(Code::NoSuchMap, format!("there is no map {name:?}"));
+        let request = v1::DropMapRequest { name: name.to_owned(), id: Some(known.ok_or_else(missing)?.id) };
         let reply = self
             .ask(|mut client| {
                 let request = request.clone();

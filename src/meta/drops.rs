@@ -37,14 +37,18 @@ pub fn drop_map(view: &MetaView, name: &str) -> Result<DroppedMap> {
 }
 
 /// The map of that name that is there, or, if there is none, the last one that a note tells of: who
-/// asks for a drop again is answered as before.
+/// asks for a drop again is answered as before. Where an id is named, only the map of that id.
 ///
 /// # Errors
 /// `NoSuchMap`.
-pub fn to_drop(view: &MetaView, name: &str) -> Result<MapDescriptor> {
-    let missing = || Error::new(Code::NoSuchMap, format!("there is no map {name:?}"));
-    let noted = || view.dropped.values().rev().filter_map(|note| note.row.map.as_ref()).find(|map| map.name == name);
-    view.map(name).or_else(noted).cloned().ok_or_else(missing)
+pub fn to_drop(view: &MetaView, name: &str, id: Option<MapId>) -> Result<MapDescriptor> {
+    let missing = || match id {
+        Some(MapId(id)) => Error::new(Code::NoSuchMap, format!("there is no map {name:?} with the id {id} any more")),
+        None => Error::new(Code::NoSuchMap, format!("there is no map {name:?}")),
+    };
+    let meant = |map: &&MapDescriptor| map.name == name && id.is_none_or(|id| map.id == id);
+    let noted = || view.dropped.values().rev().filter_map(|note| note.row.map.as_ref()).find(meant);
+    view.map(name).filter(meant).or_else(noted).cloned().ok_or_else(missing)
 }
 
 /// Nothing is left of a dropped map: takes the note away, if it is there.
@@ -74,7 +78,7 @@ mod tests {
         let made = new_map(&view, &spec).expect("new");
         write(&mut view, 2, &made.changes);
 
-        assert_eq!(to_drop(&view, "m"), Ok(made.descriptor.clone()));
+        assert_eq!(to_drop(&view, "m", None), Ok(made.descriptor.clone()));
         let dropped = drop_map(&view, "m").expect("there");
         assert_eq!(dropped.descriptor, made.descriptor);
         assert_eq!(dropped.changes[0].condition, Condition::Revision(2), "not one that was created since");
@@ -82,18 +86,21 @@ mod tests {
         assert!(view.map("m").is_none());
         assert_eq!(view.dropped[&MapId(4)].row.name, "m");
 
-        assert_eq!(to_drop(&view, "m"), Ok(made.descriptor), "whoever asks again is told of the same map");
+        assert_eq!(to_drop(&view, "m", None), Ok(made.descriptor), "whoever asks again is told of the same map");
 
         let later = new_map(&view, &spec).expect("new");
         assert_eq!(later.descriptor.id, MapId(5));
         write(&mut view, 4, &later.changes);
-        assert_eq!(to_drop(&view, "m"), Ok(later.descriptor.clone()), "the one that is there");
+        assert_eq!(to_drop(&view, "m", None), Ok(later.descriptor.clone()), "the one that is there");
+        let late = to_drop(&view, "m", Some(MapId(4))).expect("it was there");
+        assert_eq!(late.id, MapId(4), "a late request for the first drops no other");
         let again = drop_map(&view, "m").expect("there");
         write(&mut view, 5, &again.changes);
-        assert_eq!(to_drop(&view, "m"), Ok(later.descriptor), "the last one");
+        assert_eq!(to_drop(&view, "m", None), Ok(later.descriptor), "the last one");
         let gone: Vec<RowChange> = [4, 5].into_iter().filter_map(|id| forgotten(&view, MapId(id))).collect();
         write(&mut view, 6, &gone);
         assert!(view.dropped.is_empty() && forgotten(&view, MapId(4)).is_none());
-        assert_eq!(to_drop(&view, "m").expect_err("long gone").code, Code::NoSuchMap);
+        assert_eq!(to_drop(&view, "m", None).expect_err("long gone").code, Code::NoSuchMap);
+        assert_eq!(to_drop(&view, "m", Some(MapId(4))).expect_err("long gone").code, Code::NoSuchMap);
     }
 }

@@ -50,9 +50,9 @@ impl Drops {
     ///
     /// # Errors
     /// `NoSuchMap`; what the meta group answers.
-    pub async fn drop_map(&self, name: &str) -> Result<(MapDescriptor, u32)> {
+    pub async fn drop_map(&self, name: &str, id: Option<MapId>) -> Result<(MapDescriptor, u32)> {
         self.facts.refresh().await;
-        let known = meta::to_drop(&self.directory.view(), name)?;
+        let known = meta::to_drop(&self.directory.view(), name, id)?;
         let plan = |view: &meta::MetaView| match view.map(name) {
             Some(map) if map.id == known.id => meta::drop_map(view, name).map(|dropped| ((), dropped.changes)),
             // Dropped meanwhile: by an earlier attempt whose answer was lost, or by somebody else.

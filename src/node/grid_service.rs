@@ -18,7 +18,7 @@ use crate::error::{Code, Error, Result};
 use crate::meta::{self, MemberIntent};
 use crate::partition::executor::StreamReply;
 use crate::types::{
-    GroupId, HybridTime, JobId, JobInfo, JobStep, MapDescriptor, MapSpec, NodeId, Op, Reply, ReplyBody, Request,
+    GroupId, HybridTime, JobId, JobInfo, JobStep, MapDescriptor, MapId, MapSpec, NodeId, Op, Reply, ReplyBody, Request,
     WatchRequest, affinity_of, slot_of,
 };
 use bytes::Bytes;
@@ -156,11 +156,16 @@ impl GridService for Node {
         self.facts.change(plan).await.map_err(|error| self.router.for_clients(error))
     }
 
-    async fn drop_map(&self, name: &str) -> Result<(MapDescriptor, u32)> {
+    async fn fresh_maps(&self) -> Result<Vec<MapDescriptor>> {
+        self.facts.catch_up().await.map_err(|error| self.router.for_clients(error))?;
+        Ok(self.maps())
+    }
+
+    async fn drop_map(&self, name: &str, id: Option<MapId>) -> Result<(MapDescriptor, u32)> {
         if name == META_MAP {
             return Err(Error::new(Code::InvalidName, "the grid's own map cannot be dropped"));
         }
-        self.drops().drop_map(name).await.map_err(|error| self.router.for_clients(error))
+        self.drops().drop_map(name, id).await.map_err(|error| self.router.for_clients(error))
     }
 
     fn maps(&self) -> Vec<MapDescriptor> {

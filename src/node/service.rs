@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::meta::MemberIntent;
 use crate::partition::executor::StreamReply;
 use crate::types::{
-    GridId, GroupId, HybridTime, MapDescriptor, MapSpec, NodeId, PartitionId, ReplicaId, Reply, Request, Slot,
+    GridId, GroupId, HybridTime, MapDescriptor, MapId, MapSpec, NodeId, PartitionId, ReplicaId, Reply, Request, Slot,
     WatchRequest,
 };
 use bytes::Bytes;
@@ -170,9 +170,12 @@ pub trait GridService: ComputeService {
     /// The descriptor of a map; created as asked for if there is none.
     async fn ensure_map(&self, wanted: MapSpec) -> Result<MapDescriptor>;
 
-    /// Drops a map: what it was, and the number of partitions that have not confirmed yet that they
-    /// write to it no more.
-    async fn drop_map(&self, name: &str) -> Result<(MapDescriptor, u32)>;
+    /// Drops a map, only the one of this id if one is named: what it was, and the number of partitions
+    /// that have not confirmed yet that they write to it no more.
+    async fn drop_map(&self, name: &str, id: Option<MapId>) -> Result<(MapDescriptor, u32)>;
+
+    /// As [`GridService::maps`], with all that was created and dropped before the call.
+    async fn fresh_maps(&self) -> Result<Vec<MapDescriptor>>;
 
     /// All maps, by name, from the local copy of the meta group.
     fn maps(&self) -> Vec<MapDescriptor>;

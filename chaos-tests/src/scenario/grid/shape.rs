@@ -99,6 +99,10 @@ impl Shape {
         if self.peers >= 3 && dice.per_mille(200) {
             self.plain = Some(dice.index(self.peers));
         }
+        if self.founders == 1 && self.plain == Some(0) {
+            // Until others join, a task that nobody carries is rightly refused for good.
+            self.plain = None;
+        }
     }
 
     /// The peer that is drained.

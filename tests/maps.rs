@@ -10,6 +10,7 @@ use grid_proto::keystead::v1::{self, kv_client::KvClient};
 use keystead::Grid;
 use keystead::client::{Client, ClientConfig, Json, Transacted, TypedOptions};
 use keystead::error::Code;
+use keystead::node::GridService;
 use keystead::types::{Condition, Cursor, KeyCodec, ReadLevel, Value, ValueCodec, slot_of};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -204,15 +205,18 @@ async fn a_dropped_map_is_gone_at_once_and_its_entries_soon() {
         assert_eq!(error.code, Code::NoSuchMap);
         assert_eq!(through.get("m", "k1").await.expect_err("dropped").code, Code::NoSuchMap);
     }
-    // Whoever missed the answer asks again, through any peer, and is told the same.
-    for through in [&client, &other] {
-        assert_eq!(through.drop_map("m").await.expect("drops"), (dropped.clone(), 0));
+    // Whoever missed the answer asks again, by name and id, through any peer, and is told the same.
+    for peer in &peers {
+        assert_eq!(peer.node().drop_map("m", Some(dropped.id)).await.expect("drops"), (dropped.clone(), 0));
     }
+    assert_eq!(client.drop_map("m").await.expect_err("there is none to drop").code, Code::NoSuchMap);
     assert_eq!(client.drop_map("never").await.expect_err("not there").code, Code::NoSuchMap);
 
     // A later map of the same name is another one, whatever is left of the first.
     let again = other.create_map("m", KeyCodec::Utf8, ValueCodec::Utf8, 0).await.expect("creates");
     assert!(again.id > dropped.id);
+    // A request for the first that comes late leaves the second alone.
+    assert_eq!(peers[2].node().drop_map("m", Some(dropped.id)).await.expect("was dropped").0.id, dropped.id);
     assert_eq!(client.get("m", "k00001").await.expect("reads"), None);
     client.put("m", "k00001", Value::utf8("new")).await.expect("puts");
     let found: Vec<_> = client.scan("m", "").try_collect().await.expect("scans");

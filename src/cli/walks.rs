@@ -135,16 +135,11 @@ pub(super) async fn maps(client: &Client, args: &MapsArgs, out: &mut (dyn Write 
         }
     }
     if args.connection.json {
-        let one = |(map, size): &(MapDescriptor, crate::client::Size)| {
-            json!({
-                "name": map.name,
-                "id": map.id.0,
-                "keys": map.key_codec.name(),
-                "values": map.value_codec.name(),
-                "schema": map.schema,
-                "entries": size.entries,
-                "bytes": size.bytes,
-            })
+        let one = |(map, size): &(MapDescriptor, crate::client::Size)| match super::maps::map_json(map) {
+            serde_json::Value::Object(fields) => {
+                output::with(json!({ "entries": size.entries, "bytes": size.bytes }), fields)
+            }
+            other => other,
         };
         return output::json(out, &sized.iter().map(one).collect());
     }

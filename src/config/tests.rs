@@ -185,3 +185,20 @@ fn values_that_make_no_sense_are_refused() {
         assert_eq!(error.code, Code::InvalidConfig, "{options:?}");
     }
 }
+
+#[test]
+fn the_document_of_limits_names_each_with_its_text() {
+    let (source, document) = (include_str!("limits.rs"), include_str!("../../docs/LIMITS.md"));
+    let fields = source.split_once("pub struct Limits {").and_then(|(_, rest)| rest.split_once("\n}\n")).expect("it").0;
+    let (mut text, mut rows) = (Vec::new(), Vec::new());
+    for line in fields.lines().map(str::trim) {
+        if let Some(words) = line.strip_prefix("///") {
+            text.push(words.trim());
+        } else if let Some((name, _)) = line.strip_prefix("pub ").and_then(|line| line.split_once(':')) {
+            rows.push(format!("| `{name}` | {} |", std::mem::take(&mut text).join(" ")));
+        }
+    }
+    assert!(rows.len() > 20, "{rows:?}");
+    let there: Vec<&str> = document.lines().filter(|line| line.starts_with("| `")).collect();
+    assert_eq!(there, rows);
+}

@@ -14,7 +14,7 @@ use crate::clock::{self, Instant};
 use crate::error::{Code, Error, Result, Retry};
 use crate::net::peer::AddressBook;
 use crate::partition::check_key;
-use crate::types::{AckLevel, GroupId, HybridTime, MapDescriptor, NodeId, Op, ReadLevel, Reply, Request};
+use crate::types::{AckLevel, GroupId, HybridTime, MapDescriptor, MapId, NodeId, Op, ReadLevel, Reply, Request};
 use attempt::Route;
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -98,18 +98,27 @@ impl Router {
         let known = map.as_ref().map(|map| map.id);
         let request = by_map(request, map.as_ref());
         let answer = self.execute_with(request.clone(), map, hops, expires).await;
-        // The map may have been dropped, and another created under its name, unheard of here.
-        let Some(known) = known.filter(|_| answer.as_ref().is_err_and(|error| error.code == Code::NoSuchMap)) else {
-            return answer;
-        };
-        self.catch_up().await?;
-        match self.map_of(&request).await? {
-            Some(map) if map.id != known => {
+        match self.later_map(&request, known, &answer).await? {
+            Some(map) => {
                 let request = by_map(request, Some(&map));
                 self.execute_with(request, Some(map), hops, expires).await
             }
-            _ => answer,
+            None => answer,
         }
+    }
+
+    /// The map of a request's name that was created after the one which this peer knew, and which has
+    /// been dropped: unheard of here. `None` if the answer is no such refusal, or true.
+    async fn later_map(
+        &self,
+        request: &Request,
+        known: Option<MapId>,
+        answer: &Result<Reply>,
+    ) -> Result<Option<MapDescriptor>> {
+        let refused = answer.as_ref().is_err_and(|error| error.code == Code::NoSuchMap);
+        let Some(known) = known.filter(|_| refused) else { return Ok(None) };
+        self.catch_up().await.map_err(|error| unsure_of_map(request.op.map().unwrap_or_default(), &error))?;
+        Ok(self.map_of(request).await?.filter(|map| map.id != known))
     }
 
     async fn execute_with(
@@ -142,10 +151,7 @@ impl Router {
         let map = match known() {
             Some(map) => map,
             None => {
-                self.catch_up().await.map_err(|error| {
-                    let what = format!("this peer cannot tell at the moment whether there is a map {name:?}: {error}");
-                    Error::new(Code::NotReady, what).remedy("try again in a moment")
-                })?;
+                self.catch_up().await.map_err(|error| unsure_of_map(name, &error))?;
                 known().ok_or_else(|| Error::new(Code::NoSuchMap, format!("there is no map {name:?}")))?
             }
         };
@@ -297,8 +303,18 @@ impl Router {
     /// Coded.
     pub async fn execute_forwarded(&self, group: GroupId, forward: Forward) -> Result<Reply> {
         let expires = Instant::now() + Duration::from_millis(u64::from(forward.request.deadline_ms));
-        let map = if group == GroupId::META { Some(meta_map()) } else { self.map_of(&forward.request).await? };
-        self.execute_in(group, forward.request, map, forward.hops, expires).await
+        let Forward { request, hops } = forward;
+        if group == GroupId::META {
+            return self.execute_in(group, request, Some(meta_map()), hops, expires).await;
+        }
+        let map = self.map_of(&request).await?;
+        let known = map.as_ref().map(|map| map.id);
+        let answer = self.execute_in(group, request.clone(), map, hops, expires).await;
+        // Whoever asked may know of the later map, and would take this peer's word that there is none.
+        match self.later_map(&request, known, &answer).await? {
+            Some(map) => self.execute_in(group, request, Some(map), hops, expires).await,
+            None => answer,
+        }
     }
 
     /// Makes of an error what clients understand: a leader is named by its address, and a peer that
@@ -320,6 +336,12 @@ pub(super) fn serves_no_more(error: Error) -> Error {
         Code::MemberRemoved => Error::new(Code::ShuttingDown, error.what),
         _ => error,
     }
+}
+
+/// Why nothing is said of a map.
+fn unsure_of_map(name: &str, error: &Error) -> Error {
+    let what = format!("this peer cannot tell at the moment whether there is a map {name:?}: {error}");
+    Error::new(Code::NotReady, what).remedy("try again in a moment")
 }
 
 /// The keys of a replicated map live together, whatever the caller named.

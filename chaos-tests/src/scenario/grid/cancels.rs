@@ -86,7 +86,7 @@ pub(super) async fn cancel(life: Life, seed: u64, endpoints: Vec<String>, record
             last += 1;
             let how = if dice.per_mille(250) { REFUSE } else { KEEP };
             let cancel_ms = dice.per_mille(400).then(|| dice.below(30));
-            Sent { key: *dice.pick(&KEYS), mark: last, how, cancel_ms }
+            Sent { key: dice.pick::<&str>(&KEYS), mark: last, how, cancel_ms }
         });
         let round: Vec<Sent> = round.collect();
         let answers = futures::future::join_all(round.iter().map(|sent| send(&client, *sent))).await;

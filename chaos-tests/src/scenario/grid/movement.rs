@@ -117,8 +117,12 @@ fn differing(partition: &PartitionInfo, records: &Records) -> Option<String> {
             return Some(format!("{} holds replica {id} of partition {}", replica.name, partition.id));
         }
         let (of, there) = first.get_or_insert_with(|| (replica.name.clone(), (applied, rows.clone())));
-        if *there != (applied, rows) {
-            return Some(format!("partition {}: {} and {of} differ at index {applied}", partition.id, replica.name));
+        if there.0 != applied || there.1 != rows {
+            let other = rows.iter().filter(|row| !there.1.contains(row));
+            let other = other.chain(there.1.iter().filter(|row| !rows.contains(row))).take(4);
+            let other: Vec<String> = other.map(|row| format!("{row:?}")).collect();
+            let what = format!("partition {}: {} at index {applied}", partition.id, replica.name);
+            return Some(format!("{what} and {of} at {} differ: {}", there.0, other.join(", ")));
         }
     }
     None

@@ -300,7 +300,7 @@ impl Client {
             };
             // A peer that hangs leaves half of the time to the next, and its connection goes: it may be
             // one to a machine that has lost its power.
-            let further = self.peers_known().saturating_sub(turn + 1);
+            let further = self.known_peers().saturating_sub(turn + 1);
             let error = match clock::timeout(share(expires, further), asked).await {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(error)) => self.lost(&peer, error),
@@ -315,10 +315,6 @@ impl Client {
             turn += 1;
             clock::sleep(self.shared.config.backoff_max).await;
         }
-    }
-
-    fn peers_known(&self) -> usize {
-        self.shared.sight.read().map(|sight| sight.peers.len()).unwrap_or_default()
     }
 
     /// Runs a partition task on every partition, with typed payload and answers; the first

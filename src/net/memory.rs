@@ -41,7 +41,7 @@ impl Network for MemoryNetwork {
         }
         let (ours, theirs) = tokio::io::duplex(1 << 20);
         let wrap = |io| Box::new(FaultyIo { io, shared: self.0.clone(), lost: false });
-        let listeners = self.0.listeners.lock().expect("lock");
+        let listeners = self.0.listeners.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let listener = listeners.get(address).ok_or(io::ErrorKind::ConnectionRefused)?;
         listener.send(wrap(theirs)).map_err(|_| io::ErrorKind::ConnectionRefused)?;
         Ok(wrap(ours))
@@ -49,7 +49,7 @@ impl Network for MemoryNetwork {
 
     async fn listen(&self, address: &str) -> io::Result<Box<dyn Listener>> {
         let (sender, queue) = mpsc::unbounded_channel();
-        let mut listeners = self.0.listeners.lock().expect("lock");
+        let mut listeners = self.0.listeners.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let address = match address.strip_suffix(":0") {
             Some(host) => format!("{host}:{}", listeners.len() + 1),
             None => address.to_owned(),

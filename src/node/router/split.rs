@@ -70,7 +70,9 @@ impl Router {
         }
         let is_read = request.op.is_read();
         let answers = futures::future::join_all(parts).await;
-        match answers.iter().all(|answer| answer.as_ref().is_err_and(|error| error.code.may_pass())) {
+        let may_have_run = |code| matches!(code, Code::OutcomeUnknown | Code::DeadlineExceeded | Code::PeerUnreachable);
+        let refused = |error: &Error| error.code.may_pass() && !may_have_run(error.code);
+        match answers.iter().all(|answer| answer.as_ref().is_err_and(refused)) {
             // Nothing was done anywhere.
             true => merge(answers.into_iter().collect::<Result<_>>()?),
             false => {

@@ -25,6 +25,12 @@ pub(super) enum Target {
     Address(Arc<str>),
 }
 
+/// What is asked beside a long call, and how often.
+pub(super) struct Sign {
+    pub(super) frame: RequestFrame,
+    pub(super) every: Duration,
+}
+
 enum State {
     Down,
     /// After a failed attempt: when the next may start, the present pause, and what went wrong.
@@ -93,6 +99,20 @@ impl LaneSlot {
 
     /// Sends one frame within the limits and waits for its answer.
     pub(super) async fn call(self: &Arc<Self>, frame: RequestFrame, wait: Duration) -> Result<(PeerIdentity, Bytes)> {
+        self.call_while(frame, wait, None).await
+    }
+
+    /// As [`LaneSlot::call`], and ends when its own connection does not answer the sign either.
+    pub(super) async fn call_long(self: &Arc<Self>, frame: RequestFrame, wait: Duration, sign: Sign) -> Result<Bytes> {
+        self.call_while(frame, wait, Some(sign)).await.map(|(_, answer)| answer)
+    }
+
+    async fn call_while(
+        self: &Arc<Self>,
+        frame: RequestFrame,
+        wait: Duration,
+        sign: Option<Sign>,
+    ) -> Result<(PeerIdentity, Bytes)> {
         let deadline = Instant::now() + wait;
         let config = &self.context.config;
         let held_count = self.outstanding.fetch_add(1, Relaxed);
@@ -111,13 +131,34 @@ impl LaneSlot {
         self.context.stats.sent(frame.kind as u8, bytes);
         // Openraft drops a call when its own time is over, so this runs on drop as well.
         let _retire = RetireIfSilent { slot: self, connection: &connection };
-        match connection.call(frame, held, deadline).await {
+        let ended = tokio::select! {
+            biased;
+            ended = connection.call(frame, held, deadline) => ended,
+            () = self.silence(&connection, sign) => {
+                self.retire_if_silent(&connection, Duration::ZERO);
+                return Err(self.error(Code::OutcomeUnknown, "no sign of life while the answer was waited for"));
+            }
+        };
+        match ended {
             CallEnd::Answered(answer) => answer.map(|payload| (connection.peer.clone(), payload)),
             CallEnd::NotSent => Err(self.error(Code::PeerUnreachable, "the connection has just ended")),
             CallEnd::Broken => Err(self.error(Code::OutcomeUnknown, "the connection broke before the answer")),
             CallEnd::TimedOut => {
                 self.retire_if_silent(&connection, config.stall_after.min(wait));
                 Err(self.error(Code::DeadlineExceeded, "no answer in time"))
+            }
+        }
+    }
+
+    /// Ends when the connection leaves a sign of life out; never without a sign.
+    async fn silence(&self, connection: &Connection, sign: Option<Sign>) {
+        let Some(Sign { frame, every }) = sign else { return std::future::pending().await };
+        loop {
+            clock::sleep(every).await;
+            let Some(held) = HeldBytes::take(&self.queued_bytes, frame.payload.len(), usize::MAX) else { return };
+            match connection.call(frame.clone(), held, Instant::now() + every).await {
+                CallEnd::Answered(_) => {}
+                CallEnd::NotSent | CallEnd::Broken | CallEnd::TimedOut => return,
             }
         }
     }

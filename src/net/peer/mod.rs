@@ -45,6 +45,22 @@ pub enum Lane {
     Watch,
 }
 
+/// A call whose answer may take long, and the question that tells in the meantime whether it can
+/// still come.
+#[derive(Clone, Debug)]
+pub struct LongCall {
+    /// What it asks.
+    pub kind: u8,
+    /// The rest, in the kind's own format.
+    pub payload: Bytes,
+    /// How long the answer is waited for.
+    pub deadline: Duration,
+    /// A small question that is asked on the same connection; any answer is a sign of life.
+    pub sign: (u8, Bytes),
+    /// The pause before each question, and the time that it has to be answered.
+    pub every: Duration,
+}
+
 /// A call that has arrived.
 #[derive(Clone, Debug)]
 pub struct IncomingFrame {

@@ -370,6 +370,56 @@ async fn a_slow_call_on_a_lively_stream_costs_no_connection() {
     drop(b);
 }
 
+async fn call_long(from: &Peer, kind: u8, deadline: Duration, every: Duration) -> Result<Bytes> {
+    let call = LongCall { kind, payload: Bytes::new(), deadline, sign: (FAIL, Bytes::new()), every };
+    from.transport.call_long(NodeId(2), Lane::Append, GroupId(3), call).await
+}
+
+#[tokio::test]
+async fn a_long_call_is_not_waited_for_on_a_dead_connection_though_another_one_lives() {
+    let (fixture, memory) = Fixture::memory();
+    let (a, b) = (fixture.peer(1, GRID).await, fixture.peer(2, GRID).await);
+    call(&a, 2, ECHO, b"", WAIT).await.expect("before");
+    let others = async {
+        while b.handler.running.load(SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        memory.swallow(true);
+        let lost = call(&a, 2, ECHO, b"", Duration::from_millis(100)).await;
+        assert_eq!(code(lost), Code::DeadlineExceeded);
+        memory.swallow(false);
+        // Another caller has noticed, and has a new connection before a sign of life is due.
+        assert_eq!(call(&a, 2, ECHO, b"after", WAIT).await.expect("after"), "after");
+        std::future::pending::<()>().await;
+    };
+    let long = tokio::select! {
+        long = call_long(&a, HELD, WAIT, Duration::from_millis(300)) => long,
+        () = others => unreachable!("it never ends"),
+    };
+    assert_eq!(code(long), Code::OutcomeUnknown);
+    assert_eq!(memory.attempts(), 2);
+}
+
+#[tokio::test]
+async fn a_long_call_waits_while_signs_of_life_come() {
+    let (fixture, memory) = Fixture::memory();
+    let (a, b) = (fixture.peer(1, GRID).await, fixture.peer(2, GRID).await);
+    let often = Duration::from_millis(20);
+    let held = call_long(&a, HELD, Duration::from_secs(3600), often);
+    let signs = async {
+        // Errors are signs of life as well.
+        while !a.transport.stats().iter().any(|of| of.kind == FAIL && of.frames_in >= 3) {
+            clock::sleep(Duration::from_millis(5)).await;
+        }
+        b.handler.gate.add_permits(1);
+    };
+    let (held, ()) = tokio::join!(held, signs);
+    held.expect("answered at last");
+    let deadline = Duration::from_millis(200);
+    assert_eq!(code(call_long(&a, NEVER, deadline, often).await), Code::DeadlineExceeded);
+    assert_eq!(memory.attempts(), 1, "the connection was kept");
+}
+
 #[tokio::test]
 async fn limits_are_kept() {
     let (mut fixture, _) = Fixture::memory();

@@ -1,9 +1,9 @@
 //! The transport: finds the lane for a call and hands it over.
 
-use super::lane::{LaneSlot, Target};
+use super::lane::{LaneSlot, Sign, Target};
 use super::server::PeerService;
 use super::stats::Stats;
-use super::{AddressBook, KindStats, Lane, PeerConfig, PeerEvent, PeerHandler, PeerIdentity};
+use super::{AddressBook, KindStats, Lane, LongCall, PeerConfig, PeerEvent, PeerHandler, PeerIdentity};
 use crate::error::Result;
 use crate::net::Network;
 use crate::types::{GroupId, NodeId};
@@ -98,6 +98,18 @@ impl PeerTransport {
     ) -> Result<Bytes> {
         let slot = self.slot_of_node(to, lane);
         slot.call(frame(group, kind, payload, deadline), deadline).await.map(|(_, answer)| answer)
+    }
+
+    /// Calls a node and waits long, as long as the connection of the call gives signs of life: its
+    /// answer cannot come on another one.
+    ///
+    /// # Errors
+    /// As [`PeerTransport::call`]; `OutcomeUnknown` when a sign of life did not come.
+    pub async fn call_long(&self, to: NodeId, lane: Lane, group: GroupId, call: LongCall) -> Result<Bytes> {
+        let slot = self.slot_of_node(to, lane);
+        let (kind, payload) = call.sign;
+        let sign = Sign { frame: frame(group, kind, payload, call.every), every: call.every };
+        slot.call_long(frame(group, call.kind, call.payload, call.deadline), call.deadline, sign).await
     }
 
     /// Calls whoever is at an address; for seeds, whose node id is not known yet.

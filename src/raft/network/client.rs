@@ -33,7 +33,7 @@ const LONGEST_PAUSE_MS: u64 = 500;
 pub struct ReplicaClient {
     pub(super) shared: Arc<Shared>,
     pub(super) target: ReplicaId,
-    node: NodeId,
+    pub(super) node: NodeId,
 }
 
 type Failed = RPCError<TypeConfig>;

@@ -18,7 +18,7 @@ pub use receptions::{ReceptionConfig, Receptions};
 use super::types::{ReplicaNode, TypeConfig};
 use crate::clock::Threads;
 use crate::error::Result;
-use crate::net::peer::{Lane, PeerTransport};
+use crate::net::peer::{Lane, LongCall, PeerTransport};
 use crate::types::{GroupId, NodeId, ReplicaId};
 use bytes::Bytes;
 use openraft::RaftNetworkFactory;
@@ -64,6 +64,15 @@ pub trait RaftTransport: Send + Sync + 'static {
         payload: Bytes,
         deadline: Duration,
     ) -> Result<Bytes>;
+
+    /// Waits long for an answer, with signs of life; see [`PeerTransport::call_long`]. Without an
+    /// implementation of its own none is asked for, which suits a transport that loses no answers.
+    ///
+    /// # Errors
+    /// As there.
+    async fn call_long(&self, to: NodeId, lane: Lane, group: GroupId, call: LongCall) -> Result<Bytes> {
+        self.call(to, lane, group, call.kind, call.payload, call.deadline).await
+    }
 }
 
 #[async_trait::async_trait]
@@ -78,6 +87,10 @@ impl RaftTransport for PeerTransport {
         deadline: Duration,
     ) -> Result<Bytes> {
         PeerTransport::call(self, to, lane, group, kind, payload, deadline).await
+    }
+
+    async fn call_long(&self, to: NodeId, lane: Lane, group: GroupId, call: LongCall) -> Result<Bytes> {
+        PeerTransport::call_long(self, to, lane, group, call).await
     }
 }
 

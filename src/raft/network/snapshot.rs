@@ -1,10 +1,10 @@
 //! The sending side of a snapshot: pieces one after the other, then the trailer.
 
 use super::client::{Call, ReplicaClient};
-use super::kind;
-use crate::clock::{self, ThreadKind, run_on};
+use super::{Shared, kind};
+use crate::clock::{ThreadKind, run_on};
 use crate::error::{Code, Error, Result};
-use crate::net::peer::Lane;
+use crate::net::peer::{Lane, LongCall};
 use crate::raft::confirm::no_questions;
 use crate::raft::rpc_codec::{self as codec, SnapshotPart};
 use crate::raft::snapshot::{Chunk, SnapshotData, SnapshotSource};
@@ -141,47 +141,26 @@ impl Transfer<'_> {
         }
     }
 
-    /// Sends the trailer. Installing may take long; an answer that was lost with its connection is
-    /// not waited for: while none comes, the receiver is asked for a sign of life.
+    /// Sends the trailer. Installing may take long; while its answer does not come, the receiver is
+    /// asked for signs of life: an answer that was lost with its connection is not waited for.
     async fn end(&self, pieces: u32, trailer: Bytes) -> Result<Vote, RPCError<TypeConfig>> {
-        let config = &self.client.shared.config;
+        let Shared { transport, group, config, .. } = &*self.client.shared;
+        let payload = self.encode(pieces, None, trailer).map_err(local)?;
         let call = Call {
             lane: Lane::Bulk,
             kind: kind::SNAPSHOT_END,
             deadline: config.install_timeout,
             action: RPCTypes::InstallSnapshot,
         };
-        let payload = self.encode(pieces, None, trailer).map_err(local)?;
-        let ended = tokio::select! {
-            biased;
-            answer = self.call(call, payload) => answer,
-            silence = self.silence() => Err(silence),
+        let long = LongCall {
+            kind: call.kind,
+            payload,
+            deadline: call.deadline,
+            sign: (kind::CONFIRM, no_questions()),
+            every: config.chunk_timeout,
         };
-        ended.map_err(|error| self.client.rpc_error(call, &error))
-    }
-
-    /// Waits until the receiver gives no sign of life; says how that was noticed.
-    async fn silence(&self) -> Error {
-        loop {
-            clock::sleep(self.client.shared.config.chunk_timeout).await;
-            if let Err(error) = self.sign_of_life().await {
-                return error;
-            }
-        }
-    }
-
-    /// Asks something small on the lane of the transfer. Whatever is answered, it is a sign of life.
-    async fn sign_of_life(&self) -> Result<()> {
-        let call = Call {
-            lane: Lane::Bulk,
-            kind: kind::CONFIRM,
-            deadline: self.client.shared.config.chunk_timeout,
-            action: RPCTypes::InstallSnapshot,
-        };
-        match self.client.send(call, no_questions()).await {
-            Err(error) if is_silence(error.code) || error.code == Code::PeerUnreachable => Err(error),
-            _ => Ok(()),
-        }
+        let ended = transport.call_long(self.client.node, call.lane, *group, long).await;
+        ended.and_then(codec::decode_answer).map_err(|error| self.client.rpc_error(call, &error))
     }
 
     fn encode(&self, sequence: u32, meta: Option<SnapshotMeta>, body: Bytes) -> Result<Bytes> {

@@ -270,6 +270,25 @@ async fn what_runs_is_cancelled_by_its_id() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn errors_are_objects_for_machines_and_a_scan_keeps_an_entry_on_its_line() {
+    let peer = peer(1).await;
+    out(&peer, &["put", "m", "a\tb", "two\nlines \\ \u{e9}"]).await;
+    assert_eq!(out(&peer, &["scan", "m"]).await, "a\\tb\ttwo\\nlines \\\\ \u{e9}\n");
+
+    let (status, said) = refused(&peer, &["get", "m", "missing", "--json"]).await;
+    let error = json(&said)["error"].clone();
+    assert_eq!((status, &error["exit_status"], &error["code"]), (3, &3.into(), &"KS2003".into()), "{said}");
+    assert!(error["what"].as_str().is_some_and(|what| !what.is_empty()), "{said}");
+    // Also what is no command at all.
+    let (status, said) = refused(&peer, &["get", "m", "k", "--jsn", "--json"]).await;
+    assert_eq!((status, &json(&said)["error"]["code"]), (2, &"KS1007".into()), "{said}");
+    // A key may look like the option.
+    let (status, said) = refused(&peer, &["get", "m", "--", "--json"]).await;
+    assert!(status == 3 && said.starts_with("keystead: KS2003"), "{said}");
+    peer.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn scans_print_an_object_a_line() {
     let peer = peer(2).await;
     for (key, value) in [("{t}a", "1"), ("{t}b", "2"), ("other", "3")] {

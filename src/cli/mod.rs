@@ -42,6 +42,9 @@ const USAGE: u8 = 2;
 
 /// Runs the command that the arguments name; returns the exit status.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    // Also of a command that is not understood: what comes behind `--` is no option.
+    let json = arguments.iter().take_while(|argument| *argument != "--").any(|argument| argument == "--json");
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
@@ -49,6 +52,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
             if !error.use_stderr() {
                 drop(error.print());
                 return 0;
+            }
+            if json {
+                let said = error.render().to_string();
+                let said = said.strip_prefix("error: ").unwrap_or(&said).trim_end();
+                return failed(&Error::new(Code::InvalidConfig, said), true);
             }
             let said = match error.kind() {
                 // The help, since no command is named.
@@ -63,11 +71,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     };
     let runtime = match runtime().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return failed(&Error::internal(format!("no runtime could be started: {error}"))),
+        Err(error) => return failed(&Error::internal(format!("no runtime could be started: {error}")), json),
     };
     match runtime.block_on(execute(cli.command, &mut std::io::stdout())) {
         Ok(()) => 0,
-        Err(error) => failed(&error),
+        Err(error) => failed(&error, json),
     }
 }
 
@@ -88,10 +96,13 @@ fn usage(said: &str) -> String {
     format!("keystead: {}: {said}", Code::InvalidConfig)
 }
 
-/// One line on standard error; the exit status of the error's code.
-fn failed(error: &Error) -> u8 {
-    let line = error.to_string().replace(['\n', '\r'], " ");
-    drop(writeln!(std::io::stderr(), "keystead: {line}"));
+/// One line on standard error, a JSON object for machines; the exit status of the error's code.
+fn failed(error: &Error, json: bool) -> u8 {
+    let line = match json {
+        true => output::error(error).to_string(),
+        false => format!("keystead: {}", error.to_string().replace(['\n', '\r'], " ")),
+    };
+    drop(writeln!(std::io::stderr(), "{line}"));
     error.code.exit_status()
 }
 

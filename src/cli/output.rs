@@ -61,6 +61,16 @@ pub(super) fn value_json(value: &Value) -> serde_json::Value {
     shown.unwrap_or_else(|| hex(&value.data).into())
 }
 
+/// Text as one field of one line: control characters and backslashes as Rust and JSON write them.
+pub(super) fn one_line(text: &str) -> String {
+    let escaped = |letter: char| match letter {
+        '\\' => "\\\\".to_owned(),
+        control if control.is_control() => control.escape_default().to_string(),
+        other => other.to_string(),
+    };
+    text.chars().map(escaped).collect()
+}
+
 fn number(value: &Value) -> Option<i64> {
     value.data.as_ref().try_into().ok().map(i64::from_le_bytes)
 }
@@ -79,6 +89,19 @@ pub(super) fn raw(value: &Value) -> Vec<u8> {
         }
         ValueCodec::Utf8 | ValueCodec::Json => [&value.data[..], b"\n"].concat(),
     }
+}
+
+/// An error for machines.
+pub(super) fn error(error: &Error) -> serde_json::Value {
+    let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    json!({ "error": {
+        "code": error.code.to_string(),
+        "what": error.what,
+        "place": some(&error.place),
+        "remedy": some(&error.remedy),
+        "leader": error.leader,
+        "exit_status": error.code.exit_status(),
+    } })
 }
 
 /// Who served a request, for JSON output; the level only if something was written.

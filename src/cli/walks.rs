@@ -62,8 +62,8 @@ fn print_entry(
     map: Option<&MapDescriptor>,
 ) -> Result<()> {
     let shown = output::value_json(&entry.value);
-    let shown = shown.as_str().map_or_else(|| shown.to_string(), str::to_owned);
-    output::line(out, &format!("{}\t{shown}", key_text(key, map)))
+    let shown = shown.as_str().map_or_else(|| shown.to_string(), output::one_line);
+    output::line(out, &format!("{}\t{shown}", output::one_line(&key_text(key, map))))
 }
 
 pub(super) async fn scan(client: &Client, args: &ScanArgs, out: &mut (dyn Write + Send)) -> Result<()> {

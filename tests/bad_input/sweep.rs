@@ -83,6 +83,15 @@ fn word() -> impl Strategy<Value = String> {
     ]
 }
 
+fn is_line(said: &str) -> bool {
+    said.starts_with("keystead: KS")
+}
+
+fn is_object(said: &str) -> bool {
+    let said: serde_json::Result<serde_json::Value> = serde_json::from_str(said);
+    said.is_ok_and(|said| said["error"]["code"].as_str().is_some_and(|code| code.starts_with("KS")))
+}
+
 #[test]
 fn no_nonsense_makes_a_command_panic() {
     let runtime =
@@ -106,7 +115,8 @@ fn no_nonsense_makes_a_command_panic() {
         let said = keystead(&line);
         prop_assert!(said.status.is_some_and(|status| (0..=3).contains(&status)), "{:?}: {:?}", line, said);
         prop_assert!(!said.err.contains("panicked"), "{:?}: {:?}", line, said);
-        let coded = said.status == Some(0) || said.err.starts_with("keystead: KS");
+        let for_machines = line.iter().take_while(|word| *word != "--").any(|word| word == "--json");
+        let coded = said.status == Some(0) || if for_machines { is_object(&said.err) } else { is_line(&said.err) };
         prop_assert!(coded, "{:?}: {:?}", line, said);
         Ok(())
     });

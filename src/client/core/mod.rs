@@ -99,6 +99,8 @@ struct Pending {
     slot: Slot,
     others: Vec<Slot>,
     deadline: Instant,
+    /// Half of its time: until then a refusal for want of room may be mended by another peer.
+    half_time: Instant,
     write: Option<Write>,
     state: State,
     /// When it is looked at; `None` only while it is being submitted.
@@ -215,6 +217,7 @@ impl Core {
             slot: call.slot,
             others: if is_write { call.others } else { Vec::new() },
             deadline: call.deadline,
+            half_time: now + call.deadline.saturating_duration_since(now) / 2,
             write,
             state: State::Waiting { until: now },
             timer: None,

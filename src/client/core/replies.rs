@@ -56,6 +56,11 @@ impl Core {
         }
         let other_peer = error.code.retry() == Retry::OtherPeer;
         let Some(pending) = self.pending.get_mut(&id) else { return };
+        // Whoever could take over has had the time to. To try until the end would only make it unsure.
+        if error.code == Code::DiskFull && !pending.unsure && now >= pending.half_time {
+            self.finish(id, Err(error), now);
+            return;
+        }
         pending.failures += 1;
         // Who answers that an earlier write is missing may have sent this one on before.
         pending.unsure |= matches!(

@@ -132,6 +132,26 @@ async fn a_call_that_is_given_up_says_what_a_peer_knew_of_it() {
     assert!(write.what.contains("KS3013: 2 of 3 peers") && !write.what.contains("refused"), "{write}");
 }
 
+#[tokio::test]
+async fn a_write_that_no_peer_has_room_for_is_refused_after_half_of_its_time() {
+    for (unsure, ends) in [(false, true), (true, false)] {
+        let now = start();
+        let mut core = core(Arc::new(Dice(AtomicU64::new(1))), now);
+        core.submit(1, call(put("k", 1), now + Duration::from_secs(10)), now);
+        let mut refuse = |code, at: u64| {
+            let at = now + Duration::from_secs(at);
+            core.tick(at);
+            let (lane, wire_id, _) = sends(&mut core).remove(0);
+            core.on_reply(&lane, wire_id, Err(Error::new(code, "no room")), at);
+            core.pending.len()
+        };
+        let first = if unsure { Code::OutcomeUnknown } else { Code::DiskFull };
+        assert_eq!(refuse(first, 0), 1, "another peer may have room");
+        assert_eq!(refuse(Code::DiskFull, 4), 1);
+        assert_eq!(refuse(Code::DiskFull, 6), usize::from(!ends), "unsure: {unsure}");
+    }
+}
+
 /// What a call is answered at its deadline.
 fn at_the_end(core: &mut Core, id: u64, now: Instant) -> Error {
     core.take_effects();

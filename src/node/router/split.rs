@@ -68,19 +68,17 @@ impl Router {
             let answer = self.execute_in(group, part, map.clone(), hops, expires);
             parts.push(async move { answer.await.map(|reply| (places, reply)) });
         }
-        let is_read = request.op.is_read();
-        let answers = futures::future::join_all(parts).await;
-        let may_have_run = |code| matches!(code, Code::OutcomeUnknown | Code::DeadlineExceeded | Code::PeerUnreachable);
-        let refused = |error: &Error| error.code.may_pass() && !may_have_run(error.code);
-        match answers.iter().all(|answer| answer.as_ref().is_err_and(refused)) {
-            // Nothing was done anywhere.
-            true => merge(answers.into_iter().collect::<Result<_>>()?),
-            false => {
-                let of_the_whole = |error: Error| if is_read { error } else { error.of_unsure_write() };
-                merge(answers.into_iter().collect::<Result<_>>().map_err(of_the_whole)?)
-            }
-        }
+        of_the_whole(futures::future::join_all(parts).await, request.op.is_read())
     }
+}
+
+/// What the parts' answers, each with its keys' places, say of the whole request.
+fn of_the_whole(answers: Vec<Result<(Vec<usize>, Reply)>>, is_read: bool) -> Result<Reply> {
+    let may_have_run = |code| matches!(code, Code::OutcomeUnknown | Code::DeadlineExceeded | Code::PeerUnreachable);
+    let refused = |error: &Error| error.code.may_pass() && !may_have_run(error.code);
+    let nothing_done = answers.iter().all(|answer| answer.as_ref().is_err_and(refused));
+    let told = |error: Error| if is_read || nothing_done { error } else { error.of_unsure_write() };
+    merge(answers.into_iter().collect::<Result<_>>().map_err(told)?)
 }
 
 /// Puts the answers of a split request together again, in the order of the keys.
@@ -102,4 +100,42 @@ fn merge(answers: Vec<(Vec<usize>, Reply)>) -> Result<Reply> {
         false => ReplyBody::Entries(entries.into_values().collect()),
     };
     Ok(Reply { body, served })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::Served;
+
+    fn written(revision: u64) -> Result<(Vec<usize>, Reply)> {
+        let body = ReplyBody::Written { revision, previous: None };
+        Ok((vec![0], Reply { body, served: Served::default() }))
+    }
+
+    fn ended(code: Code) -> Result<(Vec<usize>, Reply)> {
+        Err(Error::new(code, "no"))
+    }
+
+    #[test]
+    fn a_write_whose_part_may_have_run_is_not_called_refused() {
+        let of = |parts: Vec<_>| of_the_whole(parts, false);
+        let code = |parts: Vec<_>| of(parts).expect_err("not all were written").code;
+        assert!(matches!(
+            of(vec![written(3), written(5)]).expect("all were").body,
+            ReplyBody::Written { revision: 5, previous: None }
+        ));
+        // Nothing was done anywhere: the refusal stands as it is.
+        assert_eq!(code(vec![ended(Code::NoLeader), ended(Code::Overloaded)]), Code::NoLeader);
+        for other in [written(3), ended(Code::OutcomeUnknown), ended(Code::DeadlineExceeded)] {
+            let parts = vec![ended(Code::NoLeader), other];
+            assert_eq!(code(parts), Code::OutcomeUnknown);
+        }
+        assert_eq!(code(vec![ended(Code::OutcomeUnknown), ended(Code::OutcomeUnknown)]), Code::OutcomeUnknown);
+    }
+
+    #[test]
+    fn a_read_says_what_its_part_said() {
+        let answer = of_the_whole(vec![written(1), ended(Code::NoLeader)], true);
+        assert_eq!(answer.expect_err("one part is missing").code, Code::NoLeader);
+    }
 }

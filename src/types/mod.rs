@@ -2,6 +2,8 @@
 //! replies. Plain data and pure functions; nothing here does I/O, reads a clock or draws a number.
 
 mod cursor;
+#[cfg(test)]
+mod fuzz;
 mod hybrid;
 mod ids;
 mod job;

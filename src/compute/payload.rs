@@ -62,9 +62,12 @@ fn position(error: &str) -> String {
     error.find(" at line ").map_or_else(String::new, |at| format!(": it is broken{}", &error[at..]))
 }
 
+/// Objects of more fields are not searched for the one that is wrong: each is tried on a copy.
+const FIELDS_TRIED: usize = 64;
+
 /// The field of an object whose value is the trouble: without it the error is another one.
 fn first_wrong_field<In: DeserializeOwned>(value: &serde_json::Value) -> Option<(String, String)> {
-    let object = value.as_object()?;
+    let object = value.as_object().filter(|object| object.len() <= FIELDS_TRIED)?;
     let whole = serde_json::from_value::<In>(value.clone()).err()?.to_string();
     for name in object.keys() {
         let mut without = object.clone();

@@ -75,7 +75,8 @@ impl GroupId {
 impl PartitionId {
     /// The Raft group that replicates this partition.
     pub fn group(self) -> GroupId {
-        GroupId(self.0 + 1)
+        // No grid has so many; what a peer says may name any, and none is the meta group's.
+        GroupId(self.0.saturating_add(1))
     }
 }
 

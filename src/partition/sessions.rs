@@ -208,10 +208,19 @@ impl Sessions {
                     let Some(session) = all.open.get_mut(&id) else { continue };
                     let lowest = session.lowest;
                     let kept = lots::numbers(&row).filter(|number| *number >= lowest);
-                    let before = session.answers.len();
                     session.answers.extend(kept.map(|number| (number, Place::Lot(first))));
                     session.bytes += row.len();
-                    session.lots.insert(first, Lot { left: session.answers.len() - before, bytes: row.len() });
+                    session.lots.insert(first, Lot { left: 0, bytes: row.len() });
+                }
+            }
+        }
+        // Counted at the end: damaged rows may hold a number twice, and it is forgotten once.
+        for session in all.open.values_mut() {
+            for place in session.answers.values() {
+                if let Place::Lot(first) = place
+                    && let Some(lot) = session.lots.get_mut(first)
+                {
+                    lot.left += 1;
                 }
             }
         }

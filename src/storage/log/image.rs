@@ -16,7 +16,7 @@ pub(super) struct Run {
 
 impl Run {
     fn count(&self) -> u64 {
-        self.last - self.first + 1
+        (self.last - self.first).saturating_add(1)
     }
 
     /// Keeps the entries between these two.
@@ -55,7 +55,7 @@ impl Image {
     /// Takes in an entry behind the last one.
     pub(super) fn append(&mut self, segment: u64, index: u64, bytes: u64) {
         match self.runs.last_mut() {
-            Some(run) if run.segment == segment && run.last + 1 == index => {
+            Some(run) if run.segment == segment && run.last.checked_add(1) == Some(index) => {
                 run.last = index;
                 run.bytes += bytes;
             }
@@ -107,7 +107,9 @@ impl Image {
     /// Joins the run at `at` to the one before, if they are one.
     fn join(&mut self, at: usize) {
         let Some(before) = at.checked_sub(1) else { return };
-        if self.runs[before].segment == self.runs[at].segment && self.runs[before].last + 1 == self.runs[at].first {
+        if self.runs[before].segment == self.runs[at].segment
+            && self.runs[before].last.checked_add(1) == Some(self.runs[at].first)
+        {
             let run = self.runs.remove(at);
             self.runs[before].last = run.last;
             self.runs[before].bytes += run.bytes;

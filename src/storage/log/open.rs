@@ -129,7 +129,7 @@ fn roster(rebuild: &Rebuild) -> Roster {
 /// The index of a replica that is sound; all entries are on disk.
 fn state(rebuilt: &Rebuilt) -> GroupState {
     let Image { vote, committed, purged, .. } = rebuilt.image();
-    let after_purge = purged.as_ref().map_or(0, |(index, _)| index + 1);
+    let after_purge = purged.as_ref().map_or(0, |(index, _)| index.saturating_add(1));
     GroupState {
         first: rebuilt.entries.first_key_value().map_or(after_purge, |(index, _)| *index),
         slots: rebuilt.entries.values().map(|place| Slot { bytes: None, place: *place, epoch: 0 }).collect(),

@@ -42,8 +42,8 @@ impl Rebuilt {
         else {
             return true;
         };
-        let follows = self.image.purged.as_ref().is_none_or(|(purged, _)| *first == purged + 1);
-        follows && last - first + 1 == self.entries.len() as u64
+        let follows = self.image.purged.as_ref().is_none_or(|(purged, _)| purged.checked_add(1) == Some(*first));
+        follows && last - first == self.entries.len() as u64 - 1
     }
 
     /// The replica's image, with runs as the entries were found.

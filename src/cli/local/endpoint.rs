@@ -47,7 +47,7 @@ pub(in crate::cli) fn counter(metrics: &str, name: &str) -> Option<u64> {
             continue;
         }
         let value: u64 = rest.rsplit(['}', ' ']).find(|part| !part.is_empty())?.trim().parse().ok()?;
-        sum = Some(sum.unwrap_or(0) + value);
+        sum = Some(sum.unwrap_or(0_u64).saturating_add(value));
     }
     sum
 }

@@ -27,7 +27,7 @@ impl Fence {
     /// A batch takes effect if its term is its entry's own, its run the last marker's and its
     /// number the one after the last that took effect.
     pub fn admit_batch(&mut self, entry_term: u64, batch: &Batch) -> bool {
-        if batch.term != entry_term || batch.run != self.run || batch.number != self.number + 1 {
+        if batch.term != entry_term || batch.run != self.run || self.number.checked_add(1) != Some(batch.number) {
             return false;
         }
         self.number = batch.number;

@@ -112,7 +112,7 @@ fn kv_request() {
         operations().into_iter().map(|op| v1::KvBatch { requests: vec![request((1, op))] }.encode_to_vec()).collect();
     seeds.push(v1::KvBatch { requests: (1..).zip(operations()).map(request).collect() }.encode_to_vec());
     // A message is taken apart into what may be much larger in RAM: an empty request takes two bytes.
-    Fuzz::new("kv_request", seeds).protobuf().bytes_per_byte(512).run(|input| {
+    Fuzz::new("kv_request", seeds).protobuf().bytes_per_byte(1024).run(|input| {
         let batch = match v1::KvBatch::decode(input) {
             Ok(batch) => batch,
             Err(error) => return error.to_string(),

@@ -24,7 +24,8 @@ impl Run {
         let before = self.count();
         self.first = self.first.max(first);
         self.last = self.last.min(last);
-        self.bytes = self.bytes / before * self.count() + self.bytes % before * self.count() / before;
+        let kept = u128::from(self.bytes) * u128::from(self.count()) / u128::from(before);
+        self.bytes = kept as u64;
     }
 }
 
@@ -49,7 +50,7 @@ impl Image {
 
     /// Bytes of the entries' records.
     pub(super) fn live_bytes(&self) -> u64 {
-        self.runs.iter().map(|run| run.bytes).sum()
+        self.runs.iter().fold(0, |sum, run| run.bytes.saturating_add(sum))
     }
 
     /// Takes in an entry behind the last one.
@@ -57,7 +58,7 @@ impl Image {
         match self.runs.last_mut() {
             Some(run) if run.segment == segment && run.last.checked_add(1) == Some(index) => {
                 run.last = index;
-                run.bytes += bytes;
+                run.bytes = run.bytes.saturating_add(bytes);
             }
             _ => self.runs.push(Run { segment, first: index, last: index, bytes }),
         }
@@ -112,7 +113,7 @@ impl Image {
         {
             let run = self.runs.remove(at);
             self.runs[before].last = run.last;
-            self.runs[before].bytes += run.bytes;
+            self.runs[before].bytes = self.runs[before].bytes.saturating_add(run.bytes);
         }
     }
 

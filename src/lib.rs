@@ -14,6 +14,7 @@ pub mod clock;
 pub mod compute;
 pub mod config;
 pub mod error;
+pub mod failpoint;
 pub mod grid;
 pub mod membership;
 pub mod meta;

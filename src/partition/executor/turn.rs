@@ -12,6 +12,7 @@ use super::run::{Ended, Flight, Run, Waiting};
 use super::{Job, count};
 use crate::clock::Instant;
 use crate::error::{Code, Error, Result};
+use crate::failpoint;
 use crate::types::{AckLevel, MapDescriptor, Op, ReplyBody, SessionId, Slot, StoredValue};
 use bytes::Bytes;
 use futures::StreamExt;
@@ -354,6 +355,7 @@ impl Run {
         if let Some(place) = &mut place {
             place.begin();
         }
+        failpoint::reach("batch-before-propose");
         match self.group.propose(self.term, batch).await {
             Ok(receiver) => {
                 self.verdicts.push_back(Box::pin(receiver.wait()));

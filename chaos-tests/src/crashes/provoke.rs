@@ -1,0 +1,102 @@
+//! Brings an armed peer to its point. In: the plan of a point. Out: the peer's death, or that it did not
+//! come to it in time. It does what an operator or a bad day would: drains, kills, waits.
+
+use super::control::Ask;
+use super::grid::{GUEST, Grid};
+use super::load::Load;
+use super::points::{How, Planned};
+use keystead::clock::{self, Instant};
+use std::time::Duration;
+
+/// How long a peer may take to come to its point.
+const AT_MOST: Duration = Duration::from_secs(45);
+/// Between two looks whether it has died.
+const LOOK: Duration = Duration::from_millis(10);
+/// How long one attempt is given before the next.
+const TRY: Duration = Duration::from_secs(4);
+/// Writes during which a peer's log falls behind by more than is kept for it.
+const GONE_ON: u64 = 2500;
+/// How long writes are answered slowly at most.
+const SLOW: Duration = Duration::from_secs(30);
+
+/// What a failpoint is to do: to end the process, after having been passed so often.
+pub(super) fn crash(skip: u32) -> String {
+    if skip == 0 { "return(crash)".to_owned() } else { format!("{skip}*off->return(crash)") }
+}
+
+/// Brings a peer to its point, and says whether it has ended.
+pub(super) async fn to_the_point(grid: &mut Grid, load: &mut Load, planned: &Planned) -> anyhow::Result<bool> {
+    let actions = crash(planned.skip);
+    match planned.how {
+        How::Start | How::Absence | How::Alone => {
+            leave(grid, load, planned).await?;
+            grid.start_peer(planned.peer, Some((planned.point, &actions)))?;
+        }
+        _ => drop(grid.peers[planned.peer].ask(&Ask::Arm(planned.point.to_owned(), actions)).await?),
+    }
+    wait(grid, load, planned.how, planned.peer).await
+}
+
+/// Ends the peer in the way that lets it come to its point when it starts again.
+async fn leave(grid: &mut Grid, load: &mut Load, planned: &Planned) -> anyhow::Result<()> {
+    let others = || (0..GUEST + 1).filter(|at| *at != planned.peer);
+    match planned.how {
+        How::Absence => {
+            grid.peers[planned.peer].kill().await;
+            load.more(GONE_ON, SLOW).await;
+        }
+        How::Alone => {
+            // For a moment no other peer does anything: what this one writes, nobody else has.
+            for at in others() {
+                grid.peers[at].signal("STOP").await?;
+            }
+            clock::sleep(Duration::from_millis(150)).await;
+            grid.peers[planned.peer].kill().await;
+            for at in others() {
+                grid.peers[at].signal("CONT").await?;
+            }
+            // Not so long that their logs would be purged: then a snapshot would come instead.
+            load.more(150, SLOW).await;
+        }
+        _ => grid.peers[planned.peer].kill().await,
+    }
+    Ok(())
+}
+
+/// Does what brings peers to the point until this one has ended.
+pub(super) async fn wait(grid: &mut Grid, load: &mut Load, how: How, peer: usize) -> anyhow::Result<bool> {
+    let until = Instant::now() + AT_MOST;
+    while Instant::now() < until {
+        stir(grid, load, how, peer).await;
+        let next = (Instant::now() + TRY).min(until);
+        while Instant::now() < next {
+            if grid.peers[peer].has_ended() {
+                return Ok(true);
+            }
+            clock::sleep(LOOK).await;
+        }
+    }
+    Ok(false)
+}
+
+/// One attempt. What does not succeed is tried again: peers are dying.
+async fn stir(grid: &mut Grid, load: &mut Load, how: How, peer: usize) {
+    match how {
+        How::Writes | How::Absence | How::Start | How::Alone => {}
+        How::Pauses => {
+            load.pause().await;
+            clock::sleep(Duration::from_millis(300)).await;
+            load.go_on();
+        }
+        How::Elections => {
+            let other = (0..GUEST).find(|at| *at != peer).unwrap_or_default();
+            grid.peers[other].kill().await;
+            clock::sleep(Duration::from_millis(300)).await;
+            drop(grid.start_peer(other, None));
+        }
+        How::Moves => {
+            let drained = !grid.guest_drained;
+            drop(clock::timeout(TRY, grid.drain_guest(drained)).await);
+        }
+    }
+}

@@ -6,8 +6,13 @@
 #[cfg(feature = "failpoints")]
 mod armed;
 
+#[cfg(not(feature = "failpoints"))]
+mod unarmed;
+
 #[cfg(feature = "failpoints")]
-pub use armed::{arm, arm_from_environment, disarm};
+pub use armed::{arm, arm_from_environment, disarm, disk, is_armed, reach};
+#[cfg(not(feature = "failpoints"))]
+pub use unarmed::{disk, is_armed, reach};
 
 /// The steps, in the order of a write's life; each stands once in the sources.
 #[cfg(any(test, feature = "failpoints"))]
@@ -81,33 +86,6 @@ pub const POINTS: &[&str] = &[
     "log-room",
     "state-room",
 ];
-
-/// A step at which the process may die.
-#[inline(always)]
-pub fn reach(_point: &'static str) {
-    #[cfg(feature = "failpoints")]
-    armed::reach(_point);
-}
-
-/// A step at which the disk may have no room.
-///
-/// # Errors
-/// `StorageFull` or `Other` where a test has asked for it.
-#[inline(always)]
-pub fn disk(_point: &'static str) -> std::io::Result<()> {
-    #[cfg(feature = "failpoints")]
-    armed::disk(_point)?;
-    Ok(())
-}
-
-/// Whether a test has armed a step: then it is worth going in two.
-#[inline(always)]
-pub fn is_armed(_point: &'static str) -> bool {
-    #[cfg(feature = "failpoints")]
-    return armed::is_armed(_point);
-    #[cfg(not(feature = "failpoints"))]
-    false
-}
 
 #[cfg(test)]
 mod tests {

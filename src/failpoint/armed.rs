@@ -26,6 +26,10 @@ pub fn arm(point: &str, actions: &str) -> Result<()> {
     if !POINTS.contains(&point) {
         return Err(refused(format!("there is no failpoint {point:?}")));
     }
+    set(point, actions)
+}
+
+fn set(point: &str, actions: &str) -> Result<()> {
     ARMED.store(true, Ordering::SeqCst);
     fail::cfg(point, actions).map_err(|error| refused(format!("failpoint {point}: {error}")))
 }
@@ -57,13 +61,18 @@ fn asked(point: &str) -> Option<String> {
     None
 }
 
-pub(super) fn reach(point: &'static str) {
+/// A step at which the process may die.
+pub fn reach(point: &'static str) {
     if asked(point).is_some() {
         die(point);
     }
 }
 
-pub(super) fn disk(point: &'static str) -> io::Result<()> {
+/// A step at which the disk may have no room, and the process may die.
+///
+/// # Errors
+/// `StorageFull` or `Other` where a test has asked for it.
+pub fn disk(point: &'static str) -> io::Result<()> {
     match asked(point).as_deref() {
         None => Ok(()),
         Some("full") => Err(io::Error::new(io::ErrorKind::StorageFull, format!("failpoint {point}"))),
@@ -72,7 +81,8 @@ pub(super) fn disk(point: &'static str) -> io::Result<()> {
     }
 }
 
-pub(super) fn is_armed(point: &'static str) -> bool {
+/// Whether a test has armed a step: then it is worth going in two.
+pub fn is_armed(point: &'static str) -> bool {
     ARMED.load(Ordering::Relaxed) && fail::list().iter().any(|(name, actions)| name == point && !actions.is_empty())
 }
 
@@ -89,18 +99,20 @@ mod tests {
 
     #[test]
     fn a_step_is_an_error_from_the_time_on_that_was_asked_for() {
-        assert!(disk("state-room").is_ok(), "nobody has armed it");
-        arm("state-room", "2*off->return(full)").expect("armed");
-        let full: Vec<bool> = (0..4).map(|_| disk("state-room").is_err()).collect();
+        // Not one of the sources': other tests come to those.
+        const HERE: &str = "a-test";
+        assert!(disk(HERE).is_ok() && !is_armed(HERE), "nobody has armed it");
+        set(HERE, "2*off->return(full)").expect("armed");
+        let full: Vec<bool> = (0..4).map(|_| disk(HERE).is_err()).collect();
         assert_eq!(full, [false, false, true, true]);
-        assert!(crate::storage::disk::is_full(&disk("state-room").expect_err("full")));
-        disarm("state-room");
-        assert!(disk("state-room").is_ok());
+        assert!(is_armed(HERE) && crate::storage::disk::is_full(&disk(HERE).expect_err("full")));
+        disarm(HERE);
+        assert!(disk(HERE).is_ok() && !is_armed(HERE));
     }
 
     #[test]
     fn what_is_not_there_is_refused() {
         assert_eq!(arm("nowhere", "return(crash)").expect_err("no point").code, Code::InvalidConfig);
-        assert_eq!(arm("log-room", "explode").expect_err("no action").code, Code::InvalidConfig);
+        assert_eq!(set("another-test", "explode").expect_err("no action").code, Code::InvalidConfig);
     }
 }

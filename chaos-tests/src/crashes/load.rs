@@ -14,7 +14,7 @@ use tokio::sync::watch;
 /// The map of entries.
 pub(super) const ENTRIES: &str = "entries";
 /// The map of counters.
-const COUNTERS: &str = "counters";
+pub(super) const COUNTERS: &str = "counters";
 const WORKERS: usize = 6;
 /// Keys of a worker.
 const KEYS: u64 = 16;

@@ -39,7 +39,7 @@ pub(super) async fn to_the_point(grid: &mut Grid, load: &mut Load, planned: &Pla
 
 /// Ends the peer in the way that lets it come to its point when it starts again.
 async fn leave(grid: &mut Grid, load: &mut Load, planned: &Planned) -> anyhow::Result<()> {
-    let others = || (0..GUEST + 1).filter(|at| *at != planned.peer);
+    let others = || (0..=GUEST).filter(|at| *at != planned.peer);
     match planned.how {
         How::Absence => {
             grid.peers[planned.peer].kill().await;

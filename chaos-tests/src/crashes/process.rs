@@ -114,13 +114,6 @@ impl Process {
         }
     }
 
-    /// Stops all its threads where they are, or lets them go on.
-    pub(super) async fn signal(&self, signal: &str) -> anyhow::Result<()> {
-        let id = self.life.as_ref().and_then(|life| life.child.id()).context("it does not run")?;
-        let status = Command::new("kill").args([&format!("-{signal}"), &id.to_string()]).status().await?;
-        if status.success() { Ok(()) } else { bail!("no signal {signal}") }
-    }
-
     fn words(&self) -> String {
         let read = || -> std::io::Result<String> {
             let mut file = File::open(self.log())?;

@@ -16,6 +16,8 @@ const LOOK: Duration = Duration::from_millis(10);
 const TRY: Duration = Duration::from_secs(4);
 /// Writes during which a peer's log falls behind by more than is kept for it.
 const GONE_ON: u64 = 2500;
+/// How long a peer is alone: less than the time after which it may not write any more.
+const ALONE: Duration = Duration::from_millis(200);
 /// How long writes are answered slowly at most.
 const SLOW: Duration = Duration::from_secs(30);
 
@@ -34,7 +36,12 @@ pub(super) async fn to_the_point(grid: &mut Grid, load: &mut Load, planned: &Pla
         }
         _ => drop(grid.peers[planned.peer].ask(&Ask::Arm(planned.point.to_owned(), actions)).await?),
     }
-    wait(grid, load, planned.how, planned.peer).await
+    wait(grid, load, planned, &[planned.peer]).await
+}
+
+/// The founder that is killed again and again so that others are elected.
+pub(super) fn victim(planned: &Planned) -> usize {
+    (0..GUEST).find(|at| *at != planned.peer).unwrap_or_default()
 }
 
 /// Ends the peer in the way that lets it come to its point when it starts again.
@@ -46,31 +53,37 @@ async fn leave(grid: &mut Grid, load: &mut Load, planned: &Planned) -> anyhow::R
             load.more(GONE_ON, SLOW).await;
         }
         How::Alone => {
-            // For a moment no other peer does anything: what this one writes, nobody else has.
+            // What this one still writes while the others are dead, nobody else has. A peer that is only
+            // stopped would find it in its connections when it goes on.
             for at in others() {
-                grid.peers[at].signal("STOP").await?;
+                grid.peers[at].kill().await;
             }
-            clock::sleep(Duration::from_millis(150)).await;
+            clock::sleep(ALONE).await;
             grid.peers[planned.peer].kill().await;
             for at in others() {
-                grid.peers[at].signal("CONT").await?;
+                grid.start_peer(at, None)?;
             }
             // Not so long that their logs would be purged: then a snapshot would come instead.
-            load.more(150, SLOW).await;
+            load.more(100, SLOW).await;
         }
         _ => grid.peers[planned.peer].kill().await,
     }
     Ok(())
 }
 
-/// Does what brings peers to the point until this one has ended.
-pub(super) async fn wait(grid: &mut Grid, load: &mut Load, how: How, peer: usize) -> anyhow::Result<bool> {
+/// Does what brings peers to the point until one of these has ended.
+pub(super) async fn wait(
+    grid: &mut Grid,
+    load: &mut Load,
+    planned: &Planned,
+    watched: &[usize],
+) -> anyhow::Result<bool> {
     let until = Instant::now() + AT_MOST;
     while Instant::now() < until {
-        stir(grid, load, how, peer).await;
+        stir(grid, load, planned).await;
         let next = (Instant::now() + TRY).min(until);
         while Instant::now() < next {
-            if grid.peers[peer].has_ended() {
+            if watched.iter().any(|at| grid.peers[*at].has_ended()) {
                 return Ok(true);
             }
             clock::sleep(LOOK).await;
@@ -80,8 +93,8 @@ pub(super) async fn wait(grid: &mut Grid, load: &mut Load, how: How, peer: usize
 }
 
 /// One attempt. What does not succeed is tried again: peers are dying.
-async fn stir(grid: &mut Grid, load: &mut Load, how: How, peer: usize) {
-    match how {
+async fn stir(grid: &mut Grid, load: &mut Load, planned: &Planned) {
+    match planned.how {
         How::Writes | How::Absence | How::Start | How::Alone => {}
         How::Pauses => {
             load.pause().await;
@@ -89,7 +102,7 @@ async fn stir(grid: &mut Grid, load: &mut Load, how: How, peer: usize) {
             load.go_on();
         }
         How::Elections => {
-            let other = (0..GUEST).find(|at| *at != peer).unwrap_or_default();
+            let other = victim(planned);
             grid.peers[other].kill().await;
             clock::sleep(Duration::from_millis(300)).await;
             drop(grid.start_peer(other, None));

@@ -70,7 +70,6 @@ pub async fn run(options: &Options, mut told: impl FnMut(&Row)) -> anyhow::Resul
 
 /// What a row begins with.
 struct Before {
-    begun: Instant,
     acknowledged: u64,
     restarts: u32,
 }
@@ -78,17 +77,12 @@ struct Before {
 impl Before {
     fn of(grid: &Grid, load: &Load) -> Before {
         let restarts = grid.peers.iter().map(|peer| peer.restarts).sum();
-        Before { begun: Instant::now(), acknowledged: load.acknowledged(), restarts }
+        Before { acknowledged: load.acknowledged(), restarts }
     }
 
     fn into_row(self, grid: &Grid, load: &Load, row: Row) -> Row {
         let restarts: u32 = grid.peers.iter().map(|peer| peer.restarts).sum();
-        Row {
-            restarts: restarts - self.restarts,
-            operations: load.acknowledged() - self.acknowledged,
-            seconds: self.begun.elapsed().as_secs_f64(),
-            ..row
-        }
+        Row { restarts: restarts - self.restarts, operations: load.acknowledged() - self.acknowledged, ..row }
     }
 }
 
@@ -98,6 +92,7 @@ async fn round(grid: &mut Grid, load: &mut Load, planned: &Planned, all: bool) -
     let armed = if all { "all".to_owned() } else { grid.peers[planned.peer].name.clone() };
     let mut row = Row { point: planned.point.to_owned(), armed, ..Row::default() };
     load.more(WARM, SLOW).await;
+    let begun = Instant::now();
     let died = match all {
         true => everywhere(grid, load, planned).await,
         false => provoke::to_the_point(grid, load, planned).await.map(|ended| vec![(planned.peer, ended)]),
@@ -118,7 +113,8 @@ async fn round(grid: &mut Grid, load: &mut Load, planned: &Planned, all: bool) -
         }
         Err(error) => row.findings.push(format!("{error:#}")),
     }
-    row.findings.extend(look(grid, load, planned.point).await);
+    row.seconds[0] = begun.elapsed().as_secs_f64();
+    look(grid, load, &[planned.point], &mut row).await;
     before.into_row(grid, load, row)
 }
 
@@ -127,7 +123,9 @@ async fn everywhere(grid: &mut Grid, load: &mut Load, planned: &Planned) -> anyh
     for peer in &mut grid.peers {
         peer.ask(&Ask::Arm(planned.point.to_owned(), provoke::crash(planned.skip))).await?;
     }
-    let first = provoke::wait(grid, load, planned.how, planned.peer).await?;
+    let killed = (planned.how == How::Elections).then(|| provoke::victim(planned));
+    let watched: Vec<usize> = (0..grid.peers.len()).filter(|at| Some(*at) != killed).collect();
+    let first = provoke::wait(grid, load, planned, &watched).await?;
     let until = Instant::now() + OTHERS;
     while first && Instant::now() < until && (0..GUEST).any(|at| !grid.peers[at].has_ended()) {
         clock::sleep(Duration::from_millis(10)).await;
@@ -135,8 +133,8 @@ async fn everywhere(grid: &mut Grid, load: &mut Load, planned: &Planned) -> anyh
     let mut died = Vec::new();
     for at in 0..grid.peers.len() {
         let ended = grid.peers[at].has_ended();
-        // The one that is killed to bring elections about may be alive, unarmed, or starting.
-        if planned.how != How::Elections || at == planned.peer || grid.peers[at].died_at(planned.point) {
+        // The one that is killed to bring elections about is armed in its first life only.
+        if Some(at) != killed {
             died.push((at, ended));
         }
     }
@@ -147,25 +145,29 @@ async fn everywhere(grid: &mut Grid, load: &mut Load, planned: &Planned) -> anyh
 }
 
 /// Starts whoever is dead, lets the clients come to rest, and looks at everything.
-async fn look(grid: &mut Grid, load: &mut Load, point: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    for at in 0..grid.peers.len() {
-        if !grid.peers[at].has_ended() {
-            // A peer that is started again is not armed any more.
-            drop(grid.peers[at].ask(&Ask::Disarm(point.to_owned())).await);
+async fn look(grid: &mut Grid, load: &mut Load, points: &[&str], row: &mut Row) {
+    let begun = Instant::now();
+    // A peer that is started again is not armed any more.
+    for peer in &mut grid.peers {
+        for point in points {
+            if !peer.has_ended() {
+                drop(peer.ask(&Ask::Disarm((*point).to_owned())).await);
+            }
         }
     }
     if let Err(error) = grid.start_all().await {
-        found.push(format!("not started again: {error:#}"));
+        row.findings.push(format!("not started again: {error:#}"));
     }
     if !load.more(WARM, SLOW).await {
-        found.push(format!("writes do not get on any more: {:?}", load.errors()));
+        row.findings.push(format!("writes do not get on any more: {:?}", load.errors()));
     }
+    row.seconds[1] = begun.elapsed().as_secs_f64();
+    let begun = Instant::now();
     load.pause().await;
-    found.extend(grid.come_to_rest().await);
-    found.extend(load.check().await);
+    row.findings.extend(grid.come_to_rest().await);
+    row.findings.extend(load.check().await);
     load.go_on();
-    found
+    row.seconds[2] = begun.elapsed().as_secs_f64();
 }
 
 /// A round with a full disk.
@@ -173,12 +175,12 @@ async fn full_round(grid: &mut Grid, load: &mut Load, name: &str) -> Row {
     let before = Before::of(grid, load);
     let mut row = Row { point: name.to_owned(), armed: full::armed(name).to_owned(), ..Row::default() };
     load.more(WARM, SLOW).await;
+    let begun = Instant::now();
     match full::round(grid, load, name).await {
         Ok(found) => row.findings.extend(found),
         Err(error) => row.findings.push(format!("{error:#}")),
     }
-    for point in full::POINTS {
-        row.findings.extend(look(grid, load, point).await);
-    }
+    row.seconds[0] = begun.elapsed().as_secs_f64();
+    look(grid, load, full::POINTS, &mut row).await;
     before.into_row(grid, load, row)
 }

@@ -15,8 +15,9 @@ pub struct Row {
     pub restarts: u32,
     /// Operations that the clients were answered meanwhile.
     pub operations: u64,
-    /// How long the round took.
-    pub seconds: f64,
+    /// Seconds until the point was reached; from there until all peers served again; until all replicas
+    /// were equal and everything was read.
+    pub seconds: [f64; 3],
     /// What was wrong.
     pub findings: Vec<String>,
 }
@@ -38,16 +39,16 @@ impl Table {
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Row { point, armed, hits, restarts, operations, seconds, findings } = self;
-        write!(f, "{point:<26} {armed:<5} {hits:>5} {restarts:>9} {operations:>11} {seconds:>8.1} ")?;
-        write!(f, "{:>9}", findings.len())
+        let [reached, serves, rests] = seconds;
+        write!(f, "{point:<26} {armed:<5} {hits:>5} {restarts:>9} {operations:>11} ")?;
+        write!(f, "{reached:>8.1} {serves:>8.1} {rests:>8.1} {:>9}", findings.len())
     }
 }
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let head = ["point", "armed", "hits", "restarts", "operations", "seconds", "findings"];
-        let [point, armed, hits, restarts, operations, seconds, findings] = head;
-        writeln!(f, "{point:<26} {armed:<5} {hits:>5} {restarts:>9} {operations:>11} {seconds:>8} {findings:>9}")?;
+        write!(f, "{:<26} {:<5} {:>5} {:>9} {:>11} ", "point", "armed", "hits", "restarts", "operations")?;
+        writeln!(f, "{:>8} {:>8} {:>8} {:>9}", "reached", "serves", "equal", "findings")?;
         for row in &self.rows {
             writeln!(f, "{row}")?;
         }
@@ -56,7 +57,7 @@ impl fmt::Display for Table {
             hits: self.rows.iter().map(|row| row.hits).sum(),
             restarts: self.rows.iter().map(|row| row.restarts).sum(),
             operations: self.rows.iter().map(|row| row.operations).sum(),
-            seconds: self.rows.iter().map(|row| row.seconds).sum(),
+            seconds: [0, 1, 2].map(|phase| self.rows.iter().map(|row| row.seconds[phase]).sum()),
             findings: self.rows.iter().flat_map(|row| row.findings.clone()).collect(),
             ..Row::default()
         };

@@ -5,9 +5,10 @@
 use super::control::Ask;
 use super::grid::{GUEST, Grid};
 use super::load::{COUNTERS, ENTRIES, Load};
+use super::patience::Patience;
 use anyhow::Context;
 use keystead::client::{Client, ClientConfig};
-use keystead::clock::{self, Instant};
+use keystead::clock;
 use keystead::error::Code;
 use keystead::node::MemberInfo;
 use keystead::types::ReadLevel;
@@ -51,8 +52,8 @@ async fn set(grid: &mut Grid, peers: &[usize], point: &str, full: bool) -> anyho
 
 /// Waits until a member is as wanted; gives what it was like at last where it never is.
 async fn until(grid: &Grid, name: &str, wanted: impl Fn(&MemberInfo) -> bool) -> Result<(), String> {
-    let (until, mut last) = (Instant::now() + AT_MOST, String::new());
-    while Instant::now() < until {
+    let (mut patience, mut last) = (Patience::of(AT_MOST, LOOK), String::new());
+    while patience.next().await {
         match grid.client.members().await {
             Ok(members) => match members.into_iter().find(|member| member.name == name) {
                 Some(member) if wanted(&member) => return Ok(()),
@@ -60,7 +61,6 @@ async fn until(grid: &Grid, name: &str, wanted: impl Fn(&MemberInfo) -> bool) ->
             },
             Err(error) => last = error.to_string(),
         }
-        clock::sleep(LOOK).await;
     }
     Err(last)
 }
@@ -124,16 +124,15 @@ async fn everywhere(grid: &mut Grid, load: &mut Load) -> anyhow::Result<Vec<Stri
     let config = ClientConfig { deadline: Duration::from_secs(3), ..ClientConfig::default() };
     let endpoints = grid.peers.iter().map(|peer| peer.listen.clone()).collect();
     let client = Client::connect(endpoints, config).await.context("no peer takes a client")?;
-    let until = Instant::now() + AT_MOST;
-    let refused = loop {
-        match client.increment(COUNTERS, "full", 1).await {
-            Err(error) if error.to_string().contains("disk is full") => break true,
-            _ if Instant::now() >= until => break false,
-            _ => clock::sleep(LOOK).await,
-        }
-    };
-    if !refused {
-        let said = client.increment(COUNTERS, "full", 1).await;
+    // The first ones may be on their way already.
+    let mut said = Vec::new();
+    for _ in 0..5 {
+        said.push(
+            client.increment(COUNTERS, "full", 1).await.map_or_else(|error| error.to_string(), |_| "written".into()),
+        );
+        clock::sleep(LOOK).await;
+    }
+    if !said.last().is_some_and(|said| said.contains("disk is full")) {
         found.push(format!("a write is not refused for want of room: {said:?}"));
     }
     for at in all.iter().copied() {
@@ -174,10 +173,8 @@ async fn states(grid: &mut Grid, load: &mut Load) -> anyhow::Result<Vec<String>>
     }
     set(grid, &all, "state-room", false).await?;
     for (at, before) in before.into_iter().enumerate() {
-        let until = Instant::now() + AT_MOST;
-        while grid.purged(at).await? <= before && Instant::now() < until {
-            clock::sleep(LOOK).await;
-        }
+        let mut patience = Patience::of(AT_MOST, LOOK);
+        while grid.purged(at).await? <= before && patience.next().await {}
         if grid.purged(at).await? <= before {
             found.push(format!("{} makes no checkpoints any more", grid.peers[at].name));
         }

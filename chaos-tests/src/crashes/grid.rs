@@ -2,11 +2,11 @@
 //! start or to die. Out: whether the grid has come to rest with equal replicas, and if not, why.
 
 use super::control::{Ask, Held, Told};
+use super::patience::Patience;
 use super::peer::PARTITIONS;
 use super::process::Process;
 use anyhow::Context;
 use keystead::client::{Client, ClientConfig};
-use keystead::clock::{self, Instant};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -112,16 +112,15 @@ impl Grid {
 
     /// Waits until nothing moves and all replicas of each group are equal; clients must be at rest.
     pub(super) async fn come_to_rest(&mut self) -> Vec<String> {
-        let until = Instant::now() + REST;
+        let mut patience = Patience::of(REST, LOOK);
         loop {
             let unrest = match self.unrest().await {
                 Ok(unrest) => unrest,
                 Err(error) => vec![format!("{error:#}")],
             };
-            if unrest.is_empty() || Instant::now() >= until {
-                return unrest.into_iter().map(|what| format!("after {} s: {what}", REST.as_secs())).collect();
+            if unrest.is_empty() || !patience.next().await {
+                return unrest.into_iter().map(|what| format!("does not come to rest: {what}")).collect();
             }
-            clock::sleep(LOOK).await;
         }
     }
 

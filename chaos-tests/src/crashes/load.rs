@@ -2,8 +2,9 @@
 //! In: a client. Out: what each key may hold, judged by what was answered: an acknowledged write is there,
 //! one whose outcome is unknown may be, one that was refused is not.
 
+use super::patience::Patience;
 use keystead::client::Client;
-use keystead::clock::{self, Instant, JoinHandle};
+use keystead::clock::{self, JoinHandle};
 use keystead::error::{Class, Error};
 use keystead::types::Value;
 use std::collections::BTreeMap;
@@ -23,7 +24,9 @@ const FILLING: usize = 200;
 /// Between two operations of a worker.
 const PAUSE: Duration = Duration::from_millis(1);
 /// How long a read may be tried when the grid is at rest.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// What an entry may be: the last one that is sure, or one of those written since with unknown outcome.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -207,12 +210,11 @@ impl Load {
 
     /// Waits until so many more operations were acknowledged; `false` when the time is over.
     pub(super) async fn more(&self, count: u64, at_most: Duration) -> bool {
-        let (until, wanted) = (Instant::now() + at_most, self.acknowledged() + count);
+        let (mut patience, wanted) = (Patience::of(at_most, LOOK), self.acknowledged() + count);
         while self.acknowledged() < wanted {
-            if Instant::now() >= until {
+            if !patience.next().await {
                 return false;
             }
-            clock::sleep(Duration::from_millis(5)).await;
         }
         true
     }
@@ -265,12 +267,11 @@ impl Load {
     }
 
     async fn read(&self, map: &str, key: &str) -> Result<Option<String>, Error> {
-        let until = Instant::now() + PATIENCE;
+        let mut patience = Patience::of(PATIENCE, LOOK);
         loop {
-            match self.client.get(map, key).await {
-                Ok(found) => return Ok(found.map(|found| String::from_utf8_lossy(&found.value.data).into_owned())),
-                Err(error) if Instant::now() >= until => return Err(error),
-                Err(_) => clock::sleep(Duration::from_millis(50)).await,
+            let read = self.client.get(map, key).await;
+            if read.is_ok() || !patience.next().await {
+                return read.map(|found| found.map(|found| String::from_utf8_lossy(&found.value.data).into_owned()));
             }
         }
     }

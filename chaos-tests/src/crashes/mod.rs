@@ -14,6 +14,7 @@ mod control;
 mod full;
 mod grid;
 mod load;
+mod patience;
 mod peer;
 mod points;
 mod process;

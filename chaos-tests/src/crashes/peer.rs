@@ -23,7 +23,7 @@ use xxhash_rust::xxh3::Xxh3;
 pub(super) const PARTITIONS: u32 = 8;
 
 /// How long a peer may take to serve.
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_secs(240);
 
 /// Options of a peer's process.
 #[derive(Clone, Debug, clap::Args)]

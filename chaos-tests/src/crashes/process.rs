@@ -11,8 +11,8 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
-/// The longest time for an answer.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The longest time for an answer, on a machine that has hardly any time for the peer.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A life of a peer.
 struct Life {

@@ -4,12 +4,13 @@
 use super::control::Ask;
 use super::grid::{GUEST, Grid};
 use super::load::Load;
+use super::patience::Patience;
 use super::points::{How, Planned};
-use keystead::clock::{self, Instant};
+use keystead::clock;
 use std::time::Duration;
 
-/// How long a peer may take to come to its point.
-const AT_MOST: Duration = Duration::from_secs(45);
+/// How often a peer is brought near its point.
+const TRIES: u32 = 12;
 /// Between two looks whether it has died.
 const LOOK: Duration = Duration::from_millis(10);
 /// How long one attempt is given before the next.
@@ -78,15 +79,13 @@ pub(super) async fn wait(
     planned: &Planned,
     watched: &[usize],
 ) -> anyhow::Result<bool> {
-    let until = Instant::now() + AT_MOST;
-    while Instant::now() < until {
+    for _ in 0..TRIES {
         stir(grid, load, planned).await;
-        let next = (Instant::now() + TRY).min(until);
-        while Instant::now() < next {
+        let mut patience = Patience::of(TRY, LOOK);
+        while patience.next().await {
             if watched.iter().any(|at| grid.peers[*at].has_ended()) {
                 return Ok(true);
             }
-            clock::sleep(LOOK).await;
         }
     }
     Ok(false)

@@ -5,11 +5,12 @@ use super::control::Ask;
 use super::full;
 use super::grid::{GUEST, Grid};
 use super::load::Load;
+use super::patience::Patience;
 use super::points::{How, PLAN, Planned};
 use super::provoke;
 use super::table::{Row, Table};
 use anyhow::bail;
-use keystead::clock::{self, Instant};
+use keystead::clock::Instant;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -126,10 +127,8 @@ async fn everywhere(grid: &mut Grid, load: &mut Load, planned: &Planned) -> anyh
     let killed = (planned.how == How::Elections).then(|| provoke::victim(planned));
     let watched: Vec<usize> = (0..grid.peers.len()).filter(|at| Some(*at) != killed).collect();
     let first = provoke::wait(grid, load, planned, &watched).await?;
-    let until = Instant::now() + OTHERS;
-    while first && Instant::now() < until && (0..GUEST).any(|at| !grid.peers[at].has_ended()) {
-        clock::sleep(Duration::from_millis(10)).await;
-    }
+    let mut patience = Patience::of(OTHERS, Duration::from_millis(10));
+    while first && (0..GUEST).any(|at| !grid.peers[at].has_ended()) && patience.next().await {}
     let mut died = Vec::new();
     for at in 0..grid.peers.len() {
         let ended = grid.peers[at].has_ended();

@@ -31,6 +31,8 @@ pub(super) struct Process {
     life: Option<Life>,
     /// Where the log of this life begins.
     log_from: u64,
+    /// Whether the last life ended without having been killed.
+    by_itself: bool,
     /// How often it was started after the first time.
     pub(super) restarts: u32,
 }
@@ -45,6 +47,7 @@ impl Process {
             dir: dir.to_owned(),
             life: None,
             log_from: 0,
+            by_itself: false,
             restarts: 0,
         }
     }
@@ -69,6 +72,7 @@ impl Process {
         let input = child.stdin.take().context("no standard input")?;
         let output = BufReader::new(child.stdout.take().context("no standard output")?).lines();
         self.life = Some(Life { child, input, output });
+        self.by_itself = false;
         Ok(())
     }
 
@@ -100,6 +104,7 @@ impl Process {
                 Ok(None) => false,
                 Ok(Some(_)) | Err(_) => {
                     self.life = None;
+                    self.by_itself = true;
                     true
                 }
             },
@@ -108,10 +113,18 @@ impl Process {
 
     /// Kills it as kill -9 does, and waits for its end.
     pub(super) async fn kill(&mut self) {
+        if self.has_ended() {
+            return;
+        }
         if let Some(mut life) = self.life.take() {
-            // It may have died by itself.
+            // It may have died this very moment.
             let _ = life.child.kill().await;
         }
+    }
+
+    /// Whether it is dead, and neither was killed nor died at one of these points.
+    pub(super) fn died_elsewhere(&mut self, points: &[&str]) -> bool {
+        self.has_ended() && self.by_itself && !points.iter().any(|point| self.died_at(point))
     }
 
     fn words(&self) -> String {

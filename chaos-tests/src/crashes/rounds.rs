@@ -96,18 +96,14 @@ async fn round(grid: &mut Grid, load: &mut Load, planned: &Planned, all: bool) -
     let begun = Instant::now();
     let died = match all {
         true => everywhere(grid, load, planned).await,
-        false => provoke::to_the_point(grid, load, planned).await.map(|ended| vec![(planned.peer, ended)]),
+        false => {
+            let ended = provoke::to_the_point(grid, load, planned).await;
+            ended.map(|ended| if ended { vec![planned.peer] } else { Vec::new() })
+        }
     };
     match died {
         Ok(died) => {
-            for (at, _) in died.iter().filter(|(_, ended)| *ended) {
-                let peer = &grid.peers[*at];
-                if peer.died_at(planned.point) {
-                    row.hits += 1;
-                } else {
-                    row.findings.push(format!("{} died elsewhere: {}", peer.name, peer.last_words()));
-                }
-            }
+            row.hits = died.into_iter().filter(|at| grid.peers[*at].died_at(planned.point)).count() as u32;
             if row.hits == 0 {
                 row.findings.push("nobody came to the point".to_owned());
             }
@@ -120,7 +116,7 @@ async fn round(grid: &mut Grid, load: &mut Load, planned: &Planned, all: bool) -
 }
 
 /// Arms all peers; when one has died, those that live on are killed a little later.
-async fn everywhere(grid: &mut Grid, load: &mut Load, planned: &Planned) -> anyhow::Result<Vec<(usize, bool)>> {
+async fn everywhere(grid: &mut Grid, load: &mut Load, planned: &Planned) -> anyhow::Result<Vec<usize>> {
     for peer in &mut grid.peers {
         peer.ask(&Ask::Arm(planned.point.to_owned(), provoke::crash(planned.skip))).await?;
     }
@@ -131,10 +127,9 @@ async fn everywhere(grid: &mut Grid, load: &mut Load, planned: &Planned) -> anyh
     while first && (0..GUEST).any(|at| !grid.peers[at].has_ended()) && patience.next().await {}
     let mut died = Vec::new();
     for at in 0..grid.peers.len() {
-        let ended = grid.peers[at].has_ended();
         // The one that is killed to bring elections about is armed in its first life only.
-        if Some(at) != killed {
-            died.push((at, ended));
+        if grid.peers[at].has_ended() && Some(at) != killed {
+            died.push(at);
         }
     }
     for peer in &mut grid.peers {
@@ -146,6 +141,11 @@ async fn everywhere(grid: &mut Grid, load: &mut Load, planned: &Planned) -> anyh
 /// Starts whoever is dead, lets the clients come to rest, and looks at everything.
 async fn look(grid: &mut Grid, load: &mut Load, points: &[&str], row: &mut Row) {
     let begun = Instant::now();
+    for peer in &mut grid.peers {
+        if peer.died_elsewhere(points) {
+            row.findings.push(format!("{} died elsewhere: {}", peer.name, peer.last_words()));
+        }
+    }
     // A peer that is started again is not armed any more.
     for peer in &mut grid.peers {
         for point in points {

@@ -25,7 +25,8 @@ use std::time::Duration;
 /// How long the local copy of the grid's facts may take to come up to the meta group's leader when
 /// a map is not known here.
 const CATCH_UP: Duration = Duration::from_millis(1_000);
-/// How long a task that the leader's peer does not carry waits for leadership to go where it is.
+/// How long a task that the leader's peer does not carry, or a write that it has no room for, waits for
+/// leadership to go elsewhere.
 const CARRY_WAIT: Duration = Duration::from_secs(3);
 /// Routes requests.
 pub struct Router {
@@ -236,7 +237,8 @@ impl Router {
                 continue;
             }
             // Nobody else has the partition: there is nobody to wait for.
-            let alone_and_full = error.code == Code::DiskFull && !unsure;
+            let full = error.code == Code::DiskFull && !unsure;
+            let alone_and_full = full && trouble::is_alone(&self.directory, group);
             let final_here = error.code.retry() == Retry::Never || alone_and_full;
             if hops > 0 || final_here || (owners && !simple) {
                 // Others may refuse this peer from now on, say, and one of them have taken the write in before.
@@ -247,7 +249,7 @@ impl Router {
             }
             asked += 1;
             // Unless an attempt may have reached a log, nothing can have happened.
-            if error.code == Code::TaskNotCarried && !unsure && Instant::now() >= carried_by {
+            if (full || error.code == Code::TaskNotCarried && !unsure) && Instant::now() >= carried_by {
                 return Err(error);
             }
             self.leaders().remove(&group);

@@ -8,7 +8,6 @@ use super::directory::Directory;
 use super::hosting::Hosting;
 use crate::error::{Code, Error};
 use crate::net::peer::AddressBook;
-use crate::storage::log::LogHealth;
 use crate::types::{GroupId, NodeId};
 
 /// How messages name a group.
@@ -31,9 +30,20 @@ pub(super) fn of_group(hosting: &Hosting, directory: &Directory, group: GroupId)
         return Some(Error::new(Code::NoMajority, what));
     }
     let stopped = hosted.is_some_and(|hosted| hosted.group.has_stopped());
-    let full = *hosting.parts.log.health().borrow() == LogHealth::DiskFull;
+    of_log(hosting, group).filter(|_| stopped)
+}
+
+/// Why nothing can be written here at the moment; `None` if it can.
+pub(super) fn of_log(hosting: &Hosting, group: GroupId) -> Option<Error> {
     let what = "this peer's disk is full: nothing was written";
-    (stopped && full).then(|| Error::new(Code::DiskFull, what).at(place(group)))
+    hosting.parts.log.is_full().then(|| Error::new(Code::DiskFull, what).at(place(group)))
+}
+
+/// Whether no living peer but this one has a replica of the group.
+pub(super) fn is_alone(directory: &Directory, group: GroupId) -> bool {
+    let view = directory.view();
+    let me = directory.me();
+    !view.replicas(group).iter().any(|(_, node)| *node != me && directory.is_alive(*node))
 }
 
 fn name_and_address(directory: &Directory, node: NodeId) -> String {

@@ -97,7 +97,7 @@ async fn start_on(disk: &Quota, seeds: &[String], listen: &str, data: &Path, che
     let ports =
         Ports { disk: on, backend: Arc::new(backend), ..Ports::with_backend(keystead::config::Backend::Memory, None) };
     let peer = Grid::builder()
-        .name("n1")
+        .name(&data.file_name().expect("a name").to_string_lossy())
         .listen(listen)
         .seeds(seeds.iter().cloned())
         .data(data)
@@ -228,6 +228,51 @@ async fn a_grid_of_one_refuses_writes_with_a_code_while_its_disk_is_full() {
     again.wait_ready(PATIENCE).await.expect("serves");
     assert_eq!(read(&again, "k", ReadLevel::Linearizable).await.expect("reads"), Some(Value::utf8("after")));
     again.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_grid_whose_disks_are_all_full_says_so_to_whoever_writes() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (disk, seeds) = (Quota::default(), addresses(&free_ports(3)));
+    let mut peers = Vec::new();
+    for (at, listen) in seeds.iter().enumerate() {
+        let data = dir.path().join(format!("n{}", at + 1));
+        peers.push(start_on(&disk, &seeds, listen, &data, 16 << 20).await);
+    }
+    for peer in &peers {
+        peer.wait_ready(PATIENCE).await.expect("serves");
+    }
+    let client = peers[0].client().await.expect("connects");
+    client.create_map("m", KeyCodec::Utf8, ValueCodec::Utf8, 0).await.expect("creates");
+    client.put("m", "k", Value::utf8("v")).await.expect("puts");
+
+    // Some partitions have stopped over a write, others are led by peers that nobody relieves.
+    disk.set_full(true);
+    let put = async |key: &str| {
+        let (map, key, value) = ("m".into(), key.to_owned().into(), Value::utf8("w"));
+        let op = Op::Put { map, key, value, condition: Default::default(), previous: false, ttl_ms: None };
+        ask(&peers[1], op, ReadLevel::Linearizable).await
+    };
+    drop(put("k").await);
+    for peer in &peers {
+        until("the trouble", async || peer.node().ready().is_err_and(|why| why.contains("is full"))).await;
+    }
+    for key in ["k", "a", "b", "c", "d", "e"] {
+        until("the reason", async || {
+            put(key).await.is_err_and(|error| error.to_string().contains("this peer's disk is full"))
+        })
+        .await;
+    }
+    assert!(read(&peers[2], "k", ReadLevel::Local).await.expect("reads").is_some());
+
+    disk.set_full(false);
+    for peer in &peers {
+        peer.wait_ready(PATIENCE).await.expect("goes on by itself");
+    }
+    client.put("m", "k", Value::utf8("after")).await.expect("puts");
+    for peer in peers {
+        peer.shutdown().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,7 +6,7 @@ use crate::clock::{self, Instant};
 use crate::error::{Code, Error, Result};
 use crate::net::peer::Lane;
 use crate::node::hosting::Hosted;
-use crate::node::trouble::place;
+use crate::node::trouble::{self, place};
 use crate::node::wire::{self, Forward, kind};
 use crate::partition::executor::{Job, ReplyTo};
 use crate::partition::{View, read, rows_read};
@@ -62,7 +62,14 @@ impl Router {
     ) -> Result<Reply> {
         let time = left.min(ATTEMPT);
         match self.route(group, asked) {
-            Route::Here(hosted) => self.execute_here(&hosted, request, map, hops, time).await,
+            Route::Here(hosted) => {
+                // What cannot be written is not begun: another replica may lead in a moment, and if none
+                // does, the caller is to hear why.
+                match self.no_room(group, request) {
+                    Some(full) => Err(full),
+                    None => self.execute_here(&hosted, request, map, hops, time).await,
+                }
+            }
             Route::There(node) if hops == 0 => {
                 tokio::select! {
                     biased;
@@ -73,15 +80,25 @@ impl Router {
                 }
             }
             Route::There(node) => {
-                let error = Error::new(Code::NotLeader, "this peer does not lead the partition").at(place(group));
+                // Where all replicas have stopped for want of room, each names another.
+                let error = self.stopped_for_room(group).unwrap_or_else(|| {
+                    Error::new(Code::NotLeader, "this peer does not lead the partition").at(place(group))
+                });
                 Err(error.leader(node.to_string()))
             }
-            Route::Nowhere => {
-                let full = self.trouble(group).filter(|error| error.code == Code::DiskFull);
-                Err(full
-                    .unwrap_or_else(|| Error::new(Code::NoLeader, "no leader is known at the moment").at(place(group))))
-            }
+            Route::Nowhere => Err(self
+                .stopped_for_room(group)
+                .unwrap_or_else(|| Error::new(Code::NoLeader, "no leader is known at the moment").at(place(group)))),
         }
+    }
+
+    fn stopped_for_room(&self, group: GroupId) -> Option<Error> {
+        self.trouble(group).filter(|error| error.code == Code::DiskFull)
+    }
+
+    /// Why a request cannot be executed here because it writes.
+    pub(super) fn no_room(&self, group: GroupId, request: &Request) -> Option<Error> {
+        if request.op.is_read() { None } else { trouble::of_log(&self.hosting, group) }
     }
 
     /// Waits until the replica here knows that another node than this leads; for ever without one.

@@ -48,9 +48,10 @@ impl Router {
         let view = self.directory.view();
         let map = view.map(map).filter(|map| !map.options.replicated)?;
         check_key(map, key).ok()?;
-        match self.route(view.partition_of(slot_in(request, key))?.group(), 0) {
-            Route::Here(hosted) => Some((hosted, map.clone())),
-            Route::There(_) | Route::Nowhere => None,
+        let group = view.partition_of(slot_in(request, key))?.group();
+        match self.route(group, 0) {
+            Route::Here(hosted) if self.no_room(group, request).is_none() => Some((hosted, map.clone())),
+            _ => None,
         }
     }
 }

@@ -194,6 +194,11 @@ impl SharedLog {
         self.shared().health.subscribe()
     }
 
+    /// Whether nothing more can be written for want of room.
+    pub fn is_full(&self) -> bool {
+        *self.shared().health.borrow() == LogHealth::DiskFull
+    }
+
     /// Counters and sizes.
     pub fn stats(&self) -> LogStats {
         self.shared().stats().clone()

@@ -14,6 +14,7 @@ pub mod clock;
 pub mod compute;
 pub mod config;
 pub mod error;
+pub mod failpoint;
 #[cfg(test)]
 mod fuzzing;
 pub mod grid;

@@ -17,7 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["raft"],
     &["storage", "net"],
     &["membership", "ring"],
-    &["types", "error", "config", "clock"],
+    &["types", "error", "config", "clock", "failpoint"],
 ];
 
 /// Each big dependency, and where alone under `src` it may be named.
@@ -26,6 +26,7 @@ const NAMED_ONLY_IN: &[(&str, &[&str])] = &[
     ("chitchat", &["src/membership"]),
     ("sled", &["src/storage/backend"]),
     ("fjall", &["src/storage/backend"]),
+    ("fail", &["src/failpoint"]),
     ("hashring", &["src/ring"]),
     ("tonic", &["src/api", "src/client", "src/net"]),
     ("axum", &["src/api"]),

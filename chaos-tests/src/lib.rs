@@ -6,13 +6,16 @@
 //! [`disk`], [`backend`] and [`network`] stand in for the machine's, put together in a
 //! [`machine`]; [`nemesis`] breaks things on a schedule while a [`simulation`] runs; [`history`]
 //! records what clients saw and [`checks`] judges it; [`trace`] makes runs comparable;
-//! [`scenario`] says what is run, and [`runner`] runs one seed. Production code never depends on
+//! [`scenario`] says what is run, and [`runner`] runs one seed. With the feature `faults`, `crashes` lets real
+//! processes die at each step of their work. Production code never depends on
 //! this crate.
 
 #![deny(unsafe_code)]
 
 pub mod backend;
 pub mod checks;
+#[cfg(feature = "faults")]
+pub mod crashes;
 pub mod dice;
 pub mod disk;
 pub mod history;

@@ -42,6 +42,20 @@ enum Task {
         #[arg(long, default_value_t = 120)]
         hung_after: u64,
     },
+    /// Lets real peers die at each failpoint. Example: crashes --point roll-before-create
+    #[cfg(feature = "faults")]
+    Crashes {
+        /// A failpoint; all without one.
+        #[arg(long)]
+        point: Vec<String>,
+        /// Keeps the peers' data and logs here; else they go with the run.
+        #[arg(long)]
+        keep: Option<std::path::PathBuf>,
+    },
+    /// A peer of the command crashes.
+    #[cfg(feature = "faults")]
+    #[command(hide = true)]
+    CrashPeer(chaos_tests::crashes::PeerArgs),
     /// Runs one seed in this process and prints the verdict as JSON.
     #[command(hide = true)]
     One {
@@ -134,7 +148,24 @@ fn main() -> anyhow::Result<ExitCode> {
             let options = Options { scenario, trace, twice, hung_after: Duration::from_secs(hung_after) };
             simulate(seeds, jobs.unwrap_or(cores).max(1), &options)
         }
+        #[cfg(feature = "faults")]
+        Task::Crashes { point, keep } => crashes(point, keep),
+        #[cfg(feature = "faults")]
+        Task::CrashPeer(peer) => chaos_tests::crashes::run_peer(peer).map(|()| ExitCode::SUCCESS),
     }
+}
+
+#[cfg(feature = "faults")]
+fn crashes(points: Vec<String>, keep: Option<std::path::PathBuf>) -> anyhow::Result<ExitCode> {
+    use chaos_tests::crashes;
+    let temporary = tempfile::tempdir()?;
+    let dir = keep.unwrap_or_else(|| temporary.path().to_owned());
+    std::fs::create_dir_all(&dir)?;
+    let options = crashes::Options { points, program: std::env::current_exe()?, dir };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let table = runtime.block_on(crashes::run(&options, |row| eprintln!("{row}")))?;
+    print!("{table}");
+    Ok(if table.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn simulate(seeds: Range<u64>, jobs: usize, options: &Options) -> anyhow::Result<ExitCode> {

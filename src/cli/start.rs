@@ -38,6 +38,8 @@ pub(super) async fn run(args: StartArgs) -> Result<()> {
     let with_parent = args.exit_with_parent;
     let config = configuration(args, &|name| std::env::var(name).ok())?;
     log_to_stderr();
+    #[cfg(feature = "failpoints")]
+    crate::failpoint::arm_from_environment()?;
     if with_parent {
         exit_with_parent(&SystemThreads);
     }

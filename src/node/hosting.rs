@@ -5,6 +5,7 @@ use super::directory::Directory;
 use super::ports::Ports;
 use crate::clock::{ThreadKind, run_on};
 use crate::error::{Code, Error, Result};
+use crate::failpoint;
 use crate::net::peer::PeerTransport;
 use crate::partition::executor::{Executor, ExecutorConfig, ExecutorParts, ExecutorStats, Pacer};
 use crate::partition::{Cancelled, FeedPool, Memory, ReplicaMachine, ReplicaState, TaskRunner};
@@ -221,9 +222,12 @@ impl Hosting {
     /// # Errors
     /// The disk's.
     pub async fn give_up(&self, group: GroupId, replica: ReplicaId) -> Result<()> {
+        failpoint::reach("replica-before-tombstone");
         self.parts.log.tombstone(group, replica).await?;
+        failpoint::reach("replica-before-remove");
         let (key, backend) = (ReplicaKey { group, replica }, self.parts.backend.clone());
         let removed = run_on(&self.parts.ports.threads, ThreadKind::Backend, move || backend.remove(key)).await;
+        failpoint::reach("replica-after-remove");
         removed.and_then(|removed| removed).inspect_err(|_| self.untidy.store(true, Relaxed))
     }
 

@@ -10,6 +10,7 @@ use super::leading::Leading;
 use super::movement::Movement;
 use crate::clock::{self, Instant};
 use crate::error::Result;
+use crate::failpoint;
 use crate::meta::{self, MemberIntent, MetaView, PlacementRow, RowChange};
 use crate::raft::GroupStatus;
 use crate::types::{Condition, GroupId, NodeId, ReplicaId};
@@ -210,7 +211,9 @@ impl Reconciler {
         wanted: &BTreeSet<ReplicaId>,
     ) -> Result<()> {
         let Some(change) = meta::moved(view, group, wanted)? else { return Ok(()) };
+        failpoint::reach("moved-before-row");
         self.facts.write(vec![change]).await?;
+        failpoint::reach("moved-after-row");
         self.movement.stats.ended.fetch_add(1, Relaxed);
         tracing::info!(%group, replicas = ?wanted, "a partition has moved");
         if let Some((better, _)) = Leading::of(&self.directory, hosted).better() {

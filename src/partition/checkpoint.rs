@@ -10,6 +10,7 @@ use super::snapshot::decode_chunk;
 use super::state::Filling;
 use crate::clock::{ThreadKind, run_on};
 use crate::error::{Code, Error, Result};
+use crate::failpoint;
 use crate::raft::{LogId, SnapshotMeta, StoredMembership};
 use crate::storage::backend::Rows;
 use bytes::Bytes;
@@ -91,6 +92,7 @@ impl ReplicaState {
             let log_bytes = if told { std::mem::take(&mut state.log_bytes) } else { 0 };
             (state.position.clone(), state.take_changed(), log_bytes)
         };
+        failpoint::reach("checkpoint-before-rows");
         let dirty = dirty.into_sorted();
         let meta = SnapshotMeta { last_log_id: position.applied, last_membership: position.membership.clone() };
         let first = self.last_checkpoint().is_none();
@@ -109,6 +111,7 @@ impl ReplicaState {
             self.report(&mut state);
             return Err(error);
         }
+        failpoint::reach("checkpoint-after-rows");
         *self.last_checkpoint() = Some(position);
         self.clean(&dirty);
         Ok(meta)
@@ -147,7 +150,9 @@ impl ReplicaState {
             }
         });
         let scan_end = position.serve_from;
+        failpoint::reach("install-before-rows");
         self.backend.checkpoint(self.key, Rows::All(&mut all), &mut || encode_meta(&position, scan_end))?;
+        failpoint::reach("install-before-swap");
         let mut fresh = filling.finish();
         fresh.position = position.clone();
         *self.last_checkpoint() = Some(position);
@@ -164,6 +169,7 @@ impl ReplicaState {
             old
         };
         drop(old);
+        failpoint::reach("install-after-swap");
         self.applied.send_replace(applied);
         Ok(())
     }

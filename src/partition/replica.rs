@@ -14,6 +14,7 @@ use super::snapshot::Holds;
 use super::state::{Filling, State};
 use crate::clock::Threads;
 use crate::error::Result;
+use crate::failpoint;
 use crate::raft::{Committed, LogId, Outcome, StoredMembership};
 use crate::storage::backend::{ReplicaKey, StateBackend};
 use crate::types::{GroupId, MapId, SLOTS};
@@ -335,11 +336,16 @@ impl ReplicaState {
         let took_effect = match entry {
             Committed::Blank => self.write().advance(log_id),
             Committed::Membership(membership) => {
+                match membership.membership().get_joint_config().len() {
+                    1 => failpoint::reach("apply-uniform"),
+                    _ => failpoint::reach("apply-joint"),
+                }
                 let mut state = self.write();
                 state.position.membership = membership;
                 state.advance(log_id)
             }
             Committed::Payload(payload) => {
+                failpoint::reach("apply-before");
                 let entry = PartitionEntry::decode(payload)?;
                 let mut state = self.write();
                 let took_effect =
@@ -355,6 +361,7 @@ impl ReplicaState {
             // Waking costs even when nobody waits. Who begins to watch now sees the new index.
             self.applied.receiver_count() > 0
         });
+        failpoint::reach("apply-after");
         Ok(Outcome { took_effect, answer: Bytes::new() })
     }
 

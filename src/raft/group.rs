@@ -6,6 +6,7 @@ use super::machine::{Machine, MachineAdapter, term_of};
 use super::types::{LogPayload, Outcome, ReplicaNode, TypeConfig, Vote};
 use crate::clock;
 use crate::error::{Code, Error, Result};
+use crate::failpoint;
 use crate::types::{GroupId, NodeId, ReplicaId};
 use bytes::Bytes;
 use openraft::async_runtime::WatchReceiver;
@@ -292,7 +293,10 @@ impl Group {
     /// # Errors
     /// `RowChanged` when another change is under way, `NotLeader`.
     pub async fn add_learner(&self, replica: ReplicaId, node: NodeId) -> Result<()> {
-        self.raft.add_learner(replica, ReplicaNode { node }, false).await.map(drop).map_err(|error| self.refused(error))
+        failpoint::reach("learner-before-ask");
+        let added = self.raft.add_learner(replica, ReplicaNode { node }, false).await;
+        failpoint::reach("learner-after-ask");
+        added.map(drop).map_err(|error| self.refused(error))
     }
 
     /// At the leader: replaces voters by others, in one joint change; the old ones leave the group, or
@@ -301,7 +305,10 @@ impl Group {
     /// # Errors
     /// As [`Group::add_learner`].
     pub async fn change_voters(&self, voters: BTreeSet<ReplicaId>, keep_old: bool) -> Result<()> {
-        self.raft.change_membership(voters, keep_old).await.map(drop).map_err(|error| self.refused(error))
+        failpoint::reach("voters-before-ask");
+        let changed = self.raft.change_membership(voters, keep_old).await;
+        failpoint::reach("voters-after-ask");
+        changed.map(drop).map_err(|error| self.refused(error))
     }
 
     /// At the leader: removes learners.

@@ -7,6 +7,7 @@ use super::log_codec::{
 };
 use super::types::{Entry, LogId, TypeConfig, Vote};
 use crate::error::{Code, Error};
+use crate::failpoint;
 use crate::storage::log::GroupLog;
 use bytes::Bytes;
 use futures::{Stream, stream};
@@ -128,7 +129,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
-        self.log.save_vote(encode_vote(vote)).await.map_err(to_io)
+        failpoint::reach("vote-before-save");
+        self.log.save_vote(encode_vote(vote)).await.map_err(to_io)?;
+        failpoint::reach("vote-after-save");
+        Ok(())
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
@@ -157,15 +161,26 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     {
         let encode = |entry: Entry| Ok((entry.index(), encode_entry(&entry)?));
         let entries = entries.into_iter().map(encode).collect::<io::Result<Vec<_>>>()?;
-        self.log.append(entries, move |result| callback.io_completed(result)).await.map_err(to_io)
+        failpoint::reach("append-before-queue");
+        let written = move |result| {
+            failpoint::reach("append-before-callback");
+            callback.io_completed(result);
+        };
+        self.log.append(entries, written).await.map_err(to_io)
     }
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
-        self.log.truncate_after(last_log_id.map(|id| id.index())).await.map_err(to_io)
+        failpoint::reach("truncate-before-queue");
+        self.log.truncate_after(last_log_id.map(|id| id.index())).await.map_err(to_io)?;
+        failpoint::reach("truncate-after-queue");
+        Ok(())
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
-        self.log.purge(log_id.index(), encode_log_id(&log_id)).await.map_err(to_io)
+        failpoint::reach("purge-before-queue");
+        self.log.purge(log_id.index(), encode_log_id(&log_id)).await.map_err(to_io)?;
+        failpoint::reach("purge-after-queue");
+        Ok(())
     }
 }
 

@@ -3,6 +3,7 @@
 //! file is only a place to wait: it is never synced, and goes with the snapshot.
 
 use crate::error::{Code, Error, Result};
+use crate::failpoint;
 use crate::storage::disk::{Disk, DiskFile, OpenMode};
 use bytes::Bytes;
 use std::io;
@@ -56,7 +57,8 @@ pub(super) struct SpoolFile {
 impl SpoolFile {
     /// Writes a piece. Blocks.
     pub(super) fn write(&self, piece: &[u8], offset: u64) -> Result<()> {
-        self.file.write_all_at(piece, offset).map_err(|error| failed(&self.path, &error))
+        let written = failpoint::disk("state-room").and_then(|()| self.file.write_all_at(piece, offset));
+        written.map_err(|error| failed(&self.path, &error))
     }
 
     fn read(&self, spot: &Spot) -> Result<Bytes> {

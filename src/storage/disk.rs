@@ -3,6 +3,7 @@
 //!
 //! All calls block; they are made on threads of their own (see `clock::Threads`).
 
+use crate::failpoint;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -136,7 +137,9 @@ pub trait Disk: Send + Sync + 'static {
         let file = self.open(&temporary, OpenMode::Truncate)?;
         file.write_all_at(bytes, 0)?;
         file.sync_data()?;
+        failpoint::reach("identity-before-rename");
         self.rename(&temporary, path)?;
+        failpoint::reach("identity-before-sync-dir");
         self.sync_dir(path.parent().unwrap_or(Path::new(".")))
     }
 }

@@ -10,6 +10,7 @@ use super::reads::Reads;
 use super::{ExecutorConfig, ExecutorParts, ExecutorStats, Job, answers, count, dropped};
 use crate::clock::{Instant, Random, WallClock};
 use crate::error::Result;
+use crate::failpoint;
 use crate::partition::{Cancelled, ReplicaState, TaskRunner};
 use crate::raft::{Confirmer, Group, Leadership, Verdict};
 use crate::types::{AckLevel, HybridTime, MapId, NodeId, Reply, ReplyBody, RunId, Served};
@@ -277,6 +278,7 @@ impl Run {
             return false;
         }
         let Some(flight) = self.flights.pop_front() else { return false };
+        failpoint::reach("batch-before-answers");
         count(&self.stats.batches);
         self.effective = flight.number;
         if let Some(place) = flight.place {

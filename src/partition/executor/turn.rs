@@ -11,6 +11,7 @@ use super::run::{Ended, Flight, Run, Waiting};
 use super::tasks::{TaskGroup, cancelled};
 use crate::clock::Instant;
 use crate::error::{Code, Error};
+use crate::failpoint;
 use crate::types::{AckLevel, MapDescriptor, Op, ReplyBody, Slot};
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
@@ -234,6 +235,7 @@ impl Run {
         if let Some(place) = &mut place {
             place.begin();
         }
+        failpoint::reach("batch-before-propose");
         match self.group.propose(self.term, batch).await {
             Ok(receiver) => {
                 self.verdicts.push_back(Box::pin(receiver.wait()));

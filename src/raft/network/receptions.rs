@@ -4,6 +4,7 @@
 
 use crate::clock::{Instant, ThreadKind, Threads, run_on};
 use crate::error::{Code, Error, Result};
+use crate::failpoint;
 use crate::raft::rpc_codec::SnapshotPart;
 use crate::raft::snapshot::SnapshotData;
 use crate::raft::spool::{Pieces, SpoolDir, SpoolFile};
@@ -100,6 +101,7 @@ impl Receptions {
     /// Takes a piece. One that is there already is taken as heard.
     pub(super) async fn piece(&self, group: GroupId, replica: ReplicaId, part: SnapshotPart) -> Result<()> {
         let _one = self.one.lock().await;
+        failpoint::reach("receive-before-piece");
         let (file, offset) = match self.place(group, replica, &part)? {
             Place::Taken => return Ok(()),
             Place::File(file, offset) => (file, offset),
@@ -112,6 +114,7 @@ impl Receptions {
         let write = move || {
             let file = file.map_or_else(|| dir.create(&format!("{group}-{replica}")), Ok)?;
             file.write(&piece, offset)?;
+            failpoint::reach("receive-after-spool");
             Ok(file)
         };
         let written = run_on(&threads, ThreadKind::Backend, write).await.and_then(|written| written);

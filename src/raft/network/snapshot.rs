@@ -4,6 +4,7 @@ use super::client::{Call, ReplicaClient};
 use super::{Shared, kind};
 use crate::clock::{ThreadKind, run_on};
 use crate::error::{Code, Error, Result};
+use crate::failpoint;
 use crate::net::peer::{Lane, LongCall};
 use crate::raft::confirm::no_questions;
 use crate::raft::rpc_codec::{self as codec, SnapshotPart};
@@ -90,6 +91,7 @@ pub(super) async fn send(
             None if meta.is_some() => Bytes::new(),
             None => break,
         };
+        failpoint::reach("snapshot-before-piece");
         let theirs = transfer.piece(sequence, meta.take(), rows).await?;
         if theirs > vote {
             return Ok(theirs);
@@ -97,6 +99,7 @@ pub(super) async fn send(
         sequence += 1;
     }
     let trailer = pieces.trailer(client).await.map_err(local)?;
+    failpoint::reach("snapshot-before-end");
     let theirs = transfer.end(sequence, trailer).await;
     // Until here: while the receiver installs, its source keeps the log from the snapshot's start.
     drop(pieces);

@@ -12,6 +12,7 @@ use super::segment::{Segments, WriteError, disk_error};
 use super::shared::{Shared, to_io};
 use super::{LogHealth, ReplicaKey};
 use crate::error::{Code, Error};
+use crate::failpoint;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -181,8 +182,12 @@ impl LogCore {
         for (key, mark) in &marks {
             self.put_committed(*key, mark.clone());
         }
+        failpoint::reach("seal-before-write");
         match self.write(SEAL) {
-            Ok(()) => self.sealed = true,
+            Ok(()) => {
+                failpoint::reach("seal-after-write");
+                self.sealed = true;
+            }
             Err(error) => {
                 self.owed_committed.extend(marks);
                 self.troubled(error);

@@ -10,6 +10,7 @@ use super::read::{self, Wanted};
 use super::rebuild::Place;
 use super::segment::segment_name;
 use super::{LogStats, ReplicaKey};
+use crate::failpoint;
 use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -128,10 +129,12 @@ impl LogCore {
         let starts: Vec<usize> =
             entries.iter().map(|(index, bytes)| self.writer.record(Kind::Moved, cell.key, *index, bytes)).collect();
         let end = self.segments.end();
+        failpoint::reach("move-before-write");
         if let Err(error) = self.write(0) {
             self.troubled(error);
             return false;
         }
+        failpoint::reach("move-after-write");
         let bytes: usize = entries.iter().map(|(_, bytes)| bytes.len() + RECORD_HEAD).sum();
         if let Some(image) = self.images.get_mut(&cell.key) {
             image.moved(first, last, end.segment, bytes as u64);

@@ -3,6 +3,7 @@
 
 use super::format::{Position, SEGMENT_HEADER};
 use crate::error::{Code, Error};
+use crate::failpoint;
 use crate::storage::disk::{Disk, DiskFile, OpenMode};
 use std::collections::BTreeMap;
 use std::io;
@@ -170,7 +171,7 @@ impl Segments {
     /// Writes a batch at the end and makes it durable.
     pub(super) fn write(&mut self, batch: &[u8]) -> Result<(), WriteError> {
         let end = self.end().offset;
-        if let Err(error) = self.file.write_all_at(batch, end) {
+        if let Err(error) = self.put(batch, end) {
             if !is_full(&error) {
                 return Err(WriteError::Failed(error));
             }
@@ -178,10 +179,24 @@ impl Segments {
             return Err(WriteError::Full(error));
         }
         self.prepare(end + batch.len() as u64)?;
+        failpoint::reach("log-before-sync");
         // After a failed sync the kernel may have dropped the pages: no second try can help.
         self.file.sync_data().map_err(WriteError::Failed)?;
+        failpoint::reach("log-after-sync");
         self.lengths.insert(self.current, end + batch.len() as u64);
         Ok(())
+    }
+
+    fn put(&self, batch: &[u8], at: u64) -> io::Result<()> {
+        failpoint::reach("log-before-write");
+        for step in ["log-half-written", "log-room"] {
+            if failpoint::is_armed(step) {
+                self.file.write_all_at(&batch[..batch.len() / 2], at)?;
+            }
+        }
+        failpoint::reach("log-half-written");
+        failpoint::disk("log-room")?;
+        self.file.write_all_at(batch, at)
     }
 
     /// Sees to it that there are zeros behind a batch that is written and not yet synced. A sync of
@@ -221,6 +236,7 @@ impl Segments {
             self.cut().and_then(|()| self.file.sync_data()).map_err(WriteError::Failed)?;
         }
         let next = self.current + 1;
+        failpoint::reach("roll-before-create");
         let file = new_segment(&*self.disk, &self.dir, next, start)?;
         self.files.lock().insert(next, file.clone());
         self.lengths.insert(next, start.len() as u64);
@@ -233,7 +249,9 @@ impl Segments {
 
     /// Removes a segment; who is reading it keeps it.
     pub(super) fn remove(&mut self, sequence: u64) -> io::Result<()> {
+        failpoint::reach("segment-before-remove");
         self.disk.remove(&self.dir.join(segment_name(sequence)))?;
+        failpoint::reach("segment-after-remove");
         self.files.lock().remove(&sequence);
         self.lengths.remove(&sequence);
         Ok(())
@@ -244,6 +262,7 @@ impl Segments {
         let path = self.dir.join("probe.tmp");
         let probe = || {
             let file = self.disk.open(&path, OpenMode::Truncate)?;
+            failpoint::disk("log-room")?;
             file.write_all_at(&vec![0; bytes], 0)?;
             file.sync_data()
         };
@@ -265,6 +284,11 @@ fn new_segment(disk: &dyn Disk, dir: &Path, sequence: u64, start: &[u8]) -> Resu
     let path = dir.join(segment_name(sequence));
     let write = || {
         let file = disk.open(&path, OpenMode::CreateNew)?;
+        if failpoint::is_armed("roll-half-written") {
+            file.write_all_at(&start[..start.len() / 2], 0)?;
+        }
+        failpoint::reach("roll-half-written");
+        failpoint::disk("log-room")?;
         file.write_all_at(start, 0)?;
         io::Result::Ok(file)
     };
@@ -279,6 +303,8 @@ fn new_segment(disk: &dyn Disk, dir: &Path, sequence: u64, start: &[u8]) -> Resu
         Err(error) => return Err(WriteError::Failed(error)),
     };
     file.sync_data().map_err(WriteError::Failed)?;
+    failpoint::reach("roll-before-sync-dir");
     disk.sync_dir(dir).map_err(WriteError::Failed)?;
+    failpoint::reach("roll-after-sync-dir");
     Ok(Arc::from(file))
 }

@@ -9,6 +9,7 @@ mod format;
 
 use super::{ReplicaKey, Rows, StateBackend, io_error};
 use crate::error::{Error, Result};
+use crate::failpoint;
 use crate::storage::disk::{Disk, DiskFile, OpenMode};
 use crate::types::GroupId;
 use bytes::Bytes;
@@ -69,6 +70,8 @@ impl MemoryBackend {
             let (row_key, value) = row?;
             writer.row(&row_key, &value).map_err(fail)?;
         }
+        failpoint::reach("file-before-trailer");
+        failpoint::disk("state-room").map_err(fail)?;
         writer.finish(&meta()).map_err(fail)?;
         file.sync_data().map_err(fail)
     }
@@ -114,7 +117,9 @@ impl StateBackend for MemoryBackend {
             return Err(error);
         }
         drop(file);
+        failpoint::reach("file-before-rename");
         self.disk.rename(&temporary, &path).map_err(fail)?;
+        failpoint::reach("file-before-sync-dir");
         self.disk.sync_dir(&self.dir).map_err(fail)
     }
 

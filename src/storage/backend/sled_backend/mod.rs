@@ -38,6 +38,7 @@ pub use config::SledConfig;
 use super::row_value::{decode_value, encode_value};
 use super::{ReplicaKey, Rows, StateBackend};
 use crate::error::{Code, Error, Result};
+use crate::failpoint;
 use bytes::Bytes;
 use config::sled_error;
 use format::{AHEAD, CATALOGUE, META, ROW, ROWS_PREFIX};
@@ -186,6 +187,7 @@ impl SledBackend {
                     full.batch.insert(AHEAD, encode_value(AHEAD, &meta()));
                 }
                 apply(full.batch)?;
+                failpoint::reach("sled-between-chunks");
                 chunks += 1;
             }
         }
@@ -193,9 +195,13 @@ impl SledBackend {
             // The meta must not become durable before the rows; not left to sled's recovery.
             self.flush()?;
         }
+        failpoint::reach("sled-before-meta");
+        failpoint::disk("state-room")
+            .map_err(|error| super::io_error("sled cannot write rows", Path::new("state"), &error))?;
         chunk.batch.remove(AHEAD);
         chunk.batch.insert(META, encode_value(META, &meta()));
         apply(chunk.batch)?;
+        failpoint::reach("sled-before-flush");
         self.flush()
     }
 
@@ -203,10 +209,12 @@ impl SledBackend {
     fn publish(&self, key: ReplicaKey, new: &Generation, old: Option<&Generation>) -> Result<()> {
         let row = format::catalogue_key(key);
         let value = encode_value(&row, &new.number.to_le_bytes());
+        failpoint::reach("sled-before-publish");
         self.catalogue.insert(row, value).map_err(|error| sled_error("cannot write its catalogue", &error))?;
         self.flush()?;
         self.open_trees().insert(key, (new.number, new.tree.clone()));
         if let Some(old) = old {
+            failpoint::reach("sled-before-drop");
             self.db.drop_tree(&old.name).map_err(|error| sled_error("cannot drop the old tree", &error))?;
         }
         Ok(())

@@ -1,0 +1,114 @@
+//! Brings an armed peer to its point. In: the plan of a point. Out: the peer's death, or that it did not
+//! come to it in time. It does what an operator or a bad day would: drains, kills, waits.
+
+use super::control::Ask;
+use super::grid::{GUEST, Grid};
+use super::load::Load;
+use super::patience::Patience;
+use super::points::{How, Planned};
+use keystead::clock;
+use std::time::Duration;
+
+/// How often a peer is brought near its point.
+const TRIES: u32 = 12;
+/// Between two looks whether it has died.
+const LOOK: Duration = Duration::from_millis(10);
+/// How long one attempt is given before the next.
+const TRY: Duration = Duration::from_secs(4);
+/// Writes during which a peer's log falls behind by more than is kept for it.
+const GONE_ON: u64 = 2500;
+/// How long a peer is alone: less than the time after which it may not write any more.
+const ALONE: Duration = Duration::from_millis(200);
+/// How long writes are answered slowly at most.
+const SLOW: Duration = Duration::from_secs(30);
+
+/// What a failpoint is to do: to end the process, after having been passed so often.
+pub(super) fn crash(skip: u32) -> String {
+    if skip == 0 { "return(crash)".to_owned() } else { format!("{skip}*off->return(crash)") }
+}
+
+/// Brings a peer to its point, and says whether it has ended.
+pub(super) async fn to_the_point(grid: &mut Grid, load: &mut Load, planned: &Planned) -> anyhow::Result<bool> {
+    let actions = crash(planned.skip);
+    match planned.how {
+        How::Start | How::Absence | How::Alone => {
+            leave(grid, load, planned).await?;
+            grid.start_peer(planned.peer, Some((planned.point, &actions)))?;
+        }
+        _ => drop(grid.peers[planned.peer].ask(&Ask::Arm(planned.point.to_owned(), actions)).await?),
+    }
+    wait(grid, load, planned, &[planned.peer]).await
+}
+
+/// The founder that is killed again and again so that others are elected.
+pub(super) fn victim(planned: &Planned) -> usize {
+    (0..GUEST).find(|at| *at != planned.peer).unwrap_or_default()
+}
+
+/// Ends the peer in the way that lets it come to its point when it starts again.
+async fn leave(grid: &mut Grid, load: &mut Load, planned: &Planned) -> anyhow::Result<()> {
+    let others = || (0..=GUEST).filter(|at| *at != planned.peer);
+    match planned.how {
+        How::Absence => {
+            grid.peers[planned.peer].kill().await;
+            load.more(GONE_ON, SLOW).await;
+        }
+        How::Alone => {
+            // What this one still writes while the others are dead, nobody else has. A peer that is only
+            // stopped would find it in its connections when it goes on.
+            for at in others() {
+                grid.peers[at].kill().await;
+            }
+            clock::sleep(ALONE).await;
+            grid.peers[planned.peer].kill().await;
+            for at in others() {
+                grid.start_peer(at, None)?;
+            }
+            // Not so long that their logs would be purged: then a snapshot would come instead.
+            load.more(100, SLOW).await;
+        }
+        _ => grid.peers[planned.peer].kill().await,
+    }
+    Ok(())
+}
+
+/// Does what brings peers to the point until one of these has ended.
+pub(super) async fn wait(
+    grid: &mut Grid,
+    load: &mut Load,
+    planned: &Planned,
+    watched: &[usize],
+) -> anyhow::Result<bool> {
+    for _ in 0..TRIES {
+        stir(grid, load, planned).await;
+        let mut patience = Patience::of(TRY, LOOK);
+        while patience.next().await {
+            if watched.iter().any(|at| grid.peers[*at].has_ended()) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// One attempt. What does not succeed is tried again: peers are dying.
+async fn stir(grid: &mut Grid, load: &mut Load, planned: &Planned) {
+    match planned.how {
+        How::Writes | How::Absence | How::Start | How::Alone => {}
+        How::Pauses => {
+            load.pause().await;
+            clock::sleep(Duration::from_millis(300)).await;
+            load.go_on();
+        }
+        How::Elections => {
+            let other = victim(planned);
+            grid.peers[other].kill().await;
+            clock::sleep(Duration::from_millis(300)).await;
+            drop(grid.start_peer(other, None));
+        }
+        How::Moves => {
+            let drained = !grid.guest_drained;
+            drop(clock::timeout(TRY, grid.drain_guest(drained)).await);
+        }
+    }
+}

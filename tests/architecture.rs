@@ -17,7 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["raft"],
     &["storage", "net"],
     &["membership", "ring"],
-    &["types", "error", "config", "clock"],
+    &["types", "error", "config", "clock", "planted"],
 ];
 
 /// Each big dependency, and where alone under `src` it may be named.

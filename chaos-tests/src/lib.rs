@@ -6,7 +6,7 @@
 //! [`disk`], [`backend`] and [`network`] stand in for the machine's, put together in a
 //! [`machine`]; [`nemesis`] breaks things on a schedule while a [`simulation`] runs; [`history`]
 //! records what clients saw and [`checks`] judges it; [`trace`] makes runs comparable;
-//! [`scenario`] says what is run, and [`runner`] runs one seed. Production code never depends on
+//! [`scenario`] says what is run, and [`runner`] runs one seed; [`mutants`] checks the checkers. Production code never depends on
 //! this crate.
 
 #![deny(unsafe_code)]
@@ -18,6 +18,7 @@ pub mod disk;
 pub mod history;
 pub mod hook;
 pub mod machine;
+pub mod mutants;
 pub mod nemesis;
 pub mod network;
 pub mod ports;

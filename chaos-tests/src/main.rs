@@ -2,7 +2,7 @@
 
 use anyhow::{Context, bail};
 use chaos_tests::runner::{self, Scenario, Verdict};
-use chaos_tests::{scenario, trace};
+use chaos_tests::{mutants, scenario, trace};
 use clap::{Parser, Subcommand};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
@@ -51,10 +51,15 @@ enum Task {
         trace: bool,
         #[arg(long)]
         scenario: String,
+        /// A bug that the process has; see `mutants`.
+        #[arg(long)]
+        planted: Option<String>,
         /// What the peers log, to standard error; a filter such as info or keystead=debug.
         #[arg(long)]
         log: Option<String>,
     },
+    /// Plants known bugs, one at a time, and sees that the named checks find them. Needs the feature `faults`.
+    Mutants(mutants::Arguments),
 }
 
 fn parse_seeds(text: &str) -> Result<Range<u64>, String> {
@@ -119,7 +124,8 @@ struct Options {
 
 fn main() -> anyhow::Result<ExitCode> {
     match Arguments::parse().command {
-        Task::One { seed, trace, scenario, log } => {
+        Task::One { seed, trace, scenario, planted, log } => {
+            planted.map_or(Ok(()), |name| mutants::plant(&name))?;
             if let Some(filter) = log {
                 show_log(&filter)?;
             }
@@ -128,6 +134,7 @@ fn main() -> anyhow::Result<ExitCode> {
             println!("{}", serde_json::to_string(&report)?);
             Ok(ExitCode::SUCCESS)
         }
+        Task::Mutants(arguments) => mutants::run(&arguments),
         Task::Simulate { seeds, jobs, trace, twice, scenario, hung_after } => {
             named(&scenario)?;
             let cores = std::thread::available_parallelism().map_or(1, usize::from);

@@ -6,6 +6,7 @@ use super::machine::{Machine, MachineAdapter, term_of};
 use super::types::{LogPayload, Outcome, ReplicaNode, TypeConfig, Vote};
 use crate::clock;
 use crate::error::{Code, Error, Result};
+use crate::planted::{self, Loss};
 use crate::types::{GroupId, NodeId, ReplicaId};
 use bytes::Bytes;
 use openraft::async_runtime::WatchReceiver;
@@ -116,6 +117,9 @@ impl VerdictReceiver {
         }
     }
 }
+
+/// How late a proposal is that was planted as lost.
+const LOST_FOR: Duration = Duration::from_millis(20);
 
 /// A replica has caught up when it lacks at most so many entries.
 const CAUGHT_UP: u64 = 64;
@@ -250,6 +254,23 @@ impl Group {
     pub async fn propose(&self, term: u64, payload: Bytes) -> Result<VerdictReceiver> {
         let (responder, receiver) = ProgressResponder::complete_only();
         let leader = openraft::alias::CommittedLeaderIdOf::<TypeConfig>::new(term);
+        if self.group != GroupId::META
+            && let Some(loss) = planted::lost_proposal()
+        {
+            let raft = self.raft.clone();
+            clock::spawn(async move {
+                if loss == Loss::ForAWhile {
+                    drop(responder);
+                    clock::sleep(LOST_FOR).await;
+                    let (unheard, _) = ProgressResponder::complete_only();
+                    let _ = raft.write(LogPayload(payload)).with_leader(leader).responder(unheard).await;
+                } else {
+                    clock::sleep(LOST_FOR / 4).await;
+                    drop(responder);
+                }
+            });
+            return Ok(VerdictReceiver(receiver));
+        }
         self.raft
             .write(LogPayload(payload))
             .with_leader(leader)

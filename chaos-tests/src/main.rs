@@ -74,7 +74,13 @@ fn named(scenario: &str) -> anyhow::Result<Scenario> {
         "grid" => Ok(scenario::grid),
         "lying-disks" => Ok(scenario::grid_on_lying_disks),
         "log" => Ok(scenario::log),
-        other => bail!("there is no scenario {other:?}; there are: grid, gossip, log, lying-disks"),
+        "late-proposals" => Ok(scenario::late_proposals),
+        "local-reads" => Ok(scenario::local_reads),
+        "moves" => Ok(scenario::moves),
+        "rotten-log" => Ok(scenario::rotten_log),
+        other => bail!(
+            "there is no scenario {other:?}; there are: grid, gossip, log, lying-disks, late-proposals, local-reads, moves, rotten-log"
+        ),
     }
 }
 

@@ -7,6 +7,7 @@
 mod kept;
 mod leaders;
 mod linearizable;
+mod local;
 mod once;
 mod register;
 mod watch;
@@ -17,6 +18,7 @@ mod tests;
 pub use kept::{Finals, kept, levels};
 pub use leaders::LeaderLog;
 pub use linearizable::linearizable;
+pub use local::{LocalRead, local_reads};
 pub use once::{once_each, once_in_counters};
 pub use watch::{Seen, Watched, watched};
 

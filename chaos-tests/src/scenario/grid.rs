@@ -7,18 +7,22 @@
 //! replicas where they should be, each with the same rows.
 
 mod clients;
+mod copies;
 mod expiring;
+mod harsher;
+mod local;
 mod movement;
 mod peer;
 mod shape;
 mod watchers;
 mod workload;
 
-use crate::checks::{self, Finals, LeaderLog, Violation, Watched};
+use crate::checks::{self, Finals, LeaderLog, LocalRead, Violation, Watched};
 use crate::dice::Dice;
 use crate::history::History;
 use crate::nemesis::{Plan, Profile};
 use crate::simulation::Simulation;
+use harsher::Kind;
 use keystead::node::Node;
 use shape::Shape;
 use std::cell::RefCell;
@@ -37,6 +41,7 @@ const AT_MOST: Duration = Duration::from_secs(60);
 /// What the clients of a run recorded together. They all run on the simulation's thread.
 #[derive(Clone, Default)]
 struct Records {
+    kind: Kind,
     history: History,
     marks: Rc<RefCell<workload::Marks>>,
     finals: Rc<RefCell<Finals>>,
@@ -45,6 +50,7 @@ struct Records {
     issued: Rc<RefCell<u64>>,
     violations: Rc<RefCell<Vec<Violation>>>,
     watched: Rc<RefCell<Vec<Watched>>>,
+    local: Rc<RefCell<Vec<LocalRead>>>,
     /// Everything has been read in the end.
     judged: Rc<RefCell<bool>>,
     /// The running peers, to look at their replicas in the end.
@@ -53,24 +59,39 @@ struct Records {
 
 /// Runs the scenario.
 pub fn grid(seed: u64) -> Vec<Violation> {
-    run(seed, false)
+    run(seed, Kind::General)
 }
 
 /// The same on disks that acknowledge syncs without doing them: the checks must notice.
 pub fn grid_on_lying_disks(seed: u64) -> Vec<Violation> {
-    run(seed, true)
+    run(seed, Kind::LyingDisks)
 }
 
-fn run(seed: u64, lying: bool) -> Vec<Violation> {
-    let shape = Shape::draw(seed);
+/// The same with proposals that are lost, or late, on their way from an executor to Raft.
+pub fn late_proposals(seed: u64) -> Vec<Violation> {
+    run(seed, Kind::LateProposals)
+}
+
+/// The same with local reads everywhere, and replicas that get snapshots all the time.
+pub fn local_reads(seed: u64) -> Vec<Violation> {
+    run(seed, Kind::LocalReads)
+}
+
+/// Peers that join and go while nothing breaks: copies are counted all the time.
+pub fn moves(seed: u64) -> Vec<Violation> {
+    run(seed, Kind::Moves)
+}
+
+fn run(seed: u64, kind: Kind) -> Vec<Violation> {
+    let shape = kind.shape(seed);
     crate::event!("grid", "{shape:?}");
     let mut simulation = Simulation::new(seed, AT_MOST);
-    let (records, leaders) = (Records::default(), LeaderLog::default());
+    let (records, leaders) = (Records { kind, ..Records::default() }, LeaderLog::default());
     let seeds: Vec<String> = shape.names().iter().map(|name| shape::address(&simulation, name)).collect();
     for name in shape.names() {
         let (shape, leaders, records, seeds) = (shape.clone(), leaders.clone(), records.clone(), seeds.clone());
         let run = move |life| peer::run(life, shape.clone(), seeds.clone(), leaders.clone(), records.clone());
-        simulation.machine(&name, run).disk().set_lying(lying);
+        simulation.machine(&name, run).disk().set_lying(kind == Kind::LyingDisks);
     }
     let partitions = shape.partitions;
     *records.working.borrow_mut() = shape.clients;
@@ -99,7 +120,11 @@ fn run(seed: u64, lying: bool) -> Vec<Violation> {
         pause_max: Duration::from_millis(1800),
         fault_max: Duration::from_secs(3),
     };
-    let plan = Plan::draw(&mut Dice::new(seed, "nemesis"), &profile);
+    if kind == Kind::Moves {
+        let (shape, records) = (shape.clone(), records.clone());
+        simulation.client("copies", move |_| copies::count(shape, records));
+    }
+    let plan = kind.plan(Plan::draw(&mut Dice::new(seed, "nemesis"), &profile));
     let ended = simulation.run(plan);
     judge_run(ended, &records, &leaders)
 }
@@ -114,6 +139,7 @@ fn judge_run(ended: Result<Duration, String>, records: &Records, leaders: &Leade
     violations.extend(checks::linearizable(&operations));
     violations.extend(checks::levels(&operations));
     violations.extend(leaders.violations());
+    violations.extend(checks::local_reads(&records.local.borrow()));
     violations.append(&mut records.violations.borrow_mut());
     if finished {
         let finals = records.finals.borrow();

@@ -2,6 +2,7 @@
 //! is there after the next start, and nothing else than what was written.
 
 mod model;
+mod rot;
 
 use crate::checks::Violation;
 use crate::dice::Dice;
@@ -27,6 +28,8 @@ struct Shared {
     groups: [Model; GROUPS as usize],
     violations: Vec<Violation>,
     starts: u32,
+    /// How many replicas of each group were given up: their ids are one more.
+    given_up: [u64; GROUPS as usize],
 }
 
 type Truth = Arc<Mutex<Shared>>;
@@ -37,10 +40,19 @@ fn lock(truth: &Truth) -> MutexGuard<'_, Shared> {
 
 /// Runs the scenario.
 pub fn log(seed: u64) -> Vec<Violation> {
+    run(seed, false)
+}
+
+/// The same on a disk on which acknowledged entries rot.
+pub fn rotten_log(seed: u64) -> Vec<Violation> {
+    run(seed, true)
+}
+
+fn run(seed: u64, rotten: bool) -> Vec<Violation> {
     let mut simulation = Simulation::new(seed, AT_MOST);
     let truth = Truth::default();
     let on = truth.clone();
-    simulation.machine("n1", move |life| run_node(life, seed, on.clone()));
+    simulation.machine("n1", move |life| run_node(life, seed, rotten, on.clone()));
     simulation.client("waiter", move |_| sleep(QUIET_FROM + Duration::from_secs(1)));
     let profile = Profile {
         nodes: 1,
@@ -56,7 +68,7 @@ pub fn log(seed: u64) -> Vec<Violation> {
     violations.extend(ended.err().map(violation));
     let acknowledged: u64 = truth.groups.iter().map(Model::acknowledged).sum();
     crate::event!("log", "{acknowledged} appends acknowledged over {} starts", truth.starts);
-    if acknowledged < 20 || truth.starts < 2 {
+    if (acknowledged < 20 && !rotten) || truth.starts < 2 {
         violations.push(violation("nothing was tested".to_owned()));
     }
     violations
@@ -80,7 +92,13 @@ fn config(seed: u64) -> LogConfig {
     }
 }
 
-async fn run_node(life: Life, seed: u64, truth: Truth) {
+async fn run_node(life: Life, seed: u64, rotten: bool, truth: Truth) {
+    if rotten && life.number > 1 {
+        let mut dice = Dice::new(seed, &format!("rot before life {}", life.number));
+        // The power may go meanwhile.
+        let flipped = rot::flip(&life.disk, Path::new("/log"), &mut dice);
+        crate::event!(&life.name, "rot in an entry of group {:?}", flipped.ok().flatten().map(|body| body.group));
+    }
     let opened = SharedLog::open(Arc::new(life.disk.clone()), Arc::new(SimThreads), Path::new("/log"), config(seed));
     let (log, recovery) = match opened {
         Ok(opened) => opened,
@@ -88,10 +106,18 @@ async fn run_node(life: Life, seed: u64, truth: Truth) {
         Err(error) => return crate::event!(&life.name, "the log does not open: {error}"),
     };
     lock(&truth).starts += 1;
-    check_recovery(&recovery, &truth);
+    check_recovery(&recovery, rotten, &truth);
     let mut failed = log.health();
     for group in 0..GROUPS {
-        let Ok(handle) = log.register(GroupId(group), 1).await else { return };
+        let replica = lock(&truth).given_up[group as usize] + 1;
+        let replica = match rotten && recovery.damaged.contains(&(GroupId(group), replica)) {
+            true => match give_up(&log, group, replica, &truth).await {
+                Ok(next) => next,
+                Err(_) => return,
+            },
+            false => replica,
+        };
+        let Ok(handle) = log.register(GroupId(group), replica).await else { return };
         if let Err(what) = adopt(&handle, &mut Dice::new(seed, "read"), group, &truth).await {
             lock(&truth).violations.push(violation(format!("group {group}: {what}")));
         }
@@ -102,8 +128,19 @@ async fn run_node(life: Life, seed: u64, truth: Truth) {
     let _ = failed.wait_for(|health| matches!(health, LogHealth::Failed(_))).await;
 }
 
-fn check_recovery(recovery: &Recovery, truth: &Truth) {
-    if recovery.votes_lost || !recovery.damaged.is_empty() || !recovery.tombstoned.is_empty() {
+/// A damaged replica's id is given up, and another begins with nothing.
+async fn give_up(log: &SharedLog, group: u32, replica: u64, truth: &Truth) -> keystead::error::Result<u64> {
+    let mut truth = lock(truth);
+    // Whether the tombstone becomes durable or not: the id is not used again.
+    truth.groups[group as usize] = Model::default();
+    truth.given_up[group as usize] = replica;
+    drop(truth);
+    log.tombstone(GroupId(group), replica).await.map(|()| replica + 1)
+}
+
+fn check_recovery(recovery: &Recovery, rotten: bool, truth: &Truth) {
+    let given_up = !recovery.damaged.is_empty() || !recovery.tombstoned.is_empty();
+    if recovery.votes_lost || given_up && !rotten {
         lock(truth).violations.push(violation(format!("no byte was damaged, but recovery says {recovery:?}")));
     }
 }

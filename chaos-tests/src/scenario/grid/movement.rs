@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Copies of a partition where there are enough peers.
-const COPIES: usize = 3;
+pub(super) const COPIES: usize = 3;
 /// How long the placement may take once everything works.
 const SETTLES_WITHIN: Duration = Duration::from_secs(25);
 

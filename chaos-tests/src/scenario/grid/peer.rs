@@ -1,8 +1,8 @@
 //! One life of a peer.
 
-use super::Records;
 use super::shape::Shape;
 use super::workload::partition_key;
+use super::{Kind, Records, local};
 use crate::backend::SimBackend;
 use crate::checks::{LeaderLog, Violation};
 use crate::machine::Life;
@@ -64,7 +64,11 @@ pub(super) async fn run(life: Life, shape: Shape, seeds: Vec<String>, leaders: L
     let failed = match started {
         Ok(grid) => {
             records.nodes.borrow_mut().insert(life.name.clone(), Arc::downgrade(grid.node()));
-            match grid.ended().await {
+            let ended = match records.kind {
+                Kind::LocalReads => local::read_until_end(&grid, &life.name, &records).await,
+                _ => grid.ended().await,
+            };
+            match ended {
                 Ended::Stopped => Error::internal("it stopped, and nobody asked"),
                 Ended::Failed(error) => error,
             }

@@ -25,6 +25,11 @@ pub(super) fn keys() -> impl Iterator<Item = &'static str> {
     REGISTERS.into_iter().chain(WRITTEN).chain(COUNTERS)
 }
 
+/// Keys of [`MAP`] that are never deleted: their revisions only grow.
+pub(super) fn never_deleted() -> impl Iterator<Item = &'static str> {
+    WRITTEN.into_iter().chain(COUNTERS)
+}
+
 /// The keys of lists.
 pub(super) fn lists() -> impl Iterator<Item = &'static str> {
     LISTS.into_iter()

@@ -5,7 +5,7 @@
 use crate::dice::Dice;
 use keystead::storage::disk::{Disk, OpenMode};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 // The format of segments, as `src/storage/log/format.rs` describes it.
 const SEGMENT_HEADER: usize = 32;
@@ -20,7 +20,6 @@ const CRC: usize = 4;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Body {
     pub(super) group: u32,
-    path: PathBuf,
     offset: u64,
     length: u64,
 }
@@ -44,7 +43,7 @@ fn is_batch(bytes: &[u8], at: usize) -> bool {
 
 /// The bodies in a segment's batches, each with its batch's end; and what the last batch names durable,
 /// as (segment, offset).
-fn bodies(path: &Path, bytes: &[u8]) -> (Vec<(u64, Body)>, (u64, u64)) {
+fn bodies(bytes: &[u8]) -> (Vec<(u64, Body)>, (u64, u64)) {
     let (mut found, mut durable, mut at) = (Vec::new(), (0, 0), SEGMENT_HEADER);
     while is_batch(bytes, at) {
         let header = |offset, length| number(bytes, at + offset, length).unwrap_or(0);
@@ -60,7 +59,7 @@ fn bodies(path: &Path, bytes: &[u8]) -> (Vec<(u64, Body)>, (u64, u64)) {
             let offset = (record + RECORD_HEAD) as u64;
             let group = number(bytes, record + 5, 4).unwrap_or(0) as u32;
             if bytes[record + 4] == ENTRY && length > 0 {
-                found.push((end as u64, Body { group, path: path.to_owned(), offset, length }));
+                found.push((end as u64, Body { group, offset, length }));
             }
             record += RECORD_HEAD + length as usize;
         }
@@ -74,11 +73,10 @@ pub(super) fn flip(disk: &dyn Disk, dir: &Path, dice: &mut Dice) -> io::Result<O
     let mut names: Vec<String> = disk.list(dir)?.into_iter().filter(|name| name.ends_with(".log")).collect();
     names.sort_unstable();
     let Some(newest) = names.last() else { return Ok(None) };
-    let path = dir.join(newest);
-    let file = disk.open(&path, OpenMode::ReadWrite)?;
+    let file = disk.open(&dir.join(newest), OpenMode::ReadWrite)?;
     let mut bytes = vec![0; file.len()? as usize];
     file.read_exact_at(&mut bytes, 0)?;
-    let (found, (segment, offset)) = bodies(&path, &bytes);
+    let (found, (segment, offset)) = bodies(&bytes);
     let here = u64::from_str_radix(newest.trim_end_matches(".log"), 16).unwrap_or(0);
     let mut durable: Vec<Body> =
         found.into_iter().filter(|(end, _)| segment == here && *end <= offset).map(|(_, body)| body).collect();

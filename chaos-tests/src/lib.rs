@@ -5,7 +5,8 @@
 //! [`dice`], [`hook`] and [`ports`] take decisions, randomness, clocks and threads from the seed;
 //! [`disk`], [`backend`] and [`network`] stand in for the machine's, put together in a
 //! [`machine`]; [`nemesis`] breaks things on a schedule while a [`simulation`] runs; [`history`]
-//! records what clients saw and [`checks`] judges it; [`trace`] makes runs comparable;
+//! records what clients saw and [`checks`] judges it; [`trace`] makes runs comparable, [`tally`]
+//! counts;
 //! [`scenario`] says what is run, and [`runner`] runs one seed. Production code never depends on
 //! this crate.
 
@@ -24,4 +25,5 @@ pub mod ports;
 pub mod runner;
 pub mod scenario;
 pub mod simulation;
+pub mod tally;
 pub mod trace;

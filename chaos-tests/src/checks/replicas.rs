@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 /// One replica's state, as its host shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Copy {
+pub struct Copied {
     /// The host.
     pub host: String,
     /// The index up to which it has applied its log.
@@ -18,7 +18,7 @@ pub struct Copy {
 }
 
 /// Compares the copies of one place.
-pub fn equal(place: &str, copies: &[Copy]) -> Option<Violation> {
+pub fn equal(place: &str, copies: &[Copied]) -> Option<Violation> {
     let (first, others) = copies.split_first()?;
     let other = others.iter().find(|other| (other.applied, &other.rows) != (first.applied, &first.rows))?;
     let row = first.rows.iter().zip(&other.rows).find(|(a, b)| a != b);
@@ -38,9 +38,9 @@ pub fn equal(place: &str, copies: &[Copy]) -> Option<Violation> {
 mod tests {
     use super::*;
 
-    fn copy(host: &str, applied: u64, rows: &[(&'static str, &'static str)]) -> Copy {
+    fn copy(host: &str, applied: u64, rows: &[(&'static str, &'static str)]) -> Copied {
         let rows = rows.iter().map(|(row, value)| (Bytes::from(*row), Bytes::from(*value))).collect();
-        Copy { host: host.to_owned(), applied, rows }
+        Copied { host: host.to_owned(), applied, rows }
     }
 
     #[test]

@@ -5,7 +5,7 @@
 use super::Records;
 use super::clients::connect;
 use super::shape::{COPIES, Shape};
-use crate::checks::{self, Copy, Violation};
+use crate::checks::{self, Copied, Violation};
 use crate::machine::Life;
 use keystead::client::Client;
 use keystead::clock::{Instant, sleep};
@@ -126,7 +126,7 @@ fn differing(partition: &PartitionInfo, records: &Records) -> Option<String> {
         if id != replica.replica {
             return Some(format!("{} holds replica {id} of partition {}", replica.name, partition.id));
         }
-        copies.push(Copy { host: replica.name.clone(), applied, rows });
+        copies.push(Copied { host: replica.name.clone(), applied, rows });
     }
     checks::equal(&format!("partition {}", partition.id), &copies).map(|violation| violation.to_string())
 }

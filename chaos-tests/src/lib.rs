@@ -5,8 +5,9 @@
 //! [`dice`], [`hook`] and [`ports`] take decisions, randomness, clocks and threads from the seed;
 //! [`disk`], [`backend`] and [`network`] stand in for the machine's, put together in a
 //! [`machine`]; [`nemesis`] breaks things on a schedule while a [`simulation`] runs; [`history`]
-//! records what clients saw and [`checks`] judges it; [`trace`] makes runs comparable;
-//! [`scenario`] says what is run, and [`runner`] runs one seed; [`mutants`] checks the checkers. Production code never depends on
+//! records what clients saw and [`checks`] judges it; [`trace`] makes runs comparable, [`tally`]
+//! counts; [`scenario`] says what is run, and [`runner`] runs one seed; [`mutants`] checks the
+//! checkers. Production code never depends on
 //! this crate.
 
 #![deny(unsafe_code)]
@@ -25,4 +26,5 @@ pub mod ports;
 pub mod runner;
 pub mod scenario;
 pub mod simulation;
+pub mod tally;
 pub mod trace;

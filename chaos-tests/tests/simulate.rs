@@ -70,3 +70,19 @@ fn a_wrong_range_is_refused() {
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("expected A..B"));
 }
+
+#[test]
+fn a_table_says_what_was_done() {
+    let output = simulate(&["--scenario", "gossip", "--seeds", "0..6"]);
+    let printed = String::from_utf8_lossy(&output.stdout);
+    for row in ["| seeds ", "| simulated hours ", "| faults ", "| operations ", "| findings "] {
+        assert!(printed.lines().any(|line| line.starts_with(row)), "{row} is missing in\n{printed}");
+    }
+}
+
+#[test]
+fn no_seed_begins_when_the_time_is_over() {
+    let output = simulate(&["--scenario", "gossip", "--seeds", "0..6", "--minutes", "0"]);
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && printed.contains("the time is over: 0 of 6 seeds ran"), "{printed}");
+}

@@ -4,6 +4,7 @@
 use super::log_store::LogStore;
 use super::machine::{Machine, MachineAdapter, term_of};
 use super::types::{LogPayload, Outcome, ReplicaNode, TypeConfig, Vote};
+use super::witness::{Watched, Witness};
 use crate::clock;
 use crate::error::{Code, Error, Result};
 use crate::planted::{self, Loss};
@@ -32,6 +33,8 @@ pub struct GroupConfig {
     pub max_append_entries: u64,
     /// Is told whenever a replica here finds itself leader. Only the simulator sets it.
     pub on_leader: Option<LeaderObserver>,
+    /// Is told what each replica here does to its log, vote and state. Only the simulator sets it.
+    pub witness: Option<Witness>,
 }
 
 /// Told of each leadership: group, term, replica.
@@ -51,6 +54,7 @@ impl Default for GroupConfig {
             election: (Duration::from_millis(300), Duration::from_millis(500)),
             max_append_entries: 256,
             on_leader: None,
+            witness: None,
         }
     }
 }
@@ -194,7 +198,9 @@ impl Group {
         N: RaftNetworkFactory<TypeConfig>,
         N::Network: openraft::network::NetSnapshot<TypeConfig, SnapshotData = super::SnapshotData>,
     {
-        let adapter = MachineAdapter(machine);
+        let watched = Watched::new(config.witness.as_ref(), group, replica);
+        let log = log.watched(watched.clone());
+        let adapter = MachineAdapter::new(machine, watched);
         let raft = Raft::new(replica, config.openraft(group)?, network, log.clone(), adapter)
             .await
             .map_err(|error| fatal(group, error))?;

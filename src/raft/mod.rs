@@ -12,6 +12,7 @@ mod runtime;
 mod snapshot;
 mod spool;
 mod types;
+mod witness;
 
 pub use confirm::{Confirmer, answer_questions};
 pub use group::{Group, GroupConfig, GroupStatus, LeaderObserver, Leadership, RaftHandle, Verdict, VerdictReceiver};
@@ -26,3 +27,4 @@ pub use types::{
     Entry, EntryPayload, LeaderId, LogId, LogPayload, Outcome, ReplicaNode, SnapshotMeta, StoredMembership, TypeConfig,
     Vote,
 };
+pub use witness::{Deed, LogPlace, SavedVote, Witness};

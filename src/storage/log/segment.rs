@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 const SUFFIX: &str = ".log";
 
@@ -76,6 +77,11 @@ pub(super) struct Segments {
 }
 
 impl Segments {
+    /// How long a simulated disk wants the next write to be put off.
+    pub(super) fn lag(&self) -> Duration {
+        self.disk.lag()
+    }
+
     /// Opens segments that exist, the last one for writing, and cuts that one to its length.
     pub(super) fn open(
         disk: Arc<dyn Disk>,

@@ -40,7 +40,7 @@ impl Kind {
             }
             Kind::LocalReads => {
                 (shape.peers, shape.founders, shape.starts_ms) = (3, 3, vec![0; 3]);
-                (shape.partitions, shape.removal) = (dice.between(1, 2) as u32, None);
+                (shape.partitions, shape.removals) = (dice.between(1, 2) as u32, Vec::new());
                 (shape.checkpoint_bytes, shape.max_lag_entries) = (2 << 10, 5);
             }
             Kind::Moves => {
@@ -48,7 +48,7 @@ impl Kind {
                 (shape.peers, shape.founders) = (3 + joins, 3);
                 shape.starts_ms =
                     (0..shape.peers).map(|at| if at < 3 { 0 } else { dice.between(5000, 8000) }).collect();
-                shape.removal = Some((dice.index(3), dice.between(5000, 10_000)));
+                shape.removals = vec![(dice.index(3), dice.between(5000, 10_000))];
                 shape.checkpoint_bytes = 2 << 10;
             }
         }

@@ -4,17 +4,15 @@
 
 use super::Records;
 use super::clients::connect;
-use super::shape::Shape;
-use crate::checks::Violation;
+use super::shape::{COPIES, Shape};
+use crate::checks::{self, Copied, Violation};
 use crate::machine::Life;
 use keystead::client::Client;
 use keystead::clock::{Instant, sleep};
 use keystead::node::{MemberInfo, PartitionInfo, ReplicaState};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Copies of a partition where there are enough peers.
-pub(super) const COPIES: usize = 3;
 /// How long the placement may take once everything works.
 const SETTLES_WITHIN: Duration = Duration::from_secs(25);
 
@@ -35,6 +33,31 @@ pub(super) async fn remove(life: Life, endpoints: Vec<String>, name: String, at_
     }
 }
 
+/// Removes members whose disks were lost, once they are back as others.
+pub(super) async fn remove_lost(life: Life, endpoints: Vec<String>, records: Records) {
+    let mut client = None;
+    while !*records.settled.borrow() {
+        sleep(Duration::from_millis(300)).await;
+        let lost: Vec<String> = records.lost.borrow().iter().cloned().collect();
+        if lost.is_empty() {
+            continue;
+        }
+        if client.is_none() {
+            client = Some(connect(&life, &endpoints).await);
+        }
+        let Some(client) = &client else { continue };
+        let members = client.members().await.unwrap_or_default();
+        for name in lost {
+            let now = records.nodes.borrow().get(&name).and_then(std::sync::Weak::upgrade).map(|node| node.id());
+            let Some(now) = now.filter(|now| members.iter().any(|member| member.id == *now)) else { continue };
+            for old in members.iter().filter(|member| member.name == name && member.id != now) {
+                let removed = client.remove_member(&old.id.to_string()).await;
+                crate::event!(&life.name, "{name} was {} before it lost its disk: {:?}", old.id, removed.map(drop));
+            }
+        }
+    }
+}
+
 /// Waits until the placement is what it should be; else says what is wrong with it.
 pub(super) async fn converge(client: &Client, shape: &Shape, records: &Records) {
     let until = Instant::now() + SETTLES_WITHIN;
@@ -47,7 +70,7 @@ pub(super) async fn converge(client: &Client, shape: &Shape, records: &Records) 
         };
         let Some(what) = wrong else {
             crate::event!("judge", "every replica is where it should be");
-            return;
+            return records.reached("every replica is in its place", SETTLES_WITHIN + super::READS_WITHIN);
         };
         if Instant::now() >= until {
             records.violations.borrow_mut().push(Violation { check: "placement", what });
@@ -58,10 +81,11 @@ pub(super) async fn converge(client: &Client, shape: &Shape, records: &Records) 
 }
 
 fn wrong_members(members: &[MemberInfo], shape: &Shape) -> Option<String> {
-    let known: BTreeSet<&str> = members.iter().map(|member| member.name.as_str()).collect();
-    let removed = shape.removed();
-    let names = shape.names();
-    let wanted: BTreeSet<&str> = names.iter().map(String::as_str).filter(|n| Some(*n) != removed.as_deref()).collect();
+    // One that lost its disk is there twice until the old one is removed.
+    let mut known: Vec<String> = members.iter().map(|member| member.name.clone()).collect();
+    known.sort();
+    let (removed, mut wanted) = (shape.removed(), shape.names());
+    wanted.retain(|name| !removed.contains(name));
     (known != wanted).then(|| format!("members {known:?}, wanted {wanted:?}"))
 }
 
@@ -93,7 +117,7 @@ fn wrong_placement(
 /// Whether a partition's replicas hold different rows, or are not where they should be.
 fn differing(partition: &PartitionInfo, records: &Records) -> Option<String> {
     let nodes = records.nodes.borrow();
-    let mut first = None;
+    let mut copies = Vec::new();
     for replica in &partition.replicas {
         let node = nodes.get(&replica.name).and_then(std::sync::Weak::upgrade);
         let Some((id, applied, rows)) = node.and_then(|node| node.replica_rows(partition.id.group())) else {
@@ -102,10 +126,7 @@ fn differing(partition: &PartitionInfo, records: &Records) -> Option<String> {
         if id != replica.replica {
             return Some(format!("{} holds replica {id} of partition {}", replica.name, partition.id));
         }
-        let (of, there) = first.get_or_insert_with(|| (replica.name.clone(), (applied, rows.clone())));
-        if *there != (applied, rows) {
-            return Some(format!("partition {}: {} and {of} differ at index {applied}", partition.id, replica.name));
-        }
+        copies.push(Copied { host: replica.name.clone(), applied, rows });
     }
-    None
+    checks::equal(&format!("partition {}", partition.id), &copies).map(|violation| violation.to_string())
 }

@@ -23,6 +23,8 @@ pub mod meta;
 pub mod net;
 pub mod node;
 pub mod partition;
+#[doc(hidden)]
+pub mod planted;
 pub mod raft;
 pub mod ring;
 pub mod storage;

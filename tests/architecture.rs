@@ -17,7 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["raft"],
     &["storage", "net"],
     &["membership", "ring"],
-    &["types", "error", "config", "clock", "failpoint"],
+    &["types", "error", "config", "clock", "failpoint", "planted"],
 ];
 
 /// Each big dependency, and where alone under `src` it may be named.

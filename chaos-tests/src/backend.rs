@@ -27,7 +27,8 @@ pub struct SimBackend {
 }
 
 fn failed(error: io::Error) -> Error {
-    Error::new(Code::DiskFailed, format!("sled: {error}"))
+    let code = if error.kind() == io::ErrorKind::StorageFull { Code::DiskFull } else { Code::DiskFailed };
+    Error::new(code, format!("sled: {error}"))
 }
 
 fn catalogue_key(key: ReplicaKey) -> Bytes {

@@ -5,9 +5,10 @@
 //! [`dice`], [`hook`] and [`ports`] take decisions, randomness, clocks and threads from the seed;
 //! [`disk`], [`backend`] and [`network`] stand in for the machine's, put together in a
 //! [`machine`]; [`nemesis`] breaks things on a schedule while a [`simulation`] runs; [`history`]
-//! records what clients saw and [`checks`] judges it; [`trace`] makes runs comparable;
-//! [`scenario`] says what is run, and [`runner`] runs one seed. With the feature `faults`, `crashes` lets real
-//! processes die at each step of their work. Production code never depends on
+//! records what clients saw and [`checks`] judges it; [`trace`] makes runs comparable, [`tally`]
+//! counts; [`scenario`] says what is run, and [`runner`] runs one seed; [`mutants`] checks the
+//! checkers. With the feature `faults`, `crashes` lets real processes die at each step of their
+//! work. Production code never depends on
 //! this crate.
 
 #![deny(unsafe_code)]
@@ -21,10 +22,12 @@ pub mod disk;
 pub mod history;
 pub mod hook;
 pub mod machine;
+pub mod mutants;
 pub mod nemesis;
 pub mod network;
 pub mod ports;
 pub mod runner;
 pub mod scenario;
 pub mod simulation;
+pub mod tally;
 pub mod trace;

@@ -2,8 +2,9 @@
 
 use anyhow::{Context, bail};
 use chaos_tests::runner::{self, Scenario, Verdict};
-use chaos_tests::{scenario, trace};
+use chaos_tests::{mutants, scenario, tally, trace};
 use clap::{Parser, Subcommand};
+use keystead::clock::Instant;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -26,6 +27,9 @@ enum Task {
         /// The seeds, the last one excluded.
         #[arg(long, value_parser = parse_seeds)]
         seeds: Range<u64>,
+        /// Begins no more seeds after so many minutes.
+        #[arg(long)]
+        minutes: Option<u64>,
         /// Processes at a time; default: one per core.
         #[arg(long)]
         jobs: Option<usize>,
@@ -65,10 +69,15 @@ enum Task {
         trace: bool,
         #[arg(long)]
         scenario: String,
+        /// A bug that the process has; see `mutants`.
+        #[arg(long)]
+        planted: Option<String>,
         /// What the peers log, to standard error; a filter such as info or keystead=debug.
         #[arg(long)]
         log: Option<String>,
     },
+    /// Plants known bugs, one at a time, and sees that the named checks find them. Needs the feature `faults`.
+    Mutants(mutants::Arguments),
 }
 
 fn parse_seeds(text: &str) -> Result<Range<u64>, String> {
@@ -83,7 +92,13 @@ fn named(scenario: &str) -> anyhow::Result<Scenario> {
         "grid" => Ok(scenario::grid),
         "lying-disks" => Ok(scenario::grid_on_lying_disks),
         "log" => Ok(scenario::log),
-        other => bail!("there is no scenario {other:?}; there are: grid, gossip, log, lying-disks"),
+        "late-proposals" => Ok(scenario::late_proposals),
+        "local-reads" => Ok(scenario::local_reads),
+        "moves" => Ok(scenario::moves),
+        "rotten-log" => Ok(scenario::rotten_log),
+        other => bail!(
+            "there is no scenario {other:?}; there are: grid, gossip, log, lying-disks, late-proposals, local-reads, moves, rotten-log"
+        ),
     }
 }
 
@@ -95,6 +110,7 @@ struct Report {
     digest: u64,
     events: u64,
     lines: Vec<String>,
+    counts: tally::Counts,
 }
 
 impl From<Verdict> for Report {
@@ -105,6 +121,7 @@ impl From<Verdict> for Report {
             digest: verdict.trace.digest,
             events: verdict.trace.events,
             lines: verdict.trace.lines,
+            counts: verdict.counts,
         }
     }
 }
@@ -129,11 +146,13 @@ struct Options {
     trace: bool,
     twice: bool,
     hung_after: Duration,
+    minutes: Option<u64>,
 }
 
 fn main() -> anyhow::Result<ExitCode> {
     match Arguments::parse().command {
-        Task::One { seed, trace, scenario, log } => {
+        Task::One { seed, trace, scenario, planted, log } => {
+            planted.map_or(Ok(()), |name| mutants::plant(&name))?;
             if let Some(filter) = log {
                 show_log(&filter)?;
             }
@@ -142,10 +161,11 @@ fn main() -> anyhow::Result<ExitCode> {
             println!("{}", serde_json::to_string(&report)?);
             Ok(ExitCode::SUCCESS)
         }
-        Task::Simulate { seeds, jobs, trace, twice, scenario, hung_after } => {
+        Task::Mutants(arguments) => mutants::run(&arguments),
+        Task::Simulate { seeds, minutes, jobs, trace, twice, scenario, hung_after } => {
             named(&scenario)?;
             let cores = std::thread::available_parallelism().map_or(1, usize::from);
-            let options = Options { scenario, trace, twice, hung_after: Duration::from_secs(hung_after) };
+            let options = Options { scenario, trace, twice, hung_after: Duration::from_secs(hung_after), minutes };
             simulate(seeds, jobs.unwrap_or(cores).max(1), &options)
         }
         #[cfg(feature = "faults")]
@@ -173,13 +193,17 @@ fn simulate(seeds: Range<u64>, jobs: usize, options: &Options) -> anyhow::Result
     let waiting = Mutex::new(seeds.collect::<VecDeque<u64>>());
     let (sender, reports) = mpsc::channel();
     let (mut passed, mut failed) = (0_u64, Vec::new());
+    let mut table = tally::Table::default();
+    // Real time: it ends the run, and decides nothing in it.
+    let until = options.minutes.map(|minutes| Instant::now() + Duration::from_secs(minutes * 60));
+    let is_over = || until.is_some_and(|until| Instant::now() >= until);
     std::thread::scope(|scope| {
         for _ in 0..jobs {
             let (sender, waiting) = (sender.clone(), &waiting);
             scope.spawn(move || {
                 loop {
                     let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-                    let Some(seed) = next else { return };
+                    let Some(seed) = next.filter(|_| !is_over()) else { return };
                     let report = run_seed(seed, options).unwrap_or_else(|error| broken(seed, &error));
                     if sender.send(report).is_err() {
                         return;
@@ -190,6 +214,7 @@ fn simulate(seeds: Range<u64>, jobs: usize, options: &Options) -> anyhow::Result
         drop(sender);
         for report in reports {
             show(&report, options);
+            table.seed(&report.counts, report.violations.len());
             if report.violations.is_empty() {
                 passed += 1;
             } else {
@@ -201,12 +226,24 @@ fn simulate(seeds: Range<u64>, jobs: usize, options: &Options) -> anyhow::Result
             }
         }
     });
+    let ran = passed + failed.len() as u64;
+    println!("{table}");
+    if ran < all {
+        println!("the time is over: {ran} of {all} seeds ran");
+    }
     println!("{passed} passed, {} failed", failed.len());
     Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn broken(seed: u64, error: &anyhow::Error) -> Report {
-    Report { seed, violations: vec![format!("runner: {error:#}")], digest: 0, events: 0, lines: Vec::new() }
+    Report {
+        seed,
+        violations: vec![format!("runner: {error:#}")],
+        digest: 0,
+        events: 0,
+        lines: Vec::new(),
+        counts: tally::Counts::new(),
+    }
 }
 
 fn run_seed(seed: u64, options: &Options) -> anyhow::Result<Report> {

@@ -6,7 +6,7 @@
 use crate::dice::Dice;
 use keystead::clock::{Gate, Random, ThreadKind, Threads, WallClock};
 use std::future::Future;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -14,11 +14,19 @@ use std::time::Duration;
 /// 2026-01-01T00:00:00Z: when every simulation begins.
 pub const EPOCH: Duration = Duration::from_secs(1_767_225_600);
 
-/// A node's wall clock: simulated time plus a skew. It goes on while the node is frozen, as a
-/// suspended machine's does.
+/// A node's wall clock: simulated time plus a skew, which may grow. It goes on while the node is
+/// frozen, as a suspended machine's does.
 #[derive(Debug, Default)]
 pub struct SimClock {
     skew_ms: AtomicI64,
+    /// It gains so many milliseconds per second since this simulated time, in milliseconds.
+    drift: AtomicI64,
+    drifts_since: AtomicU64,
+}
+
+/// Simulated time since the epoch.
+fn right_ms() -> u64 {
+    turmoil::since_epoch().unwrap_or(EPOCH + crate::trace::now()).as_millis() as u64
 }
 
 impl SimClock {
@@ -32,16 +40,22 @@ impl SimClock {
         self.skew_ms.store(skew, Ordering::Relaxed);
     }
 
+    /// Lets it gain so many milliseconds per second from now on, or lose them; 0 sets it right.
+    pub fn set_drift(&self, drift: i64) {
+        self.drifts_since.store(right_ms(), Ordering::Relaxed);
+        self.drift.store(drift, Ordering::Relaxed);
+    }
+
     /// How far it is ahead.
     pub fn skew_ms(&self) -> i64 {
-        self.skew_ms.load(Ordering::Relaxed)
+        let drifted = right_ms().saturating_sub(self.drifts_since.load(Ordering::Relaxed)) as i64;
+        self.skew_ms.load(Ordering::Relaxed) + drifted * self.drift.load(Ordering::Relaxed) / 1000
     }
 }
 
 impl WallClock for SimClock {
     fn unix_ms(&self) -> u64 {
-        let right = turmoil::since_epoch().unwrap_or(EPOCH).as_millis() as u64;
-        right.saturating_add_signed(self.skew_ms())
+        right_ms().saturating_add_signed(self.skew_ms())
     }
 }
 
@@ -90,4 +104,26 @@ pub(crate) async fn gated<F: Future>(gate: &Gate, future: F) -> F::Output {
         future.as_mut().poll(context)
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_jumps_and_drifts() {
+        let clock = SimClock::new();
+        crate::trace::start(crate::trace::Keep::Last);
+        let at = |seconds| crate::trace::set_now(Duration::from_secs(seconds));
+        at(10);
+        clock.set_drift(100);
+        clock.set_skew_ms(-250);
+        assert_eq!(clock.skew_ms(), -250);
+        at(15);
+        assert_eq!(clock.skew_ms(), 250, "it has gained 100 ms in each of 5 s");
+        assert_eq!(clock.unix_ms(), EPOCH.as_millis() as u64 + 15_250);
+        clock.set_drift(0);
+        assert_eq!(clock.skew_ms(), -250);
+        crate::trace::finish();
+    }
 }

@@ -5,7 +5,7 @@
 //! process per seed.
 
 use crate::checks::Violation;
-use crate::{hook, trace};
+use crate::{hook, tally, trace};
 use std::cell::RefCell;
 use std::sync::Once;
 
@@ -27,6 +27,8 @@ pub struct Verdict {
     pub violations: Vec<Violation>,
     /// The trace.
     pub trace: trace::Summary,
+    /// What the run did, in numbers.
+    pub counts: tally::Counts,
 }
 
 impl Verdict {
@@ -70,12 +72,13 @@ pub fn run(seed: u64, keep: trace::Keep, scenario: Scenario) -> Verdict {
         hook::seed_this_thread(seed);
         SIMULATING.with(|simulating| *simulating.borrow_mut() = true);
         trace::start(keep);
+        tally::take();
         let result = std::panic::catch_unwind(|| scenario(seed));
         let mut violations = result.unwrap_or_default();
         let panics = PANICS.with(|panics| std::mem::take(&mut *panics.borrow_mut()));
         violations.extend(panics.into_iter().map(|what| Violation { check: "no panic", what }));
         let trace = trace::finish().unwrap_or(trace::Summary { digest: 0, events: 0, lines: Vec::new() });
-        Verdict { seed, violations, trace }
+        Verdict { seed, violations, trace, counts: tally::take() }
     };
     let thread = std::thread::Builder::new().name(format!("seed {seed}")).stack_size(STACK_BYTES).spawn(simulation);
     thread
@@ -85,6 +88,7 @@ pub fn run(seed: u64, keep: trace::Keep, scenario: Scenario) -> Verdict {
             seed,
             violations: vec![Violation { check: "runner", what }],
             trace: trace::Summary { digest: 0, events: 0, lines: Vec::new() },
+            counts: tally::Counts::new(),
         })
 }
 

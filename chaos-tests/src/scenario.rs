@@ -5,5 +5,5 @@ mod grid;
 mod log;
 
 pub use gossip::gossip;
-pub use grid::{grid, grid_on_lying_disks};
-pub use log::log;
+pub use grid::{grid, grid_on_lying_disks, late_proposals, local_reads, moves};
+pub use log::{log, rotten_log};

@@ -5,11 +5,12 @@
 
 use crate::dice::Dice;
 use crate::machine::{Life, Machine};
-use crate::nemesis::{LATENCY_MAX, Nemesis, Plan};
+use crate::nemesis::{Blind, Insight, LATENCY_MAX, Nemesis, Plan};
 use crate::network::{Cuts, DatagramLoss};
 use crate::ports::EPOCH;
-use crate::trace;
+use crate::{tally, trace};
 use std::future::Future;
+use std::rc::Rc;
 use std::time::{Duration, UNIX_EPOCH};
 use turmoil::Sim;
 
@@ -87,16 +88,27 @@ impl Simulation {
     ///
     /// # Errors
     /// When the time is over first, or a host's own code panicked.
-    pub fn run(mut self, plan: Plan) -> Result<Duration, String> {
-        let mut nemesis = Nemesis::new(plan, self.machines, self.clients, self.cuts, self.loss);
-        loop {
+    pub fn run(self, plan: Plan) -> Result<Duration, String> {
+        self.run_with(plan, Rc::new(Blind))
+    }
+
+    /// The same with a nemesis that knows what it strikes.
+    ///
+    /// # Errors
+    /// As [`Simulation::run`].
+    pub fn run_with(mut self, plan: Plan, insight: Rc<dyn Insight>) -> Result<Duration, String> {
+        let mut nemesis = Nemesis::new(plan, self.machines, self.clients, (self.cuts, self.loss), insight);
+        let ended = loop {
             trace::set_now(self.sim.elapsed());
-            let finished = self.sim.step().map_err(|error| error.to_string())?;
+            let finished = self.sim.step().map_err(|error| error.to_string());
             trace::set_now(self.sim.elapsed());
-            if finished {
-                return Ok(self.sim.elapsed());
+            match finished {
+                Err(what) => break Err(what),
+                Ok(true) => break Ok(self.sim.elapsed()),
+                Ok(false) => nemesis.step(&mut self.sim),
             }
-            nemesis.step(&mut self.sim);
-        }
+        };
+        tally::simulated(self.sim.elapsed());
+        ended
     }
 }

@@ -50,8 +50,39 @@ fn disks_that_lie_are_found_out() {
 }
 
 #[test]
+#[cfg(not(feature = "faults"))]
+fn bugs_cannot_be_planted_in_a_build_without_them() {
+    for arguments in [&["mutants"][..], &["one", "--seed", "1", "--scenario", "log", "--planted", "cut-tail"]] {
+        let output = Command::new(env!("CARGO_BIN_EXE_chaos-tests")).args(arguments).output().expect("it starts");
+        assert!(!output.status.success());
+        assert!(String::from_utf8_lossy(&output.stderr).contains("--features faults"));
+    }
+}
+
+#[test]
+fn rot_in_the_log_never_goes_unseen() {
+    assert_passes(&["--scenario", "rotten-log", "--seeds", "0..20"], 20);
+}
+
+#[test]
 fn a_wrong_range_is_refused() {
     let output = simulate(&["--seeds", "20"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("expected A..B"));
+}
+
+#[test]
+fn a_table_says_what_was_done() {
+    let output = simulate(&["--scenario", "gossip", "--seeds", "0..6"]);
+    let printed = String::from_utf8_lossy(&output.stdout);
+    for row in ["| seeds ", "| simulated hours ", "| faults ", "| operations ", "| findings "] {
+        assert!(printed.lines().any(|line| line.starts_with(row)), "{row} is missing in\n{printed}");
+    }
+}
+
+#[test]
+fn no_seed_begins_when_the_time_is_over() {
+    let output = simulate(&["--scenario", "gossip", "--seeds", "0..6", "--minutes", "0"]);
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && printed.contains("the time is over: 0 of 6 seeds ran"), "{printed}");
 }

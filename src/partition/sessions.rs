@@ -17,6 +17,7 @@ use super::entry::RowWrite;
 use super::lots::{self, Lot, OpenLot};
 use super::rows::{self, PartitionRow};
 use crate::error::{Code, Error, Result};
+use crate::planted::{Bug, planted};
 use crate::types::{HybridTime, SessionId, SessionStamp, Slot};
 use bytes::{BufMut, Bytes, BytesMut};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -254,6 +255,7 @@ impl Sessions {
             };
         };
         match session.answers.get(&stamp.number) {
+            Some(_) if planted(Bug::ApplyTwice) => return Admission::Execute,
             Some(Place::Own(slot, _)) => {
                 return Admission::Kept(rows::answer_row(*slot, stamp.session, stamp.number));
             }

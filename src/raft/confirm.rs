@@ -28,6 +28,7 @@ use super::types::{LeaderId, Vote};
 use crate::clock;
 use crate::error::{Code, Error, Result};
 use crate::net::peer::Lane;
+use crate::planted::{Bug, planted};
 use crate::types::{GroupId, NodeId, ReplicaId};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use openraft::ServerState;
@@ -165,6 +166,9 @@ impl Confirmer {
         let Some(standing) = Standing::of(group) else {
             return Err(Error::new(Code::NoLeader, "the replica here does not lead"));
         };
+        if planted(Bug::StaleRead) {
+            return Ok(standing.term);
+        }
         self.prove(group.id(), group.replica(), standing, group.saved_vote()).await
     }
 

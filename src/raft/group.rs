@@ -4,9 +4,11 @@
 use super::log_store::LogStore;
 use super::machine::{Machine, MachineAdapter, term_of};
 use super::types::{LogPayload, Outcome, ReplicaNode, TypeConfig, Vote};
+use super::witness::{Watched, Witness};
 use crate::clock;
 use crate::error::{Code, Error, Result};
 use crate::failpoint;
+use crate::planted::{self, Loss};
 use crate::types::{GroupId, NodeId, ReplicaId};
 use bytes::Bytes;
 use openraft::async_runtime::WatchReceiver;
@@ -32,6 +34,8 @@ pub struct GroupConfig {
     pub max_append_entries: u64,
     /// Is told whenever a replica here finds itself leader. Only the simulator sets it.
     pub on_leader: Option<LeaderObserver>,
+    /// Is told what each replica here does to its log, vote and state. Only the simulator sets it.
+    pub witness: Option<Witness>,
 }
 
 /// Told of each leadership: group, term, replica.
@@ -51,6 +55,7 @@ impl Default for GroupConfig {
             election: (Duration::from_millis(300), Duration::from_millis(500)),
             max_append_entries: 256,
             on_leader: None,
+            witness: None,
         }
     }
 }
@@ -117,6 +122,9 @@ impl VerdictReceiver {
         }
     }
 }
+
+/// How late a proposal is that was planted as lost.
+const LOST_FOR: Duration = Duration::from_millis(20);
 
 /// A replica has caught up when it lacks at most so many entries.
 const CAUGHT_UP: u64 = 64;
@@ -191,7 +199,9 @@ impl Group {
         N: RaftNetworkFactory<TypeConfig>,
         N::Network: openraft::network::NetSnapshot<TypeConfig, SnapshotData = super::SnapshotData>,
     {
-        let adapter = MachineAdapter(machine);
+        let watched = Watched::new(config.witness.as_ref(), group, replica);
+        let log = log.watched(watched.clone());
+        let adapter = MachineAdapter::new(machine, watched);
         let raft = Raft::new(replica, config.openraft(group)?, network, log.clone(), adapter)
             .await
             .map_err(|error| fatal(group, error))?;
@@ -251,6 +261,23 @@ impl Group {
     pub async fn propose(&self, term: u64, payload: Bytes) -> Result<VerdictReceiver> {
         let (responder, receiver) = ProgressResponder::complete_only();
         let leader = openraft::alias::CommittedLeaderIdOf::<TypeConfig>::new(term);
+        if self.group != GroupId::META
+            && let Some(loss) = planted::lost_proposal()
+        {
+            let raft = self.raft.clone();
+            clock::spawn(async move {
+                if loss == Loss::ForAWhile {
+                    drop(responder);
+                    clock::sleep(LOST_FOR).await;
+                    let (unheard, _) = ProgressResponder::complete_only();
+                    let _ = raft.write(LogPayload(payload)).with_leader(leader).responder(unheard).await;
+                } else {
+                    clock::sleep(LOST_FOR / 4).await;
+                    drop(responder);
+                }
+            });
+            return Ok(VerdictReceiver(receiver));
+        }
         self.raft
             .write(LogPayload(payload))
             .with_leader(leader)

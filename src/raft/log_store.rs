@@ -6,6 +6,7 @@ use super::log_codec::{
     decode_entry, decode_entry_id, decode_log_id, decode_vote, encode_entry, encode_log_id, encode_vote,
 };
 use super::types::{Entry, LogId, TypeConfig, Vote};
+use super::witness::{Deed, LogPlace, Watched, voters_of};
 use crate::error::{Code, Error};
 use crate::failpoint;
 use crate::storage::log::GroupLog;
@@ -24,12 +25,18 @@ const READ_BYTES: usize = 1 << 20;
 #[derive(Clone)]
 pub struct LogStore {
     log: GroupLog,
+    watched: Watched,
 }
 
 impl LogStore {
     /// The store over a replica's log.
     pub fn new(log: GroupLog) -> Self {
-        LogStore { log }
+        LogStore { log, watched: Watched::default() }
+    }
+
+    /// The same under the eyes of a witness.
+    pub(super) fn watched(self, watched: Watched) -> Self {
+        LogStore { watched, ..self }
     }
 
     /// The replica's log.
@@ -121,6 +128,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
                 last_log_id = Some(decode_entry_id(bytes)?);
             }
         }
+        self.watched.told(|| Deed::Starts {
+            last: last_log_id.as_ref().map(LogPlace::from),
+            vote: self.saved_vote().as_ref().map(Into::into),
+        });
         Ok(LogState { last_purged_log_id, last_log_id })
     }
 
@@ -132,6 +143,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         failpoint::reach("vote-before-save");
         self.log.save_vote(encode_vote(vote)).await.map_err(to_io)?;
         failpoint::reach("vote-after-save");
+        self.watched.told(|| Deed::Votes(vote.into()));
         Ok(())
     }
 
@@ -159,19 +171,31 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let encode = |entry: Entry| Ok((entry.index(), encode_entry(&entry)?));
+        let encode = |entry: Entry| {
+            let bytes = encode_entry(&entry)?;
+            let at = LogPlace::from(&entry.log_id);
+            self.watched.told(|| Deed::Appends { at, bytes: &bytes, voters: voters_of(&entry) });
+            Ok((entry.index(), bytes))
+        };
         let entries = entries.into_iter().map(encode).collect::<io::Result<Vec<_>>>()?;
         failpoint::reach("append-before-queue");
-        let written = move |result| {
+        let bounds = entries.first().zip(entries.last()).map(|((first, _), (last, _))| (*first, *last));
+        let watched = self.watched.clone();
+        let done = move |result: io::Result<()>| {
             failpoint::reach("append-before-callback");
+            if let Some((first, last)) = bounds.filter(|_| watched.listens()) {
+                watched.told(|| if result.is_ok() { Deed::Durable(last) } else { Deed::TakesBack(first) });
+            }
             callback.io_completed(result);
         };
-        self.log.append(entries, written).await.map_err(to_io)
+        self.log.append(entries, done).await.map_err(to_io)
     }
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
         failpoint::reach("truncate-before-queue");
-        self.log.truncate_after(last_log_id.map(|id| id.index())).await.map_err(to_io)?;
+        let after = last_log_id.map(|id| id.index());
+        self.watched.told(|| Deed::Truncates(after));
+        self.log.truncate_after(after).await.map_err(to_io)?;
         failpoint::reach("truncate-after-queue");
         Ok(())
     }
@@ -179,6 +203,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
         failpoint::reach("purge-before-queue");
         self.log.purge(log_id.index(), encode_log_id(&log_id)).await.map_err(to_io)?;
+        self.watched.told(|| Deed::Purges((&log_id).into()));
         failpoint::reach("purge-after-queue");
         Ok(())
     }

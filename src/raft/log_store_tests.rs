@@ -141,6 +141,41 @@ async fn a_store_is_the_same_after_a_restart() {
     assert_eq!(store.try_get_log_entries(..).await.expect("reads"), expected);
 }
 
+#[tokio::test]
+async fn a_witness_is_told_what_happens_to_log_and_vote() {
+    use crate::raft::{Deed, Witness};
+    let dir = tempfile::tempdir().expect("directory");
+    let told: Arc<std::sync::Mutex<Vec<String>>> = Arc::default();
+    let into = told.clone();
+    let witness = Witness(Arc::new(move |group, replica, deed: &Deed<'_>| {
+        let said = match deed {
+            Deed::Appends { at, bytes, voters } => format!("{at:?} {} bytes, {voters:?}", bytes.len() > 10),
+            other => format!("{other:?}"),
+        };
+        into.lock().expect("lock").push(format!("{group} {replica}: {said}"));
+    }));
+    let log = open(&dir).register(GroupId(1), 7).await.expect("registers");
+    let mut store = LogStore::new(log).watched(Watched::new(Some(&witness), GroupId(1), 7));
+    append(&mut store, entries(3, 0..2, 10)).await;
+    store
+        .save_vote(&Vote { leader_id: crate::raft::LeaderId { term: 4, voted_for: 9 }, committed: false })
+        .await
+        .expect("saves");
+    store.truncate_after(Some(LogId::new_term_index(3, 0))).await.expect("truncates");
+    let state = store.get_log_state().await.expect("state");
+    assert_eq!(state.last_log_id, Some(LogId::new_term_index(3, 0)));
+    let vote = "SavedVote { term: 4, candidate: 9, committed: false }";
+    let expected = [
+        "1 7: LogPlace { index: 0, term: 3 } true bytes, None".to_owned(),
+        "1 7: LogPlace { index: 1, term: 3 } true bytes, None".to_owned(),
+        "1 7: Durable(1)".to_owned(),
+        format!("1 7: Votes({vote})"),
+        "1 7: Truncates(Some(0))".to_owned(),
+        format!("1 7: Starts {{ last: Some(LogPlace {{ index: 0, term: 3 }}), vote: Some({vote}) }}"),
+    ];
+    assert_eq!(*told.lock().expect("lock"), expected);
+}
+
 /// As a follower's is whose disk was full when the entries came: it knows that they are committed,
 /// and does not have them.
 #[tokio::test]

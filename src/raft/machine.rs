@@ -4,6 +4,7 @@
 use super::snapshot::{Chunk, SnapshotData, SnapshotSource};
 use super::spool::Pieces;
 use super::types::{EntryPayload, LogId, Outcome, SnapshotMeta, StoredMembership, TypeConfig};
+use super::witness::{Deed, Watched, place_of};
 use crate::error::{Code, Error, Result};
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
@@ -71,7 +72,16 @@ fn other(error: Error) -> io::Error {
 }
 
 /// openraft's state machine over a [`Machine`].
-pub struct MachineAdapter(pub(super) Arc<dyn Machine>);
+pub struct MachineAdapter {
+    machine: Arc<dyn Machine>,
+    watched: Watched,
+}
+
+impl MachineAdapter {
+    pub(super) fn new(machine: Arc<dyn Machine>, watched: Watched) -> Self {
+        MachineAdapter { machine, watched }
+    }
+}
 
 /// Makes a checkpoint beside the applying of entries.
 pub struct CheckpointBuilder(Arc<dyn Machine>);
@@ -81,7 +91,7 @@ impl RaftStateMachine<TypeConfig> for MachineAdapter {
     type SnapshotBuilder = CheckpointBuilder;
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
-        Ok(self.0.applied())
+        Ok(self.machine.applied())
     }
 
     async fn apply<S>(&mut self, mut entries: S) -> Result<(), io::Error>
@@ -97,10 +107,11 @@ impl RaftStateMachine<TypeConfig> for MachineAdapter {
                     Committed::Membership(StoredMembership::new(Some(entry.log_id), membership.clone()))
                 }
             };
-            if self.0.must_wait() {
-                self.0.wait().await;
+            if self.machine.must_wait() {
+                self.machine.wait().await;
             }
-            let outcome: Outcome = self.0.apply(entry.log_id, committed).map_err(other)?;
+            let outcome: Outcome = self.machine.apply(entry.log_id, committed).map_err(other)?;
+            self.watched.told(|| Deed::Applies((&entry.log_id).into()));
             if let Some(responder) = responder {
                 responder.send(outcome);
             }
@@ -109,17 +120,21 @@ impl RaftStateMachine<TypeConfig> for MachineAdapter {
     }
 
     async fn try_create_snapshot_builder(&mut self, _force: bool) -> Option<CheckpointBuilder> {
-        Some(CheckpointBuilder(self.0.clone()))
+        Some(CheckpointBuilder(self.machine.clone()))
     }
 
     async fn get_snapshot_builder(&mut self) -> CheckpointBuilder {
-        CheckpointBuilder(self.0.clone())
+        CheckpointBuilder(self.machine.clone())
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotData) -> Result<(), io::Error> {
         match snapshot {
             SnapshotData::Received { pieces, trailer } => {
-                self.0.install(meta.clone(), pieces, trailer).await.map_err(other)
+                self.machine.install(meta.clone(), pieces, trailer).await.map_err(other)?;
+                if let Some(place) = place_of(meta) {
+                    self.watched.told(|| Deed::Installs(place));
+                }
+                Ok(())
             }
             // openraft offers our own checkpoint when it is ahead of the applied state, which
             // it never is: the checkpoint is loaded before the group starts.
@@ -128,7 +143,7 @@ impl RaftStateMachine<TypeConfig> for MachineAdapter {
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot2>, io::Error> {
-        Ok(self.0.snapshot().map(|(meta, source)| Snapshot { meta, snapshot: SnapshotData::Source(source) }))
+        Ok(self.machine.snapshot().map(|(meta, source)| Snapshot { meta, snapshot: SnapshotData::Source(source) }))
     }
 }
 

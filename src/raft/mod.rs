@@ -14,6 +14,7 @@ mod runtime;
 mod snapshot;
 mod spool;
 mod types;
+mod witness;
 
 pub use confirm::{Confirmer, answer_questions};
 pub use group::{Group, GroupConfig, GroupStatus, LeaderObserver, Leadership, RaftHandle, Verdict, VerdictReceiver};
@@ -28,3 +29,4 @@ pub use types::{
     Entry, EntryPayload, LeaderId, LogId, LogPayload, Outcome, ReplicaNode, SnapshotMeta, StoredMembership, TypeConfig,
     Vote,
 };
+pub use witness::{Deed, LogPlace, SavedVote, Witness};

@@ -7,6 +7,7 @@ use crate::failpoint;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::Path;
+use std::time::Duration;
 
 /// Whether the disk, or the owner's share of it, is full; a limit on the size of files is one too.
 pub fn is_full(error: &io::Error) -> bool {
@@ -115,6 +116,12 @@ pub trait Disk: Send + Sync + 'static {
     /// # Errors
     /// `WouldBlock` when another process holds it; what is inside says who, if that is known.
     fn lock(&self, dir: &Path) -> io::Result<Box<dyn DirLock>>;
+
+    /// How long a simulated disk, which never blocks, wants the next write to be put off. A real one
+    /// takes its time itself.
+    fn lag(&self) -> Duration {
+        Duration::ZERO
+    }
 
     /// Reads a whole file.
     ///

@@ -1,4 +1,6 @@
 //! No acknowledged write is lost, and each acknowledgement names the level that was asked for.
+//!
+//! Source: Jepsen's set and register checks (`jepsen.checker`); DESIGN section 1, promise 1.
 
 use super::Violation;
 use crate::history::{Action, Answer, Operation, Outcome};

@@ -1,4 +1,7 @@
 //! At most one leader per group and term.
+//!
+//! Source: Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorithm" (USENIX ATC
+//! 2014), figure 3: Election Safety.
 
 use super::Violation;
 use std::collections::BTreeMap;
@@ -32,6 +35,14 @@ impl LeaderLog {
                 seen.leaders.insert((group, term), node.to_owned());
             }
         }
+    }
+
+    /// Who was seen last to lead one of the groups, as the number says.
+    pub fn leader(&self, number: u64) -> Option<String> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let newest: BTreeMap<u32, &String> = seen.leaders.iter().map(|((group, _), node)| (*group, node)).collect();
+        let chosen = number.checked_rem(newest.len() as u64)?;
+        newest.into_values().nth(chosen as usize).cloned()
     }
 
     /// What was wrong so far.

@@ -1,5 +1,8 @@
 //! Linearizability per key: is there an order of the operations that respects real time and
-//! explains every answer? (Wing and Gong's search with Lowe's memory of visited configurations.)
+//! explains every answer?
+//!
+//! Source: Herlihy and Wing, "Linearizability" (ACM TOPLAS 1990); the search is Wing and Gong's (1993)
+//! with Lowe's memory of visited configurations ("Testing for linearizability", 2017), as in Porcupine.
 
 use super::Violation;
 use super::register::{Value, apply};

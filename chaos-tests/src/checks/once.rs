@@ -1,4 +1,7 @@
 //! Each request takes effect once: never twice, and never not at all once acknowledged.
+//!
+//! Source: Jepsen's counter and set checks (`jepsen.checker`); Lee and others, "Implementing
+//! Linearizability at Large Scale and Low Latency" (RIFL, SOSP 2015).
 
 use super::{Finals, Violation};
 use crate::history::{Action, Answer, Operation, Outcome};

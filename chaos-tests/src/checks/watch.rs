@@ -1,5 +1,8 @@
 //! Watch without gap or repeat: what a watcher saw, against what clients were told and what is
 //! there in the end.
+//!
+//! Source: etcd's guarantees of watches (ordered, unique, reliable, atomic, resumable), as its
+//! robustness tests check them (`tests/robustness`).
 
 use super::{Finals, Violation};
 use crate::history::{Action, Answer, Operation, Outcome};

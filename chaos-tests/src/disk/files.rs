@@ -148,6 +148,12 @@ impl Files {
         Ok(())
     }
 
+    /// Where the durable bytes end, zeros behind them left out.
+    pub(crate) fn written_end(&self, file: FileId) -> io::Result<u64> {
+        let durable = &self.content(file)?.durable;
+        Ok(durable.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1))
+    }
+
     pub(crate) fn used(&self) -> u64 {
         self.contents.values().map(|content| content.now.len() as u64).sum()
     }

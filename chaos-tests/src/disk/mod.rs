@@ -25,6 +25,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// How often the disk was asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub struct DiskCounts {
     pub file_syncs: u64,
     /// Syncs of a directory.
     pub dir_syncs: u64,
+    /// Writes to files.
+    pub writes: u64,
     /// Crashes so far.
     pub crashes: u64,
 }
@@ -46,8 +49,12 @@ struct Faults {
     fail_sync: Option<u64>,
     /// The power goes at this change, counted from the disk's first.
     power_off: Option<u64>,
+    /// This write to a file fails, counted from the disk's first.
+    fail_write: Option<u64>,
     /// Bytes that fit on the disk.
     capacity: Option<u64>,
+    /// How long each write of the log is put off.
+    lag: Duration,
     /// Syncs of files are acknowledged and not done.
     lying: bool,
 }
@@ -67,6 +74,12 @@ pub(crate) struct State {
     off: bool,
     /// The power went at a change, and the machine has not been crashed since.
     power_lost: bool,
+    /// A write or a sync has failed in this life.
+    failed: bool,
+    /// Bytes were damaged since the disk was new.
+    damaged: bool,
+    /// How often it was replaced by an empty one.
+    replaced: u32,
 }
 
 /// One machine's disk. Clones are the same disk.
@@ -89,6 +102,9 @@ impl SimDisk {
             generation: 0,
             off: false,
             power_lost: false,
+            failed: false,
+            damaged: false,
+            replaced: 0,
         };
         SimDisk { state: Arc::new(Mutex::new(state)) }
     }
@@ -166,6 +182,60 @@ impl SimDisk {
         state.faults = Faults { lying: state.faults.lying, ..Faults::default() };
     }
 
+    /// The n-th write to a file from now fails; a part of it may have been written.
+    pub fn fail_write_after(&self, writes: u64) {
+        let mut state = self.state();
+        state.faults.fail_write = Some(state.counts.writes + writes.max(1));
+    }
+
+    /// No write or sync fails any more that has not failed yet.
+    pub fn clear_errors(&self) {
+        let mut state = self.state();
+        state.faults.fail_write = None;
+        state.faults.fail_sync = None;
+    }
+
+    /// Puts each write of the log off by so long.
+    pub fn set_lag(&self, lag: Duration) {
+        self.state().faults.lag = lag;
+    }
+
+    /// The disk is replaced by an empty one. The machine must be down.
+    pub fn replace(&self) {
+        let state = &mut *self.state();
+        state.files = Files::default();
+        state.names = Names::default();
+        state.database = Database::default();
+        state.damaged = false;
+        state.replaced += 1;
+        state.faults = Faults { lying: state.faults.lying, ..Faults::default() };
+        state.end_life();
+    }
+
+    /// How often it was replaced.
+    pub fn replaced(&self) -> u32 {
+        self.state().replaced
+    }
+
+    /// Whether bytes of it were damaged.
+    pub fn is_damaged(&self) -> bool {
+        self.state().damaged
+    }
+
+    /// Whether a write or a sync has failed in this life.
+    pub fn has_failed(&self) -> bool {
+        self.state().failed
+    }
+
+    /// Where a file's durable bytes end, zeros behind them left out.
+    ///
+    /// # Errors
+    /// `NotFound` without such a file.
+    pub fn written_end(&self, path: &Path) -> io::Result<u64> {
+        let state = self.state();
+        state.files.written_end(state.names.file(path)?)
+    }
+
     /// Damages one durable byte of a file.
     ///
     /// # Errors
@@ -173,7 +243,9 @@ impl SimDisk {
     pub fn rot(&self, path: &Path, offset: u64) -> io::Result<()> {
         let mut state = self.state();
         let file = state.names.file(path)?;
-        state.files.rot(file, offset)
+        state.files.rot(file, offset)?;
+        state.damaged = true;
+        Ok(())
     }
 
     /// The paths of all files, sorted.
@@ -199,7 +271,10 @@ impl State {
         self.locks.clear();
         self.off = true;
         self.power_lost = false;
+        self.failed = false;
         self.faults.power_off = None;
+        self.faults.fail_sync = None;
+        self.faults.fail_write = None;
     }
 
     fn forget_orphans(&mut self) {

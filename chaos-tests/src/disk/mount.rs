@@ -6,6 +6,7 @@ use super::{SimDisk, State};
 use keystead::storage::disk::{DirLock, Disk, DiskFile, OpenMode};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// A process's view of its disk. After a crash all calls fail.
 #[derive(Clone, Debug)]
@@ -42,9 +43,27 @@ impl Mount {
         self.read(|state| Ok(read(state.database.trees())))
     }
 
+    /// Whether a write or a sync has failed in this life of the machine.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.disk.has_failed()
+    }
+
+    /// Whether bytes of the disk were damaged.
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.disk.is_damaged()
+    }
+
+    /// Whether this is not the machine's first disk.
+    pub(crate) fn is_new(&self) -> bool {
+        self.disk.replaced() > 0
+    }
+
     /// Changes the model database.
     pub(crate) fn apply_batch(&self, batch: Batch) -> io::Result<()> {
         self.change(|state| {
+            if matches!(batch, Batch::Rows(..)) && state.faults.capacity.is_some_and(|all| state.files.used() >= all) {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
             state.database.apply(batch);
             Ok(())
         })
@@ -109,6 +128,10 @@ impl Disk for Mount {
         })
     }
 
+    fn lag(&self) -> Duration {
+        self.disk.state().faults.lag
+    }
+
     fn lock(&self, dir: &Path) -> io::Result<Box<dyn DirLock>> {
         self.read(|state| state.names.list(dir).map(drop))?;
         let mut state = self.disk.state();
@@ -171,6 +194,14 @@ impl DiskFile for OpenFile {
             state.files.write(self.file, &bytes[..part], offset)?;
             return Err(io::Error::other("the disk has no power"));
         }
+        state.counts.writes += 1;
+        if state.faults.fail_write.is_some_and(|at| state.counts.writes >= at) {
+            state.faults.fail_write = None;
+            state.failed = true;
+            let part = state.dice.index(bytes.len() + 1);
+            state.files.write(self.file, &bytes[..part], offset)?;
+            return Err(io::Error::other("the disk could not write"));
+        }
         let room = self.room(&state, bytes.len(), offset)?;
         if room > 0 {
             state.files.write(self.file, &bytes[..room], offset)?;
@@ -183,6 +214,7 @@ impl DiskFile for OpenFile {
             state.counts.file_syncs += 1;
             if state.faults.fail_sync.is_some_and(|at| state.counts.file_syncs >= at) {
                 state.faults.fail_sync = None;
+                state.failed = true;
                 state.files.drop_unsynced(self.file)?;
                 return Err(io::Error::other("the disk could not write"));
             }

@@ -177,3 +177,51 @@ fn rot_damages_one_durable_byte() {
 fn one_seed_always_leaves_the_same() {
     assert_eq!(left_of_three_writes(), left_of_three_writes());
 }
+
+#[test]
+fn a_write_that_fails_may_have_happened_in_part() {
+    let disk = disk(9);
+    let mount = disk.mount();
+    put(&mount, "/f", b"old");
+    disk.fail_write_after(2);
+    let file = mount.open(Path::new("/f"), OpenMode::ReadWrite).expect("opened");
+    file.write_all_at(b"1", 0).expect("the first one passes");
+    assert!(!disk.has_failed());
+    assert!(file.write_all_at(b"new", 0).is_err() && disk.has_failed());
+    file.write_all_at(b"3", 0).expect("it fails once");
+    disk.kill();
+    assert!(!disk.has_failed(), "another life");
+}
+
+#[test]
+fn a_replaced_disk_is_empty() {
+    let disk = disk(10);
+    let mount = disk.mount();
+    mount.write_atomically(Path::new("/f"), b"abc").expect("written");
+    disk.rot(Path::new("/f"), 1).expect("damaged");
+    assert!(disk.is_damaged() && !disk.mount().is_new());
+    disk.replace();
+    assert!(mount.list(Path::new("/")).is_err(), "the old process has no disk");
+    assert_eq!(disk.mount().list(Path::new("/")).expect("listed"), [""; 0]);
+    assert!(!disk.is_damaged() && disk.mount().is_new() && disk.replaced() == 1);
+}
+
+#[test]
+fn what_is_written_ends_before_the_zeros() {
+    let disk = disk(11);
+    let mount = disk.mount();
+    mount.write_atomically(Path::new("/f"), b"abc\0\0").expect("written");
+    assert_eq!(disk.written_end(Path::new("/f")).expect("there"), 3);
+    mount.write_atomically(Path::new("/f"), b"\0\0").expect("written");
+    assert_eq!(disk.written_end(Path::new("/f")).expect("there"), 0);
+}
+
+#[test]
+fn a_slow_disk_says_how_slow() {
+    let disk = disk(12);
+    assert_eq!(disk.mount().lag(), Duration::ZERO);
+    disk.set_lag(Duration::from_millis(70));
+    assert_eq!(disk.mount().lag(), Duration::from_millis(70));
+    disk.clear_faults();
+    assert_eq!(disk.mount().lag(), Duration::ZERO);
+}

@@ -1,9 +1,12 @@
 //! Carries a plan out, between the simulation's steps.
 
-use super::{Death, Fault, Plan};
+use super::links::Links;
+use super::{Death, Fault, Insight, Plan, Spot};
 use crate::machine::{GateOrder, Machine};
 use crate::network::{Cuts, DatagramLoss};
-use std::collections::BTreeMap;
+use crate::tally;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::time::Duration;
 use turmoil::Sim;
 
@@ -14,28 +17,48 @@ pub const LATENCY_MAX: Duration = Duration::from_millis(6);
 pub struct Nemesis {
     plan: Plan,
     machines: Vec<Machine>,
-    clients: Vec<String>,
-    cuts: Cuts,
+    insight: Rc<dyn Insight>,
+    links: Links,
     loss: DatagramLoss,
-    /// How many faults cut a direction.
-    cut: BTreeMap<(String, String), u32>,
     begun: usize,
     /// Faults that have begun and not ended, by number in the plan.
     active: Vec<usize>,
+    /// Faults that keep their node down until they end.
+    keep_down: BTreeSet<usize>,
+    /// Whose streams a fault holds.
+    cut_leaders: BTreeMap<usize, String>,
     quiet: bool,
 }
 
 impl Nemesis {
     /// A nemesis of these nodes; `clients` are hosts that it may cut off, but never kills.
-    pub fn new(plan: Plan, machines: Vec<Machine>, clients: Vec<String>, cuts: Cuts, loss: DatagramLoss) -> Self {
-        let cut = BTreeMap::new();
-        Nemesis { plan, machines, clients, cuts, loss, cut, begun: 0, active: Vec::new(), quiet: false }
+    pub fn new(
+        plan: Plan,
+        machines: Vec<Machine>,
+        clients: Vec<String>,
+        (cuts, loss): (Cuts, DatagramLoss),
+        insight: Rc<dyn Insight>,
+    ) -> Self {
+        let nodes = machines.iter().map(|machine| machine.name().to_owned()).collect();
+        Nemesis {
+            plan,
+            machines,
+            insight,
+            links: Links::new(nodes, clients, cuts),
+            loss,
+            begun: 0,
+            active: Vec::new(),
+            keep_down: BTreeSet::new(),
+            cut_leaders: BTreeMap::new(),
+            quiet: false,
+        }
     }
 
     /// Does what is due now. Called after every step of the simulation.
     pub fn step(&mut self, sim: &mut Sim<'_>) {
         let now = sim.elapsed();
         self.bury(sim);
+        self.attend(sim);
         if self.quiet {
             return;
         }
@@ -46,8 +69,8 @@ impl Nemesis {
         while self.plan.faults.get(self.begun).is_some_and(|planned| planned.from <= now) {
             let number = self.begun;
             self.begun += 1;
-            self.begin(sim, number);
             self.active.push(number);
+            self.begin(sim, number);
         }
         if now >= self.plan.quiet_from {
             self.mend(sim);
@@ -67,31 +90,98 @@ impl Nemesis {
         }
     }
 
+    /// What an operator does: a peer that refuses its damaged disk gets an empty one, and one that has
+    /// ended because its disk failed is started again.
+    fn attend(&mut self, sim: &mut Sim<'_>) {
+        for node in 0..self.machines.len() {
+            let machine = self.machines[node].clone();
+            let (damaged, failed) = (machine.disk().is_damaged(), machine.disk().has_failed());
+            if !(damaged || failed) || sim.is_host_running(machine.name()) || self.is_kept_down(node) {
+                continue;
+            }
+            if damaged {
+                crate::event!(machine.name(), "its damaged disk is replaced");
+                tally::fault("disk: damaged, then replaced");
+                self.insight.lost_disk(machine.name(), true);
+                machine.disk().replace();
+            }
+            self.start_if_down(sim, node);
+        }
+    }
+
     fn begin(&mut self, sim: &mut Sim<'_>, number: usize) {
         let fault = self.plan.faults[number].fault.clone();
         crate::event!("nemesis", "begin {fault:?}");
-        match fault {
+        if !self.strike(sim, number, &fault) {
+            return crate::event!("nemesis", "{fault:?} is spared");
+        }
+        tally::fault(fault.name());
+    }
+
+    /// Begins a fault; false where it may not strike.
+    fn strike(&mut self, sim: &mut Sim<'_>, number: usize, fault: &Fault) -> bool {
+        match *fault {
             Fault::Crash(node, death) => self.kill(sim, node, death),
             Fault::CrashAll(death) => (0..self.machines.len()).for_each(|node| self.kill(sim, node, death)),
-            Fault::Partition { .. } | Fault::OneWay(..) => self.set_cuts(sim, &fault, true),
+            Fault::Partition { .. } | Fault::OneWay(..) | Fault::Flap(..) | Fault::Clog(_) | Fault::Rest(_) => {
+                self.links.set(sim, fault, true);
+            }
+            Fault::LeaderCut(of) => {
+                let Some(leader) = self.insight.leader(of) else { return false };
+                crate::event!("nemesis", "{leader} leads");
+                self.links.hold(sim, &leader, true);
+                self.cut_leaders.insert(number, leader);
+            }
             Fault::Delay(most) => self.delay(sim, most),
             Fault::Loss(per_mille) => self.loss.set(per_mille),
-            Fault::Pause(node, freeze) => self.machines[node].order(GateOrder::Shut { freeze_clock: freeze }),
-            Fault::Skew(node, ms) => self.machines[node].clock().set_skew_ms(ms),
+            Fault::Pause(node, freeze) | Fault::LongPause(node, freeze) => {
+                self.machines[node].order(GateOrder::Shut { freeze_clock: freeze });
+            }
+            Fault::Jump(node, ms) => self.machines[node].clock().set_skew_ms(ms),
+            Fault::Drift(node, per_second) => self.machines[node].clock().set_drift(per_second),
+            Fault::DiskFull(node, spare) => {
+                let disk = self.machines[node].disk();
+                disk.set_capacity(Some(disk.used() + spare));
+            }
+            Fault::SlowDisk(node, lag) => self.machines[node].disk().set_lag(lag),
+            Fault::WriteError(node, after) => self.machines[node].disk().fail_write_after(after),
+            Fault::SyncError(node, after) => self.machines[node].disk().fail_sync_after(after),
+            Fault::Rot(node, spot) => return self.lose_disk(sim, number, node, Some(spot)),
+            Fault::DiskLost(node) => return self.lose_disk(sim, number, node, None),
         }
+        true
     }
 
     fn end(&mut self, sim: &mut Sim<'_>, number: usize) {
         let fault = self.plan.faults[number].fault.clone();
         crate::event!("nemesis", "end {fault:?}");
+        self.keep_down.remove(&number);
         match fault {
             Fault::Crash(node, death) => self.revive(sim, node, death),
             Fault::CrashAll(death) => (0..self.machines.len()).for_each(|node| self.revive(sim, node, death)),
-            Fault::Partition { .. } | Fault::OneWay(..) => self.set_cuts(sim, &fault, false),
+            Fault::Partition { .. } | Fault::OneWay(..) | Fault::Flap(..) | Fault::Clog(_) | Fault::Rest(_) => {
+                self.links.set(sim, &fault, false);
+            }
+            Fault::LeaderCut(_) => {
+                if let Some(leader) = self.cut_leaders.remove(&number) {
+                    self.links.hold(sim, &leader, false);
+                }
+            }
             Fault::Delay(_) => self.delay(sim, LATENCY_MAX),
             Fault::Loss(_) => self.loss.set(0),
-            Fault::Pause(node, _) => self.machines[node].order(GateOrder::Open),
-            Fault::Skew(node, _) => self.machines[node].clock().set_skew_ms(0),
+            Fault::Pause(node, _) | Fault::LongPause(node, _) => self.machines[node].order(GateOrder::Open),
+            Fault::Jump(node, _) => self.machines[node].clock().set_skew_ms(0),
+            Fault::Drift(node, _) => self.machines[node].clock().set_drift(0),
+            Fault::DiskFull(node, _) => {
+                self.machines[node].disk().set_capacity(None);
+                self.start_if_down(sim, node);
+            }
+            Fault::SlowDisk(node, _) => self.machines[node].disk().set_lag(Duration::ZERO),
+            Fault::WriteError(node, _) | Fault::SyncError(node, _) => {
+                self.machines[node].disk().clear_errors();
+                self.start_if_down(sim, node);
+            }
+            Fault::Rot(node, _) | Fault::DiskLost(node) => self.start_if_down(sim, node),
         }
     }
 
@@ -107,6 +197,25 @@ impl Nemesis {
             self.start_if_down(sim, node);
         }
         crate::event!("nemesis", "everything is mended");
+    }
+
+    /// Power loss that damages the disk, or takes it; false where no promise would survive that.
+    fn lose_disk(&mut self, sim: &mut Sim<'_>, number: usize, node: usize, spot: Option<Spot>) -> bool {
+        let machine = self.machines[node].clone();
+        if !self.insight.may_lose_disk(machine.name()) {
+            return false;
+        }
+        self.kill(sim, node, Death::Power);
+        match spot {
+            Some(spot) => {
+                let Some((path, offset)) = spot.strike(machine.disk()) else { return false };
+                crate::event!(machine.name(), "a bit of {} flips at {offset}", path.display());
+            }
+            None => machine.disk().replace(),
+        }
+        self.insight.lost_disk(machine.name(), spot.is_none());
+        self.keep_down.insert(number);
+        true
     }
 
     fn kill(&mut self, sim: &mut Sim<'_>, node: usize, death: Death) {
@@ -132,13 +241,13 @@ impl Nemesis {
 
     /// A machine without power says no farewell: its connections are left open at the others.
     fn crash_silently(&self, sim: &mut Sim<'_>, name: &str) {
-        let others: Vec<String> = self.hosts().filter(|other| other != name).collect();
+        let others: Vec<&String> = self.links.hosts().filter(|other| *other != name).collect();
         others.iter().for_each(|other| sim.partition(name, other.as_str()));
         sim.crash(name);
-        for other in &others {
+        for other in others {
             sim.repair(name, other.as_str());
             for (from, to) in [(name, other.as_str()), (other.as_str(), name)] {
-                if self.cut.contains_key(&(from.to_owned(), to.to_owned())) {
+                if self.links.is_cut(from, to) {
                     sim.partition_oneway(from, to);
                 }
             }
@@ -153,63 +262,34 @@ impl Nemesis {
         self.start_if_down(sim, node);
     }
 
-    fn start_if_down(&mut self, sim: &mut Sim<'_>, node: usize) {
-        let name = self.machines[node].name().to_owned();
-        // Another fault may hold it down for longer; the later end then starts it.
-        let still_down = self.active.iter().any(|number| match self.plan.faults[*number].fault {
+    /// Whether a fault keeps a node down that has not ended: its end then starts it.
+    fn is_kept_down(&self, node: usize) -> bool {
+        self.active.iter().any(|number| match self.plan.faults[*number].fault {
             Fault::Crash(other, death) => other == node && !matches!(death, Death::PowerAtChange(_)),
             Fault::CrashAll(death) => !matches!(death, Death::PowerAtChange(_)),
+            Fault::Rot(other, _) | Fault::DiskLost(other) => other == node && self.keep_down.contains(number),
+            Fault::WriteError(other, _) | Fault::SyncError(other, _) => {
+                other == node && self.machines[node].disk().has_failed()
+            }
             _ => false,
-        });
-        if !still_down && !sim.is_host_running(name.as_str()) {
+        })
+    }
+
+    fn start_if_down(&mut self, sim: &mut Sim<'_>, node: usize) {
+        let name = self.machines[node].name().to_owned();
+        if !self.is_kept_down(node) && !sim.is_host_running(name.as_str()) {
             crate::event!(&name, "starts");
+            // It may have ended by itself: what its process held is gone either way.
+            self.machines[node].disk().kill();
             sim.bounce(name.as_str());
         }
     }
 
-    fn hosts(&self) -> impl Iterator<Item = String> + '_ {
-        self.machines.iter().map(|machine| machine.name().to_owned()).chain(self.clients.iter().cloned())
-    }
-
     fn delay(&self, sim: &Sim<'_>, most: Duration) {
-        let hosts: Vec<String> = self.hosts().collect();
+        let hosts: Vec<&String> = self.links.hosts().collect();
         for (at, host) in hosts.iter().enumerate() {
             for other in &hosts[at + 1..] {
                 sim.set_link_max_message_latency(host.as_str(), other.as_str(), most);
-            }
-        }
-    }
-
-    fn set_cuts(&mut self, sim: &Sim<'_>, fault: &Fault, cut: bool) {
-        let name = |node: &usize| self.machines[*node].name().to_owned();
-        let directions: Vec<(String, String)> = match fault {
-            Fault::OneWay(from, to) => vec![(name(from), name(to))],
-            Fault::Partition { side, clients } => {
-                let inside: Vec<String> = side.iter().map(name).collect();
-                let outside = (0..self.machines.len()).filter(|node| !side.contains(node)).map(|node| name(&node));
-                let clients = self.clients.iter().filter(|_| *clients).cloned();
-                let outside: Vec<String> = outside.chain(clients).collect();
-                let pairs = inside.iter().flat_map(|a| outside.iter().map(move |b| (a.clone(), b.clone())));
-                pairs.flat_map(|(a, b)| [(a.clone(), b.clone()), (b, a)]).collect()
-            }
-            _ => Vec::new(),
-        };
-        directions.into_iter().for_each(|(from, to)| self.set_cut(sim, from, to, cut));
-    }
-
-    fn set_cut(&mut self, sim: &Sim<'_>, from: String, to: String, cut: bool) {
-        let count = self.cut.entry((from.clone(), to.clone())).or_default();
-        let before = *count;
-        *count = if cut { before + 1 } else { before.saturating_sub(1) };
-        let after = *count;
-        if after == 0 {
-            self.cut.remove(&(from.clone(), to.clone()));
-        }
-        if (before == 0) != (after == 0) {
-            self.cuts.set(sim.lookup(from.as_str()), sim.lookup(to.as_str()), cut);
-            match cut {
-                true => sim.partition_oneway(from.as_str(), to.as_str()),
-                false => sim.repair_oneway(from.as_str(), to.as_str()),
             }
         }
     }

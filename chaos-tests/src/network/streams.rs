@@ -28,12 +28,20 @@ impl SimNetwork {
     }
 
     fn wrap(&self, stream: TcpStream) -> BoxIo {
-        Box::new(SimStream { stream, gate: self.gate.clone(), host: self.host.clone() })
+        let here = turmoil::lookup(&*self.host);
+        let there = stream.peer_addr().map_or(here, |address| address.ip());
+        let network = self.clone();
+        Box::new(SimStream { stream, network, here, there })
     }
 
     fn is_cut_from(&self, address: &str) -> bool {
         let Some((target, _)) = address.rsplit_once(':') else { return false };
         self.cuts.between(turmoil::lookup(&*self.host), turmoil::lookup(target))
+    }
+
+    fn is_held_from(&self, address: &str) -> bool {
+        let Some((target, _)) = address.rsplit_once(':') else { return false };
+        self.cuts.holds(turmoil::lookup(&*self.host), turmoil::lookup(target))
     }
 }
 
@@ -47,6 +55,9 @@ pub(super) fn any_address(address: &str) -> io::Result<SocketAddr> {
 #[async_trait::async_trait]
 impl Network for SimNetwork {
     async fn connect(&self, address: &str) -> io::Result<BoxIo> {
+        if self.is_held_from(address) {
+            return std::future::pending().await;
+        }
         match gated(&self.gate, TcpStream::connect(address)).await {
             Ok(stream) => {
                 trace::detail(&self.host, "connected", 0);
@@ -86,8 +97,9 @@ impl Listener for SimListener {
 
 struct SimStream {
     stream: TcpStream,
-    gate: Arc<Gate>,
-    host: Arc<str>,
+    network: SimNetwork,
+    here: IpAddr,
+    there: IpAddr,
 }
 
 impl AsyncRead for SimStream {
@@ -96,26 +108,27 @@ impl AsyncRead for SimStream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        ready!(poll_gate(&self.gate, context));
+        ready!(poll_gate(&self.network.gate, context));
+        ready!(self.network.cuts.poll_free(self.there, self.here, context));
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
 
 impl AsyncWrite for SimStream {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        ready!(poll_gate(&self.gate, context));
+        ready!(poll_gate(&self.network.gate, context));
         let written = ready!(Pin::new(&mut self.stream).poll_write(context, bytes))?;
-        trace::detail(&self.host, "sent", written as u64);
+        trace::detail(&self.network.host, "sent", written as u64);
         Poll::Ready(Ok(written))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(poll_gate(&self.gate, context));
+        ready!(poll_gate(&self.network.gate, context));
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(poll_gate(&self.gate, context));
+        ready!(poll_gate(&self.network.gate, context));
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }

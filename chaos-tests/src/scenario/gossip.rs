@@ -3,7 +3,7 @@
 use crate::checks::Violation;
 use crate::dice::Dice;
 use crate::machine::Life;
-use crate::nemesis::{Plan, Profile};
+use crate::nemesis::{Kinds, Plan, Profile};
 use crate::simulation::Simulation;
 use chitchat::{ChitchatConfig, ChitchatHandle, ChitchatId, FailureDetectorConfig, ProtocolVersion, spawn_chitchat};
 use std::cell::RefCell;
@@ -36,6 +36,7 @@ pub fn gossip(seed: u64) -> Vec<Violation> {
         quiet_from: QUIET_FROM,
         pause_max: Duration::from_millis(1200),
         fault_max: Duration::from_secs(3),
+        kinds: Kinds::plain(),
     };
     let plan = Plan::draw(&mut Dice::new(seed, "nemesis"), &profile);
     match simulation.run(plan) {

@@ -2,11 +2,12 @@
 //! is there after the next start, and nothing else than what was written.
 
 mod model;
+mod rot;
 
 use crate::checks::Violation;
 use crate::dice::Dice;
 use crate::machine::Life;
-use crate::nemesis::{Plan, Profile};
+use crate::nemesis::{Kind, Kinds, Plan, Profile};
 use crate::ports::SimThreads;
 use crate::simulation::Simulation;
 use bytes::Bytes;
@@ -27,6 +28,8 @@ struct Shared {
     groups: [Model; GROUPS as usize],
     violations: Vec<Violation>,
     starts: u32,
+    /// How many replicas of each group were given up: their ids are one more.
+    given_up: [u64; GROUPS as usize],
 }
 
 type Truth = Arc<Mutex<Shared>>;
@@ -37,10 +40,19 @@ fn lock(truth: &Truth) -> MutexGuard<'_, Shared> {
 
 /// Runs the scenario.
 pub fn log(seed: u64) -> Vec<Violation> {
+    run(seed, false)
+}
+
+/// The same on a disk on which acknowledged entries rot.
+pub fn rotten_log(seed: u64) -> Vec<Violation> {
+    run(seed, true)
+}
+
+fn run(seed: u64, rotten: bool) -> Vec<Violation> {
     let mut simulation = Simulation::new(seed, AT_MOST);
     let truth = Truth::default();
     let on = truth.clone();
-    simulation.machine("n1", move |life| run_node(life, seed, on.clone()));
+    simulation.machine("n1", move |life| run_node(life, seed, rotten, on.clone()));
     simulation.client("waiter", move |_| sleep(QUIET_FROM + Duration::from_secs(1)));
     let profile = Profile {
         nodes: 1,
@@ -48,6 +60,7 @@ pub fn log(seed: u64) -> Vec<Violation> {
         quiet_from: QUIET_FROM,
         pause_max: Duration::from_millis(250),
         fault_max: Duration::from_millis(120),
+        kinds: Kinds::plain().without(&[Kind::LongPause]),
     };
     let plan = Plan::draw(&mut Dice::new(seed, "nemesis"), &profile);
     let ended = simulation.run(plan);
@@ -56,7 +69,7 @@ pub fn log(seed: u64) -> Vec<Violation> {
     violations.extend(ended.err().map(violation));
     let acknowledged: u64 = truth.groups.iter().map(Model::acknowledged).sum();
     crate::event!("log", "{acknowledged} appends acknowledged over {} starts", truth.starts);
-    if acknowledged < 20 || truth.starts < 2 {
+    if (acknowledged < 20 && !rotten) || truth.starts < 2 {
         violations.push(violation("nothing was tested".to_owned()));
     }
     violations
@@ -80,7 +93,13 @@ fn config(seed: u64) -> LogConfig {
     }
 }
 
-async fn run_node(life: Life, seed: u64, truth: Truth) {
+async fn run_node(life: Life, seed: u64, rotten: bool, truth: Truth) {
+    if rotten && life.number > 1 {
+        let mut dice = Dice::new(seed, &format!("rot before life {}", life.number));
+        // The power may go meanwhile.
+        let flipped = rot::flip(&life.disk, Path::new("/log"), &mut dice);
+        crate::event!(&life.name, "rot in an entry of group {:?}", flipped.ok().flatten().map(|body| body.group));
+    }
     let opened = SharedLog::open(Arc::new(life.disk.clone()), Arc::new(SimThreads), Path::new("/log"), config(seed));
     let (log, recovery) = match opened {
         Ok(opened) => opened,
@@ -88,10 +107,18 @@ async fn run_node(life: Life, seed: u64, truth: Truth) {
         Err(error) => return crate::event!(&life.name, "the log does not open: {error}"),
     };
     lock(&truth).starts += 1;
-    check_recovery(&recovery, &truth);
+    check_recovery(&recovery, rotten, &truth);
     let mut failed = log.health();
     for group in 0..GROUPS {
-        let Ok(handle) = log.register(GroupId(group), 1).await else { return };
+        let replica = lock(&truth).given_up[group as usize] + 1;
+        let replica = match rotten && recovery.damaged.contains(&(GroupId(group), replica)) {
+            true => match give_up(&log, group, replica, &truth).await {
+                Ok(next) => next,
+                Err(_) => return,
+            },
+            false => replica,
+        };
+        let Ok(handle) = log.register(GroupId(group), replica).await else { return };
         if let Err(what) = adopt(&handle, &mut Dice::new(seed, "read"), group, &truth).await {
             lock(&truth).violations.push(violation(format!("group {group}: {what}")));
         }
@@ -102,8 +129,19 @@ async fn run_node(life: Life, seed: u64, truth: Truth) {
     let _ = failed.wait_for(|health| matches!(health, LogHealth::Failed(_))).await;
 }
 
-fn check_recovery(recovery: &Recovery, truth: &Truth) {
-    if recovery.votes_lost || !recovery.damaged.is_empty() || !recovery.tombstoned.is_empty() {
+/// A damaged replica's id is given up, and another begins with nothing.
+async fn give_up(log: &SharedLog, group: u32, replica: u64, truth: &Truth) -> keystead::error::Result<u64> {
+    let mut truth = lock(truth);
+    // Whether the tombstone becomes durable or not: the id is not used again.
+    truth.groups[group as usize] = Model::default();
+    truth.given_up[group as usize] = replica;
+    drop(truth);
+    log.tombstone(GroupId(group), replica).await.map(|()| replica + 1)
+}
+
+fn check_recovery(recovery: &Recovery, rotten: bool, truth: &Truth) {
+    let given_up = !recovery.damaged.is_empty() || !recovery.tombstoned.is_empty();
+    if recovery.votes_lost || given_up && !rotten {
         lock(truth).violations.push(violation(format!("no byte was damaged, but recovery says {recovery:?}")));
     }
 }
@@ -191,5 +229,39 @@ async fn purge(handle: &GroupLog, group: u32, dice: &mut Dice, truth: &Truth) ->
     match index {
         Some(index) => handle.purge(index, Bytes::copy_from_slice(&index.to_be_bytes())).await.is_ok(),
         None => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::{Mount, SimDisk};
+    use tokio::sync::oneshot;
+
+    fn open(mount: Mount) -> SharedLog {
+        let config = LogConfig::default();
+        SharedLog::open(Arc::new(mount), Arc::new(SimThreads), Path::new("/log"), config).expect("opens").0
+    }
+
+    /// Appends an entry; whether it is durable.
+    async fn append_one(group: &GroupLog, index: u64) -> bool {
+        let (sender, receiver) = oneshot::channel();
+        let done = move |result: std::io::Result<()>| drop(sender.send(result.is_ok()));
+        group.append(vec![(index, Bytes::from_static(b"entry"))], done).await.is_ok() && receiver.await == Ok(true)
+    }
+
+    #[tokio::test]
+    async fn what_a_log_starts_with_is_durable_though_a_sync_failed_before() {
+        let disk = SimDisk::new(Dice::new(1, "disk"));
+        let log = open(disk.mount());
+        let group = log.register(GroupId(1), 1).await.expect("registers");
+        assert!(append_one(&group, 1).await);
+        disk.fail_sync_after(1);
+        assert!(!append_one(&group, 2).await, "its sync fails");
+        disk.kill();
+        let found = |log: &SharedLog| log.group(GroupId(1), 1).map(|group| group.extent().entries);
+        let started = found(&open(disk.mount()));
+        disk.crash_hard();
+        assert_eq!(found(&open(disk.mount())), started, "it answered for all of that");
     }
 }

@@ -12,6 +12,7 @@ use crate::clock::{Instant, Random, WallClock};
 use crate::error::Result;
 use crate::failpoint;
 use crate::partition::{Cancelled, ReplicaState, TaskRunner};
+use crate::planted::{Bug, planted};
 use crate::raft::{Confirmer, Group, Leadership, Verdict};
 use crate::types::{AckLevel, HybridTime, MapId, NodeId, Reply, ReplyBody, RunId, Served};
 use bytes::Bytes;
@@ -109,6 +110,10 @@ impl Run {
         let open = replica.scan(&rows::session_prefix(), None, usize::MAX)?;
         let open = open.into_iter().filter_map(|(row, value)| Some((rows::parse_session_row(&row)?, value)));
         let floor = HybridTime(number(PartitionRow::SessionFloor)?);
+        let sessions = match planted(Bug::ForgetSessions) {
+            true => Sessions::new(parts.config.sessions),
+            false => Sessions::rebuild(parts.config.sessions, floor, open, replica.answers()?)?,
+        };
         Ok(Run {
             group: parts.group.clone(),
             confirmer: parts.confirmer.clone(),
@@ -131,7 +136,7 @@ impl Run {
             limits: Limits::default(),
             random: parts.random.clone(),
             view: View::new(replica.clone(), parts.maps.clone()),
-            sessions: Sessions::rebuild(parts.config.sessions, floor, open, replica.answers()?)?,
+            sessions,
             revision: number(PartitionRow::Revision)?,
             dropped: dropped::rebuild(&replica)?,
             time: HybridTime(number(PartitionRow::Time)?),

@@ -74,6 +74,10 @@ async fn run_task(mut core: LogCore) {
         if let Some(at) = spacing.not_before {
             clock::sleep_until(at).await;
         }
+        let lag = core.segments.lag();
+        if !lag.is_zero() {
+            clock::sleep(lag).await;
+        }
         // Let every task that is ready put its request in: they share the sync.
         tokio::task::yield_now().await;
         let taken = shared.queue.take();

@@ -14,6 +14,7 @@ use super::shared::{Roster, Shared};
 use super::{LogHealth, Recovery, ReplicaKey};
 use crate::clock::Threads;
 use crate::error::{Code, Error, Result};
+use crate::planted::{Bug, planted};
 use crate::storage::disk::{Disk, OpenMode};
 use std::collections::BTreeMap;
 use std::io;
@@ -31,6 +32,9 @@ pub(super) fn open(
     let trouble = |error: io::Error| disk_error("the log could not be opened", dir, &error);
     disk.create_dir_all(dir).map_err(trouble)?;
     let mut found = recovery::recover(&*disk, dir)?;
+    if planted(Bug::OldReplicaId) {
+        found.rebuild.replicas.retain(|_, rebuilt| !rebuilt.damaged());
+    }
     // Where nothing was ever acknowledged there is nothing to lose.
     let fresh = found.segments.is_empty() && found.damaged_places == 0;
     let recovery = report(&found, fresh, !fresh && found.rebuild.votes_lost());

@@ -7,6 +7,7 @@ use super::{QUIET_FROM, Records, movement};
 use crate::checks::{Finals, Violation};
 use crate::history::{Action, Answer};
 use crate::machine::Life;
+use crate::tally;
 use keystead::client::{Client, ClientConfig, Conditional, Removed, SubmitOptions};
 use keystead::clock::{Instant, sleep};
 use keystead::error::{Class, Code, Error, Result};
@@ -56,16 +57,17 @@ pub(super) async fn work(
     seed: u64,
     number: u32,
     mut endpoints: Vec<String>,
-    partitions: u32,
+    shape: Shape,
     records: Records,
 ) {
+    let partitions = shape.partitions;
     let start = Instant::now();
     let shift = number as usize % endpoints.len();
     endpoints.rotate_left(shift);
     let client = connect(&life, &endpoints).await;
     create_maps(&client).await;
     crate::event!(&life.name, "begins");
-    let mut steps = Steps::new(seed, number);
+    let mut steps = Steps::new(seed, number, shape.hot_per_mille);
     while start.elapsed() < QUIET_FROM {
         sleep(Duration::from_millis(steps.pause_ms())).await;
         match steps.draw() {
@@ -165,6 +167,7 @@ async fn submit(client: &Client, key: &'static str, mark: u64, how: u8, records:
     crate::event!("task", "{key} {mark} {how}");
     let answer: Result<u64> = client.submit("append", key, &(mark, how)).await;
     crate::event!("task", "{mark} -> {:?}", answer.as_ref().map_err(|error| error.code));
+    count_answer(&answer);
     let mut marks = records.marks.borrow_mut();
     match answer {
         Ok(_) => marks.acknowledged(key, mark),
@@ -174,6 +177,16 @@ async fn submit(client: &Client, key: &'static str, mark: u64, how: u8, records:
         Err(error) if is_unknown(&error) => {}
         Err(error) => check_error(&error, records),
     }
+}
+
+/// Counts how a request ended that no history keeps.
+pub(super) fn count_answer<T>(answer: &Result<T>) {
+    let outcome = match answer {
+        Ok(_) => "answered",
+        Err(error) if is_unknown(error) => "of unknown outcome",
+        Err(_) => "refused",
+    };
+    tally::operations(outcome, 1);
 }
 
 /// Leaves a mark in every partition, once. An error leaves open whether it is there.
@@ -192,6 +205,7 @@ async fn broadcast(client: &Client, mark: u64, partitions: u32, records: &Record
             answer.partition,
             answer.outcome.as_ref().map_err(|error| error.code)
         );
+        count_answer(&answer.outcome);
         let Some(key) = keys.get(answer.partition.0 as usize) else { continue };
         match &answer.outcome {
             Ok(_) => {
@@ -215,6 +229,7 @@ async fn count(client: &Client, partitions: u32, records: &Records) {
     let before = records.marks.borrow().in_partitions();
     let counted: Result<u64> = client.scatter_typed("count-marks", &()).await;
     crate::event!("count", "{before} of {partitions} -> {:?}", counted.as_ref().map_err(|error| error.code));
+    count_answer(&counted);
     match counted {
         Ok(counted) => {
             let issued = *records.issued.borrow();
@@ -245,8 +260,10 @@ pub(super) async fn read_all(life: Life, endpoints: Vec<String>, shape: Shape, r
         let list = stored.map(|stored| decode_list(&stored.value.data)).unwrap_or_default();
         records.marks.borrow_mut().found(key, list);
     }
+    records.reached("everything is read", super::READS_WITHIN);
     *records.judged.borrow_mut() = true;
     movement::converge(&client, &shape, &records).await;
+    *records.settled.borrow_mut() = true;
 }
 
 /// With a peer that does not carry them, too, tasks beside each key and on all partitions are answered.

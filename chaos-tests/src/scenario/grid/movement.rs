@@ -4,17 +4,15 @@
 
 use super::Records;
 use super::clients::connect;
-use super::shape::Shape;
-use crate::checks::Violation;
+use super::shape::{COPIES, Shape};
+use crate::checks::{self, Copied, Violation};
 use crate::machine::Life;
 use keystead::client::Client;
 use keystead::clock::{Instant, sleep};
 use keystead::node::{MemberInfo, MemberState, PartitionInfo, ReplicaState};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Copies of a partition where there are enough peers.
-const COPIES: usize = 3;
 /// How long the placement may take once everything works.
 const SETTLES_WITHIN: Duration = Duration::from_secs(25);
 
@@ -39,6 +37,31 @@ pub(super) async fn remove(life: Life, endpoints: Vec<String>, name: String, at_
     }
 }
 
+/// Removes members whose disks were lost, once they are back as others.
+pub(super) async fn remove_lost(life: Life, endpoints: Vec<String>, records: Records) {
+    let mut client = None;
+    while !*records.settled.borrow() {
+        sleep(Duration::from_millis(300)).await;
+        let lost: Vec<String> = records.lost.borrow().iter().cloned().collect();
+        if lost.is_empty() {
+            continue;
+        }
+        if client.is_none() {
+            client = Some(connect(&life, &endpoints).await);
+        }
+        let Some(client) = &client else { continue };
+        let members = client.members().await.unwrap_or_default();
+        for name in lost {
+            let now = records.nodes.borrow().get(&name).and_then(std::sync::Weak::upgrade).map(|node| node.id());
+            let Some(now) = now.filter(|now| members.iter().any(|member| member.id == *now)) else { continue };
+            for old in members.iter().filter(|member| member.name == name && member.id != now) {
+                let removed = client.remove_member(&old.id.to_string()).await;
+                crate::event!(&life.name, "{name} was {} before it lost its disk: {:?}", old.id, removed.map(drop));
+            }
+        }
+    }
+}
+
 /// Waits until the placement is what it should be; else says what is wrong with it.
 pub(super) async fn converge(client: &Client, shape: &Shape, records: &Records) {
     let until = Instant::now() + SETTLES_WITHIN;
@@ -51,7 +74,7 @@ pub(super) async fn converge(client: &Client, shape: &Shape, records: &Records) 
         };
         let Some(what) = wrong else {
             crate::event!("judge", "every replica is where it should be");
-            return;
+            return records.reached("every replica is in its place", SETTLES_WITHIN + super::READS_WITHIN);
         };
         if Instant::now() >= until {
             records.violations.borrow_mut().push(Violation { check: "placement", what });
@@ -62,10 +85,11 @@ pub(super) async fn converge(client: &Client, shape: &Shape, records: &Records) 
 }
 
 fn wrong_members(members: &[MemberInfo], shape: &Shape) -> Option<String> {
-    let known: BTreeSet<&str> = members.iter().map(|member| member.name.as_str()).collect();
-    let removed = shape.removed();
-    let names = shape.names();
-    let wanted: BTreeSet<&str> = names.iter().map(String::as_str).filter(|n| Some(*n) != removed.as_deref()).collect();
+    // One that lost its disk is there twice until the old one is removed.
+    let mut known: Vec<String> = members.iter().map(|member| member.name.clone()).collect();
+    known.sort();
+    let (removed, mut wanted) = (shape.removed(), shape.names());
+    wanted.retain(|name| !removed.contains(name));
     (known != wanted).then(|| format!("members {known:?}, wanted {wanted:?}"))
 }
 
@@ -76,8 +100,9 @@ fn wrong_placement(
     records: &Records,
 ) -> Option<String> {
     let copies = COPIES.min(members.len());
-    let staying: Vec<&MemberInfo> =
-        members.iter().filter(|member| Some(&member.name) != shape.drained().as_ref()).collect();
+    let leaving = shape.drained();
+    let (drained, staying): (Vec<&MemberInfo>, Vec<&MemberInfo>) =
+        members.iter().partition(|member| leaving.contains(&member.name));
     // A copy on a drained peer is kept as long as no other can take its place, and not made anew.
     let fewest = copies.min(staying.len());
     for partition in partitions {
@@ -91,7 +116,7 @@ fn wrong_placement(
             return Some(what);
         }
     }
-    if let Some(drained) = members.iter().find(|member| Some(&member.name) == shape.drained().as_ref()) {
+    for drained in drained {
         let holds = partitions.iter().any(|at| at.replicas.iter().any(|replica| replica.name == drained.name));
         if drained.state != MemberState::Draining || (holds && staying.len() >= copies) {
             return Some(format!("{} is to hold nothing: {drained:?}", drained.name));
@@ -107,7 +132,7 @@ fn wrong_placement(
 /// Whether a partition's replicas hold different rows, or are not where they should be.
 fn differing(partition: &PartitionInfo, records: &Records) -> Option<String> {
     let nodes = records.nodes.borrow();
-    let mut first = None;
+    let mut copies = Vec::new();
     for replica in &partition.replicas {
         let node = nodes.get(&replica.name).and_then(std::sync::Weak::upgrade);
         let Some((id, applied, rows)) = node.and_then(|node| node.replica_rows(partition.id.group())) else {
@@ -116,14 +141,7 @@ fn differing(partition: &PartitionInfo, records: &Records) -> Option<String> {
         if id != replica.replica {
             return Some(format!("{} holds replica {id} of partition {}", replica.name, partition.id));
         }
-        let (of, there) = first.get_or_insert_with(|| (replica.name.clone(), (applied, rows.clone())));
-        if there.0 != applied || there.1 != rows {
-            let other = rows.iter().filter(|row| !there.1.contains(row));
-            let other = other.chain(there.1.iter().filter(|row| !rows.contains(row))).take(4);
-            let other: Vec<String> = other.map(|row| format!("{row:?}")).collect();
-            let what = format!("partition {}: {} at index {applied}", partition.id, replica.name);
-            return Some(format!("{what} and {of} at {} differ: {}", there.0, other.join(", ")));
-        }
+        copies.push(Copied { host: replica.name.clone(), applied, rows });
     }
-    None
+    checks::equal(&format!("partition {}", partition.id), &copies).map(|violation| violation.to_string())
 }

@@ -1,9 +1,8 @@
 //! One life of a peer.
 
-use super::Records;
-use super::jobs;
 use super::shape::Shape;
 use super::workload::{MAP, partition_key};
+use super::{Kind, Records, jobs, local};
 use crate::backend::SimBackend;
 use crate::checks::{LeaderLog, Violation};
 use crate::machine::Life;
@@ -12,11 +11,11 @@ use crate::runner::PLANNED_PANIC;
 use keystead::Grid;
 use keystead::clock::sleep;
 use keystead::compute::{PartitionContext, PartitionScan, ResultMap, Scatter, TaskContext, TaskError};
-use keystead::config::NodeConfig;
+use keystead::config::{Limits, NodeConfig};
 use keystead::error::{Code, Error};
 use keystead::membership::{ChitchatMembership, ChitchatOptions};
 use keystead::node::{Ended, NodeSettings, OpenBackend, Ports};
-use keystead::raft::LeaderObserver;
+use keystead::raft::{LeaderObserver, Witness};
 use keystead::storage::backend::MemoryBackend;
 use keystead::storage::disk::Disk;
 use keystead::storage::log::LogConfig;
@@ -37,16 +36,22 @@ pub(super) const FAIL: u8 = 2;
 pub(super) const REFUSE: u8 = 3;
 
 /// Runs a peer until its end.
-pub(super) async fn run(life: Life, shape: Shape, seeds: Vec<String>, leaders: LeaderLog, records: Records) {
+pub(super) async fn run(life: Life, shape: Shape, addresses: Vec<String>, records: Records) {
     let at = index_of(&life.name);
     records.lives.borrow_mut().insert(life.name.clone(), life.number);
-    let listen = seeds[at].clone();
+    let listen = addresses[at].clone();
     if life.number == 1 {
         sleep(Duration::from_millis(shape.starts_ms[at])).await;
     }
-    // Without another peer it is a grid of one, which has no seeds.
-    let seeds = if shape.peers == 1 { Vec::new() } else { seeds.into_iter().take(shape.founders).collect() };
+    // Without another peer it is a grid of one, which has no seeds. A founder whose disk is new must
+    // not found another grid: it is told of all.
+    let seeds = match shape.peers {
+        1 => Vec::new(),
+        _ if life.disk.is_new() => addresses,
+        _ => addresses.into_iter().take(shape.founders).collect(),
+    };
     let removed = shape.removed();
+    let limits = Limits { max_value_bytes: shape.value_bytes, ..Limits::default() };
     let config = NodeConfig {
         name: life.name.clone(),
         listen,
@@ -54,19 +59,25 @@ pub(super) async fn run(life: Life, shape: Shape, seeds: Vec<String>, leaders: L
         data: "/data".into(),
         partitions: shape.partitions,
         insecure: true,
+        limits,
         ..NodeConfig::default()
     };
-    let observer = observe(&life, leaders);
+    let observer = observe(&life, records.leaders.clone());
+    let witness = records.witnessed.on(&life.name);
     let mut builder = Grid::builder().config(config).ports(ports(&life, &shape)).scatter("count-marks", CountMarks);
     if shape.plain != Some(at) {
         builder = builder.task("append", append).job(jobs::NAME, jobs::steps);
         builder = builder.partition_task("mark", mark);
     }
-    let started = builder.adjust(move |settings| adjust(settings, &shape, observer)).start().await;
+    let started = builder.adjust(move |settings| adjust(settings, &shape, (observer, witness))).start().await;
     let failed = match started {
         Ok(grid) => {
             records.nodes.borrow_mut().insert(life.name.clone(), Arc::downgrade(grid.node()));
-            match grid.ended().await {
+            let ended = match records.kind {
+                Kind::LocalReads => local::read_until_end(&grid, &life.name, &records).await,
+                _ => grid.ended().await,
+            };
+            match ended {
                 Ended::Stopped => Error::internal("it stopped, and nobody asked"),
                 Ended::Failed(error) => error,
             }
@@ -74,11 +85,19 @@ pub(super) async fn run(life: Life, shape: Shape, seeds: Vec<String>, leaders: L
         Err(error) => error,
     };
     crate::event!(&life.name, "the peer has ended: {failed}");
-    let was_removed = failed.code == Code::MemberRemoved && removed.as_ref() == Some(&life.name);
-    if !life.lost_power() && !was_removed {
+    let was_removed = failed.code == Code::MemberRemoved && removed.contains(&life.name);
+    if !life.lost_power() && !was_removed && !disk_excuses(&life, &failed) {
         let what = format!("{} gave up: {failed}", life.name);
         records.violations.borrow_mut().push(Violation { check: "a peer goes on", what });
     }
+}
+
+/// Whether the peer ended as it should on such a disk.
+fn disk_excuses(life: &Life, failed: &Error) -> bool {
+    let failing = life.disk.has_failed() && failed.code == Code::DiskFailed;
+    let full = failed.code == Code::DiskFull;
+    let damaged = life.disk.is_damaged() && matches!(failed.code, Code::CorruptLog | Code::UnknownFormat);
+    failing || full || damaged
 }
 
 fn index_of(name: &str) -> usize {
@@ -108,8 +127,9 @@ fn ports(life: &Life, shape: &Shape) -> Ports {
     }
 }
 
-fn adjust(settings: &mut NodeSettings, shape: &Shape, observer: LeaderObserver) {
+fn adjust(settings: &mut NodeSettings, shape: &Shape, (observer, witness): (LeaderObserver, Witness)) {
     settings.group.on_leader = Some(observer);
+    settings.group.witness = Some(witness);
     settings.peer.grpc.keepalive = None;
     settings.housekeeping.checkpoint_bytes = shape.checkpoint_bytes;
     settings.housekeeping.replay_bytes = 0;

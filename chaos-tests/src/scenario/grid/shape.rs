@@ -5,6 +5,8 @@ use crate::simulation::Simulation;
 use keystead::partition::MemoryLimit;
 
 const PORT: u16 = 7401;
+/// Copies of a partition where there are enough peers.
+pub(super) const COPIES: usize = 3;
 
 /// A grid's size and settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,12 +36,22 @@ pub(super) struct Shape {
     pub(super) founders: usize,
     /// When each peer starts for the first time, in milliseconds; 0 for founders.
     pub(super) starts_ms: Vec<u64>,
-    /// A peer that is removed, and when.
-    pub(super) removal: Option<(usize, u64)>,
-    /// It is drained instead: it stays, and is to hold nothing.
+    /// Peers that are removed, and when.
+    pub(super) removals: Vec<(usize, u64)>,
+    /// They are drained instead: they stay, and are to hold nothing.
     pub(super) drains: bool,
     /// A peer that carries none of the workload's tasks and jobs, only its scatter.
     pub(super) plain: Option<usize>,
+    /// Nothing breaks before this time, in milliseconds: some grids are founded under faults.
+    pub(super) calm_ms: u64,
+    /// So many of 1000 operations on registers are on one key.
+    pub(super) hot_per_mille: u32,
+    /// Watchers wait at most so long between two messages.
+    pub(super) slow_ms: u64,
+    /// The largest value that the peers take; of some grids it is written.
+    pub(super) value_bytes: usize,
+    /// Whether entries at the limit are written.
+    pub(super) big: bool,
 }
 
 impl Shape {
@@ -70,12 +82,18 @@ impl Shape {
             held_snapshot_bytes: dice.between(0, 16 << 10) as usize,
             founders: peers.min(3),
             starts_ms: Vec::new(),
-            removal: None,
+            removals: Vec::new(),
             drains: false,
             plain: None,
+            calm_ms: 2500,
+            hot_per_mille: 0,
+            slow_ms: 0,
+            value_bytes: 512 << 10,
+            big: false,
         };
         shape.draw_movement(seed);
         shape.draw_parts(seed);
+        shape.draw_load(seed);
         shape
     }
 
@@ -88,7 +106,11 @@ impl Shape {
         let mut start = |at: usize| if at < self.founders { 0 } else { dice.between(0, 6000) };
         self.starts_ms = (0..self.peers).map(&mut start).collect();
         if self.peers >= 3 && dice.per_mille(400) {
-            self.removal = Some((dice.index(self.peers), dice.between(5000, 11_000)));
+            self.removals.push((dice.index(self.peers), dice.between(5000, 11_000)));
+            if self.peers >= 4 && dice.per_mille(500) {
+                let another = (self.removals[0].0 + 1 + dice.index(self.peers - 1)) % self.peers;
+                self.removals.push((another, dice.between(3000, 11_000)));
+            }
         }
     }
 
@@ -96,6 +118,10 @@ impl Shape {
     fn draw_parts(&mut self, seed: u64) {
         let mut dice = Dice::new(seed, "parts");
         self.drains = dice.per_mille(350);
+        if self.drains {
+            // Two that are drained may leave too few for the copies, and are then not emptied.
+            self.removals.truncate(1);
+        }
         if self.peers >= 3 && dice.per_mille(200) {
             self.plain = Some(dice.index(self.peers));
         }
@@ -105,14 +131,40 @@ impl Shape {
         }
     }
 
-    /// The peer that is drained.
-    pub(super) fn drained(&self) -> Option<String> {
-        self.removal.filter(|_| self.drains).map(|(at, _)| format!("n{}", at + 1))
+    /// What clients do to the grid, and when the faults begin.
+    fn draw_load(&mut self, seed: u64) {
+        let mut dice = Dice::new(seed, "load");
+        if dice.per_mille(250) {
+            self.calm_ms = dice.between(0, 600);
+        }
+        if dice.per_mille(300) {
+            self.hot_per_mille = dice.between(500, 950) as u32;
+        }
+        if dice.per_mille(400) {
+            self.slow_ms = dice.between(50, 1500);
+        }
+        self.big = dice.per_mille(200);
+        self.value_bytes = if dice.per_mille(300) { 512 << 10 } else { 16 << 10 };
     }
 
-    /// The peer that is removed.
-    pub(super) fn removed(&self) -> Option<String> {
-        self.removal.filter(|_| !self.drains).map(|(at, _)| format!("n{}", at + 1))
+    /// The peers that are removed or drained, as `removals` has them.
+    pub(super) fn leaving(&self) -> Vec<String> {
+        self.removals.iter().map(|(at, _)| format!("n{}", at + 1)).collect()
+    }
+
+    /// The peers that are drained.
+    pub(super) fn drained(&self) -> Vec<String> {
+        if self.drains { self.leaving() } else { Vec::new() }
+    }
+
+    /// The peers that are removed.
+    pub(super) fn removed(&self) -> Vec<String> {
+        if self.drains { Vec::new() } else { self.leaving() }
+    }
+
+    /// Copies of each partition that there must be once there were so many.
+    pub(super) fn copies(&self) -> usize {
+        COPIES.min(self.peers - self.removals.len())
     }
 
     /// The peers' host names.

@@ -1,14 +1,14 @@
 //! Watchers: clients that follow the map of numbers through all faults, dropping their connection
 //! now and then and going on from their token through another peer.
 
-use super::Records;
 use super::clients::{connect, read_numbers};
 use super::workload::MAP;
+use super::{QUIET_FROM, Records};
 use crate::checks::{Finals, Seen, Violation, Watched};
 use crate::dice::Dice;
 use crate::machine::Life;
 use keystead::client::{Client, Watch};
-use keystead::clock::sleep;
+use keystead::clock::{Instant, sleep};
 use keystead::error::{Class, Code, Error};
 use keystead::types::{PartitionId, Value, WatchKind, WatchMessage, WatchToken};
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,8 +24,8 @@ const WATCHER: u32 = 98;
 
 /// Follows changes from some moment on; begins again, as another watch, where the history has
 /// passed.
-pub(super) async fn follow(life: Life, seed: u64, endpoints: Vec<String>, records: Records) {
-    let mut watcher = Watcher::new(&life, seed, endpoints, false).await;
+pub(super) async fn follow(life: Life, seed: u64, endpoints: Vec<String>, slow_ms: u64, records: Records) {
+    let mut watcher = Watcher::new(&life, seed, endpoints, (false, slow_ms)).await;
     let mut watched = Watched { name: life.name.clone(), ..Watched::default() };
     let mut begun = false;
     loop {
@@ -66,8 +66,8 @@ pub(super) async fn follow(life: Life, seed: u64, endpoints: Vec<String>, record
 }
 
 /// Keeps a copy by snapshots and changes: in the end it is what is there.
-pub(super) async fn copy(life: Life, seed: u64, endpoints: Vec<String>, records: Records) {
-    let mut watcher = Watcher::new(&life, seed, endpoints, true).await;
+pub(super) async fn copy(life: Life, seed: u64, endpoints: Vec<String>, slow_ms: u64, records: Records) {
+    let mut watcher = Watcher::new(&life, seed, endpoints, (true, slow_ms)).await;
     let mut entries: BTreeMap<String, (PartitionId, u64, Option<i64>)> = BTreeMap::new();
     let end = loop {
         let last = |key: &str| Some(entries.get(key).and_then(|(.., value)| *value));
@@ -137,6 +137,9 @@ struct Watcher {
     client: Client,
     watch: Watch,
     snapshot: bool,
+    /// While there are faults it waits at most so long before it asks for more.
+    slow_ms: u64,
+    started: Instant,
     dice: Dice,
     partitions: usize,
     /// What was there when the run was over, and before the marks from `first` on were written.
@@ -149,7 +152,7 @@ struct Watcher {
 }
 
 impl Watcher {
-    async fn new(life: &Life, seed: u64, endpoints: Vec<String>, snapshot: bool) -> Self {
+    async fn new(life: &Life, seed: u64, endpoints: Vec<String>, (snapshot, slow_ms): (bool, u64)) -> Self {
         let client = connect(life, &endpoints).await;
         super::clients::create_maps(&client).await;
         let watch = watch(&client, None, snapshot);
@@ -159,6 +162,8 @@ impl Watcher {
             client,
             watch,
             snapshot,
+            slow_ms,
+            started: Instant::now(),
             dice: Dice::new(seed, &life.name),
             partitions: 0,
             read: None,
@@ -186,6 +191,9 @@ impl Watcher {
             self.endpoints.rotate_left(1);
             self.client = connect(&self.life, &self.endpoints).await;
             self.begin(token);
+        }
+        if self.slow_ms > 0 && self.started.elapsed() < QUIET_FROM {
+            sleep(Duration::from_millis(self.dice.below(self.slow_ms))).await;
         }
         let message = self.watch.next().await?;
         self.partitions = message.token.positions.len();

@@ -25,6 +25,11 @@ pub(super) fn keys() -> impl Iterator<Item = &'static str> {
     REGISTERS.into_iter().chain(WRITTEN).chain(COUNTERS)
 }
 
+/// Keys of [`MAP`] that are never deleted: their revisions only grow.
+pub(super) fn never_deleted() -> impl Iterator<Item = &'static str> {
+    WRITTEN.into_iter().chain(COUNTERS)
+}
+
 /// The keys of lists.
 pub(super) fn lists() -> impl Iterator<Item = &'static str> {
     LISTS.into_iter()
@@ -62,15 +67,17 @@ pub(super) enum Step {
 pub(super) struct Steps {
     dice: Dice,
     client: u32,
+    /// So many of 1000 operations on registers are on the first one.
+    hot_per_mille: u32,
     last: u64,
     /// What this client saw last of each key, to compare with.
     seen: BTreeMap<&'static str, Option<i64>>,
 }
 
 impl Steps {
-    pub(super) fn new(seed: u64, client: u32) -> Self {
+    pub(super) fn new(seed: u64, client: u32, hot_per_mille: u32) -> Self {
         let dice = Dice::new(seed, &format!("client {client}"));
-        Steps { dice, client, last: 0, seen: BTreeMap::new() }
+        Steps { dice, client, hot_per_mille, last: 0, seen: BTreeMap::new() }
     }
 
     /// A pause before the next step, in milliseconds.
@@ -92,7 +99,8 @@ impl Steps {
     pub(super) fn draw(&mut self) -> Step {
         match self.dice.below(10) {
             0..5 => {
-                let key = *self.dice.pick(&REGISTERS);
+                let hot = self.hot_per_mille > 0 && self.dice.per_mille(self.hot_per_mille);
+                let key = if hot { REGISTERS[0] } else { *self.dice.pick(&REGISTERS) };
                 Step::Operate(key, self.register_action(key))
             }
             5..7 => {
@@ -166,13 +174,16 @@ impl Marks {
     }
 
     /// Each acknowledged mark once, each of unknown outcome at most once, nothing else: no mark
-    /// of a task that panicked or failed, and none twice.
+    /// of a task that panicked or failed, and none twice; those of a client in its order.
     pub(super) fn check(&self) -> Vec<Violation> {
         let none = Vec::new();
         let of = |marks: &BTreeMap<String, Vec<u64>>, key: &str| marks.get(key).unwrap_or(&none).clone();
         let check = |key: &String| {
             let (acknowledged, unknown) = (of(&self.acknowledged, key), of(&self.unknown, key));
-            checks::once_each(&format!("list {key}"), &acknowledged, &unknown, &of(&self.found, key))
+            let (place, found) = (format!("list {key}"), of(&self.found, key));
+            let mut violations = checks::once_each(&place, &acknowledged, &unknown, &found);
+            violations.extend(checks::in_session_order(&place, &found));
+            violations
         };
         let keys: BTreeSet<&String> = self.found.keys().chain(self.acknowledged.keys()).collect();
         keys.into_iter().flat_map(check).collect()

@@ -121,7 +121,7 @@ impl Copies {
             return Some(format!("{after:?} have {has} copies, {before:?} had {had}"));
         }
         let known: BTreeSet<ReplicaId> = before.iter().flatten().copied().collect();
-        let newcomers = after.iter().flatten().filter(|replica| !known.contains(replica));
+        let newcomers = after.iter().flatten().filter(|replica| !known.contains(*replica));
         let reached = |replica: ReplicaId| self.reached.get(&(group, replica)).copied();
         let early = newcomers.copied().find(|replica| reached(*replica).is_none_or(|upto| upto + BEHIND < at.index))?;
         Some(format!("replica {early} becomes a voter, and has come to {:?}", reached(early)))

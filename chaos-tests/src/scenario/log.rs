@@ -259,7 +259,7 @@ mod tests {
         disk.fail_sync_after(1);
         assert!(!append_one(&group, 2).await, "its sync fails");
         disk.kill();
-        let found = |log: &SharedLog| log.group(GroupId(1), 1).map(|group| group.extent().entries);
+        let found = |log: &SharedLog| log.group(GroupId(1), 1).ok().map(|group| group.extent().entries);
         let started = found(&open(disk.mount()));
         disk.crash_hard();
         assert_eq!(found(&open(disk.mount())), started, "it answered for all of that");

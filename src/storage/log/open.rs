@@ -52,7 +52,7 @@ pub(super) fn open(
         true => create(disk, dir, &config)?,
         false => {
             let lengths = std::mem::take(&mut found.segments);
-            Segments::open(disk, dir, lengths, config.ahead()).map_err(trouble)?
+            Segments::open(disk, dir, lengths, found.known_durable, config.ahead()).map_err(trouble)?
         }
     };
     let shared = Arc::new(Shared::new(queue, segments.files(), threads.clone(), roster(&found.rebuild)));

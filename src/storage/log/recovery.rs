@@ -20,6 +20,8 @@ pub(super) struct Found {
     pub(super) rebuild: Rebuild,
     /// Segments that go on existing, with their sound length.
     pub(super) segments: BTreeMap<u64, u64>,
+    /// Up to here the last segment was known to be durable when its last batch was written.
+    pub(super) known_durable: u64,
     /// A segment whose creation was torn; nothing in it was ever durable.
     pub(super) torn_segment: Option<u64>,
     /// Bytes to cut from the newest segment.
@@ -186,11 +188,14 @@ impl Found {
             }
             self.torn_segment = Some(sequence);
             self.torn_tail_bytes = bytes.len() as u64;
+            // The one before it was whole when this one was begun.
+            self.known_durable = u64::MAX;
             return Ok(());
         }
         self.header(bytes, sequence)?;
         let durable = durable_named(&pieces).unwrap_or_default();
         let known = if durable.segment == sequence && !planted(Bug::CutTail) { durable.offset } else { 0 };
+        self.known_durable = known;
         let mut end = SEGMENT_HEADER;
         for piece in pieces {
             match piece {
@@ -209,6 +214,7 @@ impl Found {
         }
         if end == SEGMENT_HEADER {
             self.torn_segment = Some(sequence);
+            self.known_durable = u64::MAX;
         } else {
             self.segments.insert(sequence, end as u64);
         }

@@ -83,11 +83,13 @@ impl Segments {
         self.disk.lag()
     }
 
-    /// Opens segments that exist, the last one for writing, and cuts that one to its length.
+    /// Opens segments that exist, the last one for writing, and cuts that one to its length; up to
+    /// `known` it is known to be durable.
     pub(super) fn open(
         disk: Arc<dyn Disk>,
         dir: &Path,
         lengths: BTreeMap<u64, u64>,
+        known: u64,
         prepare: u64,
     ) -> io::Result<Segments> {
         let files = Arc::new(Files::default());
@@ -103,7 +105,13 @@ impl Segments {
         if file.len()? > length {
             file.set_len(length)?;
         }
-        // What was read may never have been synced: a process can die without the machine.
+        // What was read may never have been synced: a process can die without the machine. After a
+        // sync that failed the system even takes such bytes for written, so they are written again.
+        if known < length {
+            let mut tail = vec![0; (length - known) as usize];
+            file.read_exact_at(&mut tail, known)?;
+            file.write_all_at(&tail, known)?;
+        }
         file.sync_data()?;
         disk.sync_dir(dir)?;
         Ok(Segments {

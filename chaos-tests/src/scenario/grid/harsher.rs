@@ -50,6 +50,8 @@ impl Kind {
                     (0..shape.peers).map(|at| if at < 3 { 0 } else { dice.between(5000, 8000) }).collect();
                 shape.removal = Some((dice.index(3), dice.between(5000, 10_000)));
                 shape.checkpoint_bytes = 2 << 10;
+                // Few and long logs: a newcomer has much to catch up with.
+                (shape.partitions, shape.clients) = (dice.between(1, 2) as u32, 4);
             }
         }
         shape

@@ -69,7 +69,10 @@ fn named(scenario: &str) -> anyhow::Result<Scenario> {
         "grid" => Ok(scenario::grid),
         "lying-disks" => Ok(scenario::grid_on_lying_disks),
         "log" => Ok(scenario::log),
-        other => bail!("there is no scenario {other:?}; there are: grid, gossip, log, lying-disks"),
+        other => match scenario::findings().into_iter().find(|finding| finding.name == other) {
+            Some(finding) => Ok(finding.run),
+            None => bail!("there is no scenario {other:?}; there are: grid, gossip, log, lying-disks, and findings"),
+        },
     }
 }
 

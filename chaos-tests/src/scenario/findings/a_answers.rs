@@ -40,8 +40,8 @@ async fn lost_with_its_leader(mut trio: Trio) -> Said {
     let (mut lost, index) = super::put_alone(&trio, 1, put("k", 5, stamp(2))).await?;
     let mut accepted = put("k", 6, stamp(3));
     accepted.ack = AckLevel::Accepted;
-    // Level "accepted" asks for no more than this.
-    let _ = trio.ask(1, accepted)?;
+    // That level asks for no more than this.
+    trio.ask(1, accepted)?.done().await?;
     sleep(Duration::from_millis(trio.dice.between(10, 300))).await;
     if trio.at(1)?.applied() >= index {
         return Err("the put was not to commit".to_owned());
@@ -94,7 +94,7 @@ async fn waits_for_the_first(mut trio: Trio) -> Said {
     trio.until("it is in the log", |trio| trio.at(1).is_ok_and(|at| at.last() > last)).await?;
     let mut retry = trio.ask(1, increment("k", stamp(2)))?;
     // Another write tells that the executor has come past the retry.
-    trio.ask(1, put("other", 1, stamp(3)))?;
+    let _later = trio.ask(1, put("other", 1, stamp(3)))?;
     sleep(Duration::from_millis(trio.dice.between(20, 90))).await;
     if trio.at(1)?.applied() > last {
         return Err("the increment was not to commit".to_owned());

@@ -96,9 +96,12 @@ fn named(scenario: &str) -> anyhow::Result<Scenario> {
         "local-reads" => Ok(scenario::local_reads),
         "moves" => Ok(scenario::moves),
         "rotten-log" => Ok(scenario::rotten_log),
-        other => bail!(
-            "there is no scenario {other:?}; there are: grid, gossip, log, lying-disks, late-proposals, local-reads, moves, rotten-log"
-        ),
+        other => match scenario::findings().into_iter().find(|finding| finding.name == other) {
+            Some(finding) => Ok(finding.run),
+            None => bail!(
+                "there is no scenario {other:?}; there are: grid, gossip, log, lying-disks, late-proposals, local-reads, moves, rotten-log, and findings"
+            ),
+        },
     }
 }
 

@@ -21,6 +21,7 @@ pub mod machine;
 pub mod nemesis;
 pub mod network;
 pub mod ports;
+pub mod processes;
 pub mod runner;
 pub mod scenario;
 pub mod simulation;

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, bail};
 use chaos_tests::runner::{self, Scenario, Verdict};
-use chaos_tests::{scenario, trace};
+use chaos_tests::{processes, scenario, trace};
 use clap::{Parser, Subcommand};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
@@ -41,6 +41,14 @@ enum Task {
         /// Seconds of real time after which a seed counts as hung.
         #[arg(long, default_value_t = 120)]
         hung_after: u64,
+    },
+    /// Runs real peers under faults. Example: processes --minutes 30
+    Processes(processes::cli::ProcessesArgs),
+    /// Runs as `keystead` itself.
+    #[command(hide = true, name = processes::cli::AS_KEYSTEAD, disable_help_flag = true)]
+    Keystead {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<std::ffi::OsString>,
     },
     /// Runs one seed in this process and prints the verdict as JSON.
     #[command(hide = true)]
@@ -119,6 +127,11 @@ struct Options {
 
 fn main() -> anyhow::Result<ExitCode> {
     match Arguments::parse().command {
+        Task::Processes(arguments) => processes::cli::run(&arguments),
+        Task::Keystead { arguments } => {
+            let program = std::iter::once(std::ffi::OsString::from(processes::cli::AS_KEYSTEAD));
+            Ok(ExitCode::from(keystead::cli::run(program.chain(arguments))))
+        }
         Task::One { seed, trace, scenario, log } => {
             if let Some(filter) = log {
                 show_log(&filter)?;

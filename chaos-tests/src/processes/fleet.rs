@@ -190,30 +190,50 @@ impl Fleet {
         Ok(())
     }
 
-    /// Looks for peers that ended though nobody killed them or told them to go, and starts them again. The
-    /// end of the log says why; that somebody else took the port in the meantime is nobody's fault.
+    /// Kills a peer without warning, and does not wait for its end.
+    pub fn strike(&mut self, name: &str) {
+        self.ended_by_itself(name);
+        if let Some(peer) = self.peers.get_mut(name) {
+            peer.strike();
+        }
+    }
+
+    /// Kills a peer without warning.
+    pub async fn kill(&mut self, name: &str) {
+        self.strike(name);
+        if let Some(peer) = self.peers.get_mut(name) {
+            peer.kill().await;
+        }
+    }
+
+    /// Looks for peers that ended though nobody killed them or told them to go, and starts them again.
     ///
     /// # Errors
     /// What the system says.
     pub async fn look(&mut self) -> anyhow::Result<()> {
-        let mut again = Vec::new();
-        for (name, peer) in &mut self.peers {
-            let Some(status) = peer.ended() else { continue };
-            let last = peer::last_words(&peer.identity.log);
-            self.timeline.note(format_args!("{name} ended by itself, {status}: {last}"));
-            if peer.leaving || peer.is_ending() {
-                continue;
+        let names: Vec<String> = self.peers.keys().cloned().collect();
+        for name in names {
+            if self.ended_by_itself(&name) {
+                self.start(&name).await?;
             }
-            again.push(name.clone());
-            if !last.contains("KS1009") {
-                let what = format!("{name} ended by itself, {status}: {last}");
-                self.ended.push(Violation { check: "peers live", what });
-            }
-        }
-        for name in again {
-            self.start(&name).await?;
         }
         Ok(())
+    }
+
+    /// Whether a peer that should live has ended. The end of its log says why; that somebody else took
+    /// the port in the meantime is nobody's fault.
+    fn ended_by_itself(&mut self, name: &str) -> bool {
+        let Some(peer) = self.peers.get_mut(name) else { return false };
+        let Some(status) = peer.ended() else { return false };
+        let what = format!("{name} ended by itself, {status}: {}", peer::last_words(&peer.identity.log));
+        self.timeline.note(&what);
+        if peer.leaving || peer.is_ending() {
+            return false;
+        }
+        if !what.contains("KS1009") {
+            self.ended.push(Violation { check: "peers live", what });
+        }
+        true
     }
 
     /// What [`Fleet::look`] has found.

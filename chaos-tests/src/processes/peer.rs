@@ -130,7 +130,12 @@ impl Peer {
         self.child.is_some()
     }
 
-    /// Kills it without warning.
+    /// Kills it without warning. Until [`Peer::kill`] it counts as one that was told to end.
+    pub fn strike(&mut self) {
+        self.ending = self.child.as_mut().is_some_and(|child| child.start_kill().is_ok());
+    }
+
+    /// Kills it without warning, and waits for its end.
     pub async fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             let _ = child.kill().await;
@@ -171,7 +176,8 @@ impl Peer {
 
     async fn signal(&self, signal: &str) -> bool {
         let Some(id) = self.child.as_ref().and_then(Child::id) else { return false };
-        let sent = Command::new("kill").args([signal, &id.to_string()]).kill_on_drop(true).status();
+        let mut command = Command::new("kill");
+        let sent = command.args([signal, &id.to_string()]).kill_on_drop(true).status();
         matches!(clock::timeout(SIGNAL_WITHIN, sent).await, Ok(Ok(status)) if status.success())
     }
 

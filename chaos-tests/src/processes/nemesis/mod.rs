@@ -8,7 +8,7 @@ mod links;
 mod members;
 mod processes;
 
-pub use members::Change;
+pub use members::{Change, finish_removal};
 
 use super::fleet::Fleet;
 use crate::dice::Dice;
@@ -19,7 +19,7 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 
 /// Kinds in random order; each comes once before any comes again.
-pub struct Deck<T: 'static> {
+struct Deck<T: 'static> {
     kinds: &'static [T],
     left: Vec<T>,
     dice: Dice,

@@ -116,12 +116,14 @@ pub(super) async fn break_one(
     }
 }
 
+/// Kills them at the same moment.
 async fn kill(fleet: &Mutex<Fleet>, victims: &[String]) {
     let mut fleet = fleet.lock().await;
     for victim in victims {
-        if let Some(peer) = fleet.peer(victim) {
-            peer.kill().await;
-        }
+        fleet.strike(victim);
+    }
+    for victim in victims {
+        fleet.kill(victim).await;
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::clients;
 use super::fleet::Fleet;
+use super::namespace;
 use super::nemesis::Nemesis;
 use super::pulse::Pulse;
 use super::report::{self, Report};
@@ -42,6 +43,12 @@ pub struct ProcessesArgs {
     /// The program whose `start` is run; default: this one, which hands over to the same code.
     #[arg(long)]
     program: Option<PathBuf>,
+    /// Uses the kernel's own faults too (tc netem in a network namespace), where that is permitted.
+    #[arg(long)]
+    netem: bool,
+    /// Says that this is the namespace.
+    #[arg(long, hide = true)]
+    in_namespace: bool,
     /// Keeps the peers' directory also when everything holds.
     #[arg(long)]
     keep: bool,
@@ -55,6 +62,12 @@ pub const AS_KEYSTEAD: &str = "keystead";
 /// # Errors
 /// What keeps them from being run, which is no verdict on the grid.
 pub fn run(arguments: &ProcessesArgs) -> anyhow::Result<ExitCode> {
+    if arguments.netem && !arguments.in_namespace {
+        match namespace::permitted() {
+            Ok(()) => return Err(namespace::enter(&["--in-namespace"])),
+            Err(why) => eprintln!("without netem, which cannot be had here: {why}"),
+        }
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let dir = std::env::temp_dir().join(format!("keystead-processes-{}", std::process::id()));
     std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
@@ -87,7 +100,7 @@ async fn rounds(arguments: &ProcessesArgs, dir: &Path) -> anyhow::Result<Report>
     let fleet = Fleet::new(seed, dir.to_owned(), path, before, arguments.partitions)?;
     let fleet = Arc::new(tokio::sync::Mutex::new(fleet));
     let pulse = Pulse::start();
-    let (nemesis, settled) = (Nemesis::new(seed), BTreeMap::new());
+    let (nemesis, settled) = (Nemesis::new(seed, arguments.in_namespace), BTreeMap::new());
     let mut run = Run { seed, fleet: fleet.clone(), nemesis, pulse, clients: CLIENTS, settled };
     let report = all_rounds(arguments, dir, &mut run).await;
     drop(run);

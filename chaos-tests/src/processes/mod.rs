@@ -11,6 +11,7 @@ pub mod cli;
 pub mod clients;
 pub mod converge;
 pub mod fleet;
+pub mod namespace;
 pub mod nemesis;
 pub mod peer;
 pub mod proxy;

@@ -4,6 +4,7 @@ use super::{Until, some};
 use crate::dice::Dice;
 use crate::processes::clients::FIRST_PLACE;
 use crate::processes::fleet::Fleet;
+use crate::processes::namespace;
 use crate::processes::proxy::{Links, Place, Weather};
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +30,7 @@ pub(super) enum Kind {
     Resets,
     ClientsCut,
     AnswersLost,
+    Netem,
 }
 
 pub(super) const KINDS: &[Kind] = &[
@@ -71,6 +73,7 @@ impl Kind {
             Kind::Resets => "connection resets",
             Kind::ClientsCut => "clients cut from a peer",
             Kind::AnswersLost => "answers to clients cut",
+            Kind::Netem => "netem: delay, loss, reorder",
         }
     }
 }
@@ -145,6 +148,11 @@ pub(super) async fn break_some(kind: Kind, fleet: &Arc<Mutex<Fleet>>, dice: &mut
         }
         Kind::ClientsCut => cut(between(one, &clients), Weather::CUT),
         Kind::AnswersLost => cut(from_to(one, &clients), Weather::CUT),
+        Kind::Netem => {
+            namespace::shape(Some((dice.between(1, 20), dice.between(1, 10)))).await;
+            until.wait(lasts).await;
+            return namespace::shape(None).await;
+        }
     }
     until.wait(lasts).await;
     links.mend();

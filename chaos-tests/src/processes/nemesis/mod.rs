@@ -19,20 +19,20 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 
 /// Kinds in random order; each comes once before any comes again.
-struct Deck<T: 'static> {
-    kinds: &'static [T],
+struct Deck<T> {
+    kinds: Vec<T>,
     left: Vec<T>,
     dice: Dice,
 }
 
 impl<T: Copy> Deck<T> {
-    fn new(kinds: &'static [T], seed: u64, label: &str) -> Self {
-        Deck { kinds, left: Vec::new(), dice: Dice::new(seed, label) }
+    fn new(kinds: &[T], seed: u64, label: &str) -> Self {
+        Deck { kinds: kinds.to_vec(), left: Vec::new(), dice: Dice::new(seed, label) }
     }
 
     fn draw(&mut self) -> T {
         if self.left.is_empty() {
-            self.left = self.kinds.to_vec();
+            self.left = self.kinds.clone();
         }
         let at = self.dice.index(self.left.len());
         self.left.swap_remove(at)
@@ -64,12 +64,13 @@ impl Until {
 }
 
 impl Nemesis {
-    /// Full decks.
-    pub fn new(seed: u64) -> Nemesis {
+    /// Full decks; with netem, the kernel's own faults are among them.
+    pub fn new(seed: u64, netem: bool) -> Nemesis {
+        let netem = if netem { &[links::Kind::Netem][..] } else { &[] };
         Nemesis {
             seed,
             processes: Deck::new(processes::KINDS, seed, "deck of processes"),
-            links: Deck::new(links::KINDS, seed, "deck of links"),
+            links: Deck::new(&[links::KINDS, netem].concat(), seed, "deck of links"),
             members: Deck::new(members::KINDS, seed, "deck of members"),
         }
     }

@@ -7,6 +7,7 @@
 //! judged by the same [`crate::checks`] as the simulator's. Time here is real, so a seed decides what is
 //! done and not what comes of it. A [`round`] ends in bounded time of the [`pulse`].
 
+pub mod agree;
 pub mod cli;
 pub mod clients;
 pub mod converge;

@@ -3,10 +3,12 @@
 //! In: a running grid. Out: what was done, how long it took, and every promise that was broken. A round
 //! ends in bounded time whatever the grid does.
 
+use super::agree;
 use super::clients::{self, Common, FIRST_PLACE};
 use super::converge;
 use super::fleet::Fleet;
 use super::nemesis::Nemesis;
+use super::peer::Peer;
 use super::pulse::Pulse;
 use super::record::Record;
 use super::workload;
@@ -181,6 +183,12 @@ impl Run {
         outcomes.answered = count(|outcome| matches!(outcome, Outcome::Answered(_)));
         outcomes.unknown = count(|outcome| *outcome == Outcome::Unknown);
         outcomes.refused = count(|outcome| *outcome == Outcome::Refused);
+        let (from, peers) = {
+            let fleet = self.fleet.lock().await;
+            let peer = |peer: &Peer| (peer.identity.name.clone(), peer.identity.front.to_string());
+            (fleet.proxy.address(FIRST_PLACE - 1), fleet.peers().map(peer).collect::<Vec<_>>())
+        };
+        outcomes.violations.extend(agree::agree(&peers, from, judge, &keys, &self.pulse).await);
         outcomes.violations.extend(self.audit(judge).await);
         let mut fleet = self.fleet.lock().await;
         fleet.look().await?;

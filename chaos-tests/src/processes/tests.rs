@@ -118,7 +118,7 @@ fn thousands_of_operations_of_many_clients_are_judged() {
         }
         of.push((begin + 19, begin + 20, Action::Get, read(value(at % 4))));
     }
-    assert_eq!(linearizable(&history(&of)), []);
+    assert_eq!(linearizable(&history(&of)), vec![]);
     let last = of.len() - 1;
     of[last].3 = read(11);
     let found = linearizable(&history(&of));

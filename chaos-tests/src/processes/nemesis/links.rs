@@ -137,7 +137,7 @@ pub(super) async fn break_some(kind: Kind, fleet: &Arc<Mutex<Fleet>>, dice: &mut
         Kind::Flap => return flap(links, &between(one, others), dice, until).await,
         Kind::Swizzle => return swizzle(links, &peers, dice, until).await,
         Kind::Delay => cut(between(&peers, &peers), late(dice.between(2, 60))),
-        Kind::SlowPeer => cut(between(one, &[others, &clients].concat()), late(dice.between(60, 400))),
+        Kind::SlowPeer => cut(between(one, &[others, clients.as_slice()].concat()), late(dice.between(60, 400))),
         Kind::Loss => {
             let weather = Weather { loss: dice.between(20, 300) as u32, ..late(2) };
             cut([between(&peers, &peers), between(&peers, &clients)].concat(), weather);
@@ -205,7 +205,7 @@ mod tests {
     fn directions_are_those_that_are_named() {
         assert_eq!(between(&[1], &[1, 2]), [(1, 2), (2, 1)]);
         assert_eq!(from_to(&[1], &[1, 2, 3]), [(1, 2), (1, 3)]);
-        assert_eq!(across(&[1, 2, 3]), [], "three in a ring all see each other");
+        assert!(across(&[1, 2, 3]).is_empty(), "three in a ring all see each other");
         let mut cut = across(&[1, 3, 2, 4]);
         cut.sort_unstable();
         cut.dedup();

@@ -26,6 +26,7 @@ pub mod mutants;
 pub mod nemesis;
 pub mod network;
 pub mod ports;
+pub mod processes;
 pub mod runner;
 pub mod scenario;
 pub mod simulation;

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, bail};
 use chaos_tests::runner::{self, Scenario, Verdict};
-use chaos_tests::{mutants, scenario, tally, trace};
+use chaos_tests::{mutants, processes, scenario, tally, trace};
 use clap::{Parser, Subcommand};
 use keystead::clock::Instant;
 use serde::{Deserialize, Serialize};
@@ -60,6 +60,14 @@ enum Task {
     #[cfg(feature = "faults")]
     #[command(hide = true)]
     CrashPeer(chaos_tests::crashes::PeerArgs),
+    /// Runs real peers under faults. Example: processes --minutes 30
+    Processes(processes::cli::ProcessesArgs),
+    /// Runs as `keystead` itself.
+    #[command(hide = true, name = processes::cli::AS_KEYSTEAD, disable_help_flag = true)]
+    Keystead {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<std::ffi::OsString>,
+    },
     /// Runs one seed in this process and prints the verdict as JSON.
     #[command(hide = true)]
     One {
@@ -154,6 +162,11 @@ struct Options {
 
 fn main() -> anyhow::Result<ExitCode> {
     match Arguments::parse().command {
+        Task::Processes(arguments) => processes::cli::run(&arguments),
+        Task::Keystead { arguments } => {
+            let program = std::iter::once(std::ffi::OsString::from(processes::cli::AS_KEYSTEAD));
+            Ok(ExitCode::from(keystead::cli::run(program.chain(arguments))))
+        }
         Task::One { seed, trace, scenario, planted, log } => {
             planted.map_or(Ok(()), |name| mutants::plant(&name))?;
             if let Some(filter) = log {

@@ -7,8 +7,11 @@ use crate::clock::SystemThreads;
 use crate::config::{NodeConfig, Options};
 use crate::error::Result;
 use crate::grid::Grid;
-use crate::node::{Ended, GridService};
+use crate::net::TcpFrom;
+use crate::node::{Ended, GridService, Ports};
 use std::io::IsTerminal;
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The configuration that the arguments, the variables and the file give together.
@@ -35,7 +38,7 @@ pub(super) fn configuration(args: StartArgs, variable: &dyn Fn(&str) -> Option<S
 
 /// Runs a peer.
 pub(super) async fn run(args: StartArgs) -> Result<()> {
-    let with_parent = args.exit_with_parent;
+    let (with_parent, from) = (args.exit_with_parent, args.connect_from);
     let config = configuration(args, &|name| std::env::var(name).ok())?;
     log_to_stderr();
     #[cfg(feature = "failpoints")]
@@ -43,7 +46,7 @@ pub(super) async fn run(args: StartArgs) -> Result<()> {
     if with_parent {
         exit_with_parent(&SystemThreads);
     }
-    serve(config).await
+    serve(config, from).await
 }
 
 /// The log goes to standard error; `RUST_LOG` says how much of it, `info` by default.
@@ -66,8 +69,12 @@ fn log_to_stderr() {
 const REPORT_AFTER: Duration = Duration::from_secs(10);
 
 /// Starts the peer and runs it until a signal, or until it fails.
-async fn serve(config: NodeConfig) -> Result<()> {
-    let grid = Grid::builder().config(config.clone()).start().await?;
+async fn serve(config: NodeConfig, from: Option<IpAddr>) -> Result<()> {
+    let mut ports = Ports::with_backend(config.backend, config.memory_limit);
+    if let Some(from) = from {
+        ports.network = Arc::new(TcpFrom(from));
+    }
+    let grid = Grid::builder().config(config.clone()).ports(ports).start().await?;
     let http = grid.http_address().map_or_else(String::new, |http| format!(", http://{http}"));
     let address = match &config.advertise {
         Some(advertised) => format!("{}, reached at {advertised}", config.listen),

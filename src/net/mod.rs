@@ -7,7 +7,7 @@ pub(crate) mod memory;
 pub mod peer;
 mod tcp;
 
-pub use tcp::{TcpNetwork, open_files_limit};
+pub use tcp::{TcpFrom, TcpNetwork, open_files_limit};
 
 use std::io;
 use tokio::io::{AsyncRead, AsyncWrite};

@@ -102,6 +102,9 @@ pub struct StartArgs {
     /// Stop when standard input ends; for programs that start peers
     #[arg(long, hide = true)]
     pub exit_with_parent: bool,
+    /// The address that connections to other peers come from, for whoever stands between them
+    #[arg(long, hide = true, value_name = "IP")]
+    pub connect_from: Option<std::net::IpAddr>,
     /// A TOML file with these options [default: none]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,

@@ -10,11 +10,11 @@ use super::record::Record;
 use super::workload::{Actions, MAP};
 use crate::checks::{Finals, Violation};
 use crate::history::{Action, Answer, Outcome};
-use keystead::client::{Client, ClientConfig, Conditional};
+use keystead::client::{Client, ClientConfig, Conditional, Removed};
 use keystead::clock::sleep;
 use keystead::error::{Class, Error, Result};
 use keystead::net::TcpFrom;
-use keystead::types::{AckLevel, KeyCodec, StoredValue, Value, ValueCodec};
+use keystead::types::{AckLevel, Condition, KeyCodec, StoredValue, Value, ValueCodec};
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -148,9 +148,10 @@ async fn operate(
             }
             match (answer, *action) {
                 (Answer::Value(value) | Answer::Refused(value), _) => Some((key.clone(), value)),
-                (Answer::Written, Action::CompareAndSet { new, .. } | Action::PutIfAbsent(new) | Action::Put(new)) => {
-                    Some((key.clone(), Some(new)))
-                }
+                (Answer::Written, Action::CompareAndSet { new, .. } | Action::PutIfAbsent(new) | Action::Put(new))
+                | (Answer::Written, Action::Replace(new))
+                | (Answer::Replaced(_), Action::GetAndPut(new)) => Some((key.clone(), Some(new))),
+                (Answer::Deleted(_), _) => Some((key.clone(), None)),
                 _ => None,
             }
         }
@@ -193,6 +194,15 @@ async fn perform(client: &Client, key: &str, action: Action) -> Result<(Answer, 
             let written = client.put(MAP, key, Value::i64(new)).await?;
             Ok((Answer::Written, Some(written.served.ack)))
         }
+        Action::Replace(new) => conditional(client.replace(MAP, key, Value::i64(new)).await?),
+        Action::GetAndPut(new) => {
+            let replaced = client.get_and_put(MAP, key, Value::i64(new)).await?;
+            Ok((Answer::Replaced(number(replaced.previous)?), Some(replaced.written.served.ack)))
+        }
+        Action::RemoveIf(expected) => match client.remove_if(MAP, key, Condition::Value(Value::i64(expected))).await? {
+            Removed::Deleted(deleted) => Ok((Answer::Deleted(deleted.existed), Some(deleted.served.ack))),
+            Removed::Refused { present, served } => Ok((Answer::Refused(number(present)?), Some(served.ack))),
+        },
         Action::PutIfAbsent(new) => conditional(client.put_if_absent(MAP, key, Value::i64(new)).await?),
         Action::CompareAndSet { expected, new } => {
             let expected = Value::i64(expected.unwrap_or_default());

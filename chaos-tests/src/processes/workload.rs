@@ -99,10 +99,13 @@ impl Actions {
             (Kind::Swapped, _) => swap,
             (Kind::Counter, 0..3) => Action::Get,
             (Kind::Counter, _) => Action::Increment(1),
-            (Kind::Any, 0..4) => Action::Get,
-            (Kind::Any, 4..6) => Action::Put(new),
-            (Kind::Any, 6) => Action::PutIfAbsent(new),
+            (Kind::Any, 0..3) => Action::Get,
+            (Kind::Any, 3) => Action::Put(new),
+            (Kind::Any, 4) => Action::GetAndPut(new),
+            (Kind::Any, 5) => Action::PutIfAbsent(new),
+            (Kind::Any, 6) => Action::Replace(new),
             (Kind::Any, 7) => Action::Delete,
+            (Kind::Any, 8) => seen.flatten().map_or(Action::Get, Action::RemoveIf),
             (Kind::Any, _) => swap,
         }
     }
@@ -122,6 +125,7 @@ mod tests {
                 let (key, action) = actions.draw();
                 let new = match action {
                     Action::Put(new) | Action::PutIfAbsent(new) | Action::CompareAndSet { new, .. } => Some(new),
+                    Action::Replace(new) | Action::GetAndPut(new) => Some(new),
                     _ => None,
                 };
                 assert!(new.is_none_or(|new| written.insert(new)), "{new:?}");

@@ -162,6 +162,7 @@ fn run(seed: u64, kind: Kind) -> Vec<Violation> {
 fn add_clients(simulation: &mut Simulation, seed: u64, shape: &Shape, addresses: &[String], records: &Records) {
     let given = || (addresses.to_vec(), records.clone());
     *records.working.borrow_mut() = shape.clients;
+    further::start(simulation, seed, shape, addresses, records);
     for number in 0..shape.clients {
         let ((seeds, records), shape) = (given(), shape.clone());
         simulation.client(&format!("c{number}"), move |life| clients::work(life, seed, number, seeds, shape, records));
@@ -177,7 +178,6 @@ fn add_clients(simulation: &mut Simulation, seed: u64, shape: &Shape, addresses:
         let ((seeds, records), limit) = (given(), shape.value_bytes);
         simulation.client("g0", move |life| big::write(life, seed, seeds, limit, records));
     }
-    further::start(simulation, seed, shape, addresses, records);
     for (at, (name, (_, at_ms))) in shape.leaving().into_iter().zip(shape.removals.clone()).enumerate() {
         let (seeds, drains) = (addresses.to_vec(), shape.drains);
         simulation.client(&format!("operator{at}"), move |life| movement::remove(life, seeds, name, at_ms, drains));

@@ -246,7 +246,9 @@ mod tests {
     /// Appends an entry; whether it is durable.
     async fn append_one(group: &GroupLog, index: u64) -> bool {
         let (sender, receiver) = oneshot::channel();
-        let done = move |result: std::io::Result<()>| drop(sender.send(result.is_ok()));
+        let done = move |result: std::io::Result<()>| {
+            let _ = sender.send(result.is_ok());
+        };
         group.append(vec![(index, Bytes::from_static(b"entry"))], done).await.is_ok() && receiver.await == Ok(true)
     }
 

@@ -7,7 +7,7 @@ mod server;
 use chaos_tests::checks::{self, Violation};
 use chaos_tests::dice::Dice;
 use chaos_tests::history::History;
-use chaos_tests::nemesis::{Plan, Profile};
+use chaos_tests::nemesis::{Kinds, Plan, Profile};
 use chaos_tests::runner::{self, Scenario};
 use chaos_tests::simulation::Simulation;
 use chaos_tests::trace::Keep;
@@ -52,6 +52,7 @@ fn toy(seed: u64, bug: Bug) -> Vec<Violation> {
         quiet_from: QUIET_FROM,
         pause_max: Duration::from_millis(900),
         fault_max: Duration::from_millis(1500),
+        kinds: Kinds::plain(),
     };
     let plan = Plan::draw(&mut Dice::new(seed, "nemesis"), &profile);
     let mut violations: Vec<Violation> =

@@ -54,7 +54,7 @@ pub(super) fn value_json(value: &Value) -> serde_json::Value {
     let shown = match value.codec {
         ValueCodec::Utf8 => text().map(Into::into),
         ValueCodec::Json => serde_json::from_slice(&value.data).ok(),
-        ValueCodec::Msgpack => rmp_serde::from_slice(&value.data).ok(),
+        ValueCodec::Msgpack => crate::types::msgpack::from_slice(&value.data).ok(),
         ValueCodec::I64 => number(value).map(Into::into),
         ValueCodec::Bytes => text().map(Into::into),
     };

@@ -55,7 +55,7 @@ pub(super) fn decode<Out: DeserializeOwned>(answer: &TaskPayload) -> Result<Out>
     let bad = |error: String| Error::new(Code::TaskCodec, format!("the answer cannot be decoded: {error}"));
     match answer.codec {
         ValueCodec::Json => serde_json::from_slice(&answer.data).map_err(|error| bad(error.to_string())),
-        _ => rmp_serde::from_slice(&answer.data).map_err(|error| bad(error.to_string())),
+        _ => crate::types::msgpack::from_slice(&answer.data).map_err(|error| bad(error.to_string())),
     }
 }
 

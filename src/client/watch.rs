@@ -346,7 +346,9 @@ fn typed<K: FromKey, V: DeserializeOwned>(event: WatchEvent) -> Result<TypedEven
     let wrong = |what: &str| Error::new(Code::WrongCodec, format!("an event's {what} is not of the watch's type"));
     let key = || K::from_key(&event.key).ok_or_else(|| wrong("key"));
     let value = |value: &Value| match value.codec {
-        ValueCodec::Msgpack => rmp_serde::from_slice(&value.data).map_err(|error| wrong(&format!("value ({error})"))),
+        ValueCodec::Msgpack => {
+            crate::types::msgpack::from_slice(&value.data).map_err(|error| wrong(&format!("value ({error})")))
+        }
         _ => Err(wrong("value")),
     };
     let change = match &event.kind {

@@ -93,5 +93,5 @@ pub(super) fn call<T: serde::Serialize>(name: &str, key: impl AsRef<[u8]>, input
 /// An answer decoded from MessagePack.
 pub(super) fn answer<T: serde::de::DeserializeOwned>(outcome: &TaskOutcome) -> T {
     let payload = outcome.answer.as_ref().expect("an answer");
-    rmp_serde::from_slice(&payload.data).expect("decodes")
+    crate::types::msgpack::from_slice(&payload.data).expect("decodes")
 }

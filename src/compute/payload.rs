@@ -20,7 +20,7 @@ fn codec_name(codec: ValueCodec) -> &'static str {
 /// Decodes a payload; `task` and `example` (JSON, may be empty) are for the error.
 pub(super) fn decode<In: DeserializeOwned>(task: &str, example: &str, payload: &TaskPayload) -> Result<In> {
     let decoded = match payload.codec {
-        ValueCodec::Msgpack => rmp_serde::from_slice(&payload.data).map_err(|error| error.to_string()),
+        ValueCodec::Msgpack => crate::types::msgpack::from_slice(&payload.data).map_err(|error| error.to_string()),
         ValueCodec::Json => serde_json::from_slice(&payload.data).map_err(|error| error.to_string()),
         other => {
             let what = format!("a task's payload is JSON or MessagePack, not {}", codec_name(other));
@@ -38,7 +38,7 @@ fn refusal(task: &str, example: &str, what: String) -> Error {
 /// What is wrong with a payload that could not be decoded.
 fn explain<In: DeserializeOwned>(payload: &TaskPayload, error: &str) -> String {
     let parsed: std::result::Result<serde_json::Value, String> = match payload.codec {
-        ValueCodec::Msgpack => rmp_serde::from_slice(&payload.data).map_err(|error| error.to_string()),
+        ValueCodec::Msgpack => crate::types::msgpack::from_slice(&payload.data).map_err(|error| error.to_string()),
         _ => serde_json::from_slice(&payload.data).map_err(|error| error.to_string()),
     };
     let value = match parsed {

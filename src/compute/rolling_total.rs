@@ -108,7 +108,7 @@ fn encode_entry(bucket: i64, amount: i64) -> Handled<Value> {
 
 pub(super) fn decode_entry(value: &Value) -> Option<(i64, i64)> {
     let known = value.codec == ValueCodec::Msgpack && value.schema == SCHEMA;
-    if known { rmp_serde::from_slice(&value.data).ok() } else { None }
+    if known { crate::types::msgpack::from_slice(&value.data).ok() } else { None }
 }
 
 fn format_key(prefix: &[u8], index: i64) -> Bytes {

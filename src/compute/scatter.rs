@@ -142,7 +142,7 @@ fn encode_part<P: Serialize>(part: &P) -> Result<Bytes> {
 }
 
 fn decode_part<P: DeserializeOwned>(bytes: &[u8]) -> Result<P> {
-    let decoded = rmp_serde::from_slice(bytes);
+    let decoded = crate::types::msgpack::from_slice(bytes);
     decoded.map_err(|error| Error::new(Code::TaskCodec, format!("another peer's part cannot be read: {error}")))
 }
 

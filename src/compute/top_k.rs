@@ -146,7 +146,7 @@ pub(super) fn number(value: &Value, field: Option<&str>) -> Option<Number> {
             return if field.is_none() { parse(text) } else { None };
         }
         ValueCodec::Json => serde_json::from_slice(&value.data).ok()?,
-        ValueCodec::Msgpack => rmp_serde::from_slice(&value.data).ok()?,
+        ValueCodec::Msgpack => crate::types::msgpack::from_slice(&value.data).ok()?,
         ValueCodec::Bytes => return None,
     };
     let mut names = field.into_iter().flat_map(|field| field.split('.'));

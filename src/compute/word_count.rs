@@ -105,7 +105,7 @@ pub(super) fn count_value(value: &Value, counts: &mut BTreeMap<String, u64>) {
             }
         }
         ValueCodec::Msgpack => {
-            if let Ok(value) = rmp_serde::from_slice(&value.data) {
+            if let Ok(value) = crate::types::msgpack::from_slice(&value.data) {
                 count_json(&value, counts);
             }
         }

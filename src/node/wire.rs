@@ -127,7 +127,7 @@ pub fn decode<T: DeserializeOwned>(payload: &[u8]) -> Result<T> {
     let bad = |what: String| Error::new(Code::ProtocolMismatch, what);
     let body =
         payload.strip_prefix(&[VERSION]).ok_or_else(|| bad(format!("a message of version {:?}", payload.first())))?;
-    rmp_serde::from_slice(body).map_err(|error| bad(format!("a message that cannot be read: {error}")))
+    crate::types::msgpack::from_slice(body).map_err(|error| bad(format!("a message that cannot be read: {error}")))
 }
 
 #[cfg(test)]

@@ -60,7 +60,7 @@ pub(super) fn encode_meta(position: &Position, scan_end: u64) -> Bytes {
 pub(super) fn decode_meta(bytes: &[u8]) -> Result<Position> {
     let bad = |what: String| Error::new(Code::UnknownFormat, format!("a checkpoint's meta cannot be read: {what}"));
     let body = bytes.strip_prefix(&[META_VERSION]).ok_or_else(|| bad(format!("version {:?}", bytes.first())))?;
-    let meta: CheckpointMeta = rmp_serde::from_slice(body).map_err(|error| bad(error.to_string()))?;
+    let meta: CheckpointMeta = crate::types::msgpack::from_slice(body).map_err(|error| bad(error.to_string()))?;
     let fence = Fence::decode(&meta.fence)?;
     Ok(Position { applied: meta.applied, membership: meta.membership, fence, serve_from: meta.serve_from })
 }

@@ -43,7 +43,8 @@ pub fn decode(row: &[u8]) -> Result<JobInfo> {
     let body = row
         .strip_prefix(&[VERSION])
         .ok_or_else(|| Error::new(Code::UnknownFormat, format!("a job's row has format version {:?}", row.first())))?;
-    rmp_serde::from_slice(body).map_err(|error| Error::new(Code::CorruptRow, format!("a job's row: {error}")))
+    crate::types::msgpack::from_slice(body)
+        .map_err(|error| Error::new(Code::CorruptRow, format!("a job's row: {error}")))
 }
 
 fn changed(job: JobInfo) -> Result<Done> {

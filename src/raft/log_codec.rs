@@ -51,7 +51,7 @@ pub fn decode_entry(bytes: &Bytes) -> io::Result<Entry> {
         BLANK if bytes.len() == ENTRY_HEAD => EntryPayload::Blank,
         NORMAL => EntryPayload::Normal(LogPayload(bytes.slice(ENTRY_HEAD..))),
         MEMBERSHIP => {
-            let membership = rmp_serde::from_slice(&bytes[ENTRY_HEAD..]);
+            let membership = crate::types::msgpack::from_slice(&bytes[ENTRY_HEAD..]);
             EntryPayload::Membership(membership.map_err(|_| invalid("a log entry's membership does not parse"))?)
         }
         _ => return Err(invalid("a log entry is of an unknown kind")),

@@ -312,7 +312,7 @@ fn to_msgpack<T: Serialize>(value: &T) -> Result<Vec<u8>> {
 }
 
 fn from_msgpack<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    rmp_serde::from_slice(bytes).map_err(|error| damaged(&error.to_string()))
+    crate::types::msgpack::from_slice(bytes).map_err(|error| damaged(&error.to_string()))
 }
 
 #[cfg(test)]

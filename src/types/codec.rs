@@ -66,11 +66,11 @@ impl<V: Serialize + DeserializeOwned> Codec<V> for Msgpack {
     }
 
     fn decode(data: &Bytes) -> Result<V, String> {
-        rmp_serde::from_slice(data).map_err(|error| error.to_string())
+        super::msgpack::from_slice(data).map_err(|error| error.to_string())
     }
 
     fn rewrite(value: &V, before: &Bytes) -> Result<Bytes, String> {
-        let from = |data: &[u8]| rmp_serde::from_slice(data).map_err(|error| error.to_string());
+        let from = |data: &[u8]| super::msgpack::from_slice(data).map_err(|error| error.to_string());
         rewrite::<V, Self>(value, before, from, to_msgpack)
     }
 }

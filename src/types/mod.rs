@@ -11,6 +11,7 @@ mod hybrid;
 mod ids;
 mod job;
 mod map;
+pub mod msgpack;
 mod reply;
 mod request;
 mod schema;

@@ -77,7 +77,7 @@ pub fn read_value<V: DeserializeOwned>(schema: Schema, value: &Value) -> Result<
     let from_json = |json: serde_json::Value| serde_json::from_value(json).map_err(|error| error.to_string());
     schema
         .decoded(value, || match value.codec {
-            ValueCodec::Msgpack => rmp_serde::from_slice(data).map_err(|error| error.to_string()),
+            ValueCodec::Msgpack => super::msgpack::from_slice(data).map_err(|error| error.to_string()),
             ValueCodec::Json => serde_json::from_slice(data).map_err(|error| error.to_string()),
             ValueCodec::I64 => {
                 let bytes = <[u8; 8]>::try_from(&data[..]).map_err(|error| error.to_string())?;

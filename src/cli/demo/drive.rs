@@ -126,7 +126,7 @@ pub(super) fn payload(event: &Event) -> Result<TaskPayload> {
 /// Asks the task and reads its answer: the total, and who answered.
 pub(super) async fn ask(client: Client, customer: String, payload: TaskPayload) -> Result<(i64, NodeId)> {
     let answer = client.task(rolling_total::NAME, customer, payload).await?;
-    let output: rolling_total::Output = rmp_serde::from_slice(&answer.payload.data)
+    let output: rolling_total::Output = crate::types::msgpack::from_slice(&answer.payload.data)
         .map_err(|error| Error::internal(format!("an unreadable answer: {error}")))?;
     Ok((output.total, answer.served.node))
 }

@@ -37,7 +37,7 @@ pub fn decode_error(bytes: &[u8]) -> Error {
     let Some((&VERSION, rest)) = bytes.split_first() else {
         return Error::internal("a peer sent an error of an unknown format");
     };
-    let Fields(number, what, place, remedy, leader, resend_from) = match rmp_serde::from_slice(rest) {
+    let Fields(number, what, place, remedy, leader, resend_from) = match crate::types::msgpack::from_slice(rest) {
         Ok(fields) => fields,
         Err(problem) => return Error::internal(format!("a peer sent a damaged error: {problem}")),
     };

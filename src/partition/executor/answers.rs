@@ -20,7 +20,7 @@ pub(super) fn decode(row: &[u8]) -> Result<Result<ReplyBody>> {
     let body = row.strip_prefix(&[VERSION]).ok_or_else(|| {
         Error::new(Code::UnknownFormat, format!("a kept answer has format version {:?}", row.first()))
     })?;
-    rmp_serde::from_slice(body)
+    crate::types::msgpack::from_slice(body)
         .map_err(|error| Error::new(Code::CorruptRow, format!("a kept answer cannot be read: {error}")))
 }
 

@@ -144,6 +144,7 @@ async fn a_store_is_the_same_after_a_restart() {
 #[tokio::test]
 async fn a_witness_is_told_what_happens_to_log_and_vote() {
     use crate::raft::{Deed, Witness};
+    use openraft::storage::RaftLogStorageExt;
     let dir = tempfile::tempdir().expect("directory");
     let told: Arc<std::sync::Mutex<Vec<String>>> = Arc::default();
     let into = told.clone();
@@ -156,7 +157,7 @@ async fn a_witness_is_told_what_happens_to_log_and_vote() {
     }));
     let log = open(&dir).register(GroupId(1), 7).await.expect("registers");
     let mut store = LogStore::new(log).watched(Watched::new(Some(&witness), GroupId(1), 7));
-    append(&mut store, entries(3, 0..2, 10)).await;
+    store.blocking_append(entries(3, 0..2, 10)).await.expect("appends");
     store
         .save_vote(&Vote { leader_id: crate::raft::LeaderId { term: 4, voted_for: 9 }, committed: false })
         .await

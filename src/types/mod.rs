@@ -2,8 +2,6 @@
 //! replies. Plain data and pure functions; nothing here does I/O, reads a clock or draws a number.
 
 mod codec;
-#[cfg(test)]
-mod codec_fuzz;
 mod cursor;
 #[cfg(test)]
 mod fuzz;

@@ -1,8 +1,9 @@
 //! Fuzz targets: values of typed maps, and values that are rewritten with fields that the program
 //! does not know.
 
-use super::tree::Tree;
-use super::{Codec, Json, Msgpack, Plain};
+use super::super::msgpack;
+use super::super::tree::Tree;
+use super::*;
 use crate::fuzzing::Fuzz;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -65,10 +66,10 @@ fn typed_msgpack() {
         rmp_serde::to_vec_named(&value).expect("encodes")
     });
     Fuzz::new("typed_msgpack", seeds).bytes_per_byte(1024).run(|input| {
-        let tree: Result<Tree, _> = rmp_serde::from_slice(input);
+        let tree: Result<Tree, _> = msgpack::from_slice(input);
         if let Ok(tree) = &tree {
             let again = rmp_serde::to_vec_named(tree).expect("encodes");
-            let back: Tree = rmp_serde::from_slice(&again).expect("decodes");
+            let back: Tree = msgpack::from_slice(&again).expect("decodes");
             assert_eq!(rmp_serde::to_vec_named(&back).expect("encodes"), again);
         }
         format!("{} {}", tree.is_ok(), rewritten::<Msgpack>(input))

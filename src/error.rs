@@ -164,7 +164,7 @@ codes! {
     /// The disk is full; nothing was written.
     DiskFull = 5002, Exhausted, OtherPeer, "make room; the peer recovers by itself";
     /// Bytes on disk are damaged where they had been durable.
-    CorruptLog = 5003, DataLoss, OtherPeer, "the peer replaces the affected replicas from the others";
+    CorruptLog = 5003, DataLoss, OtherPeer, "the peer replaces the affected replicas from the others; if it stops, do what its message says";
     /// A row's bytes are damaged or of an unknown version.
     CorruptRow = 5004, DataLoss, Never, "restore the row from its source; please report this";
     /// A file is of a format that this version does not know.

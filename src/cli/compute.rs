@@ -96,10 +96,14 @@ pub(super) async fn broadcast(client: &Client, args: &BroadcastArgs, out: &mut (
     failures.print(out)?;
     match first {
         None => Ok(()),
-        Some((partition, error)) => {
+        Some((partition, mut error)) => {
+            let place = format!("task {}", args.name);
+            if error.place == place {
+                error.place.clear();
+            }
             let first = error.brief();
             let what = format!("it failed on {failed} of {of} partitions; first on partition {partition}: {first}");
-            Err(Error::new(Code::PartitionsFailed, what).at(format!("task {}", args.name)).remedy(error.remedy))
+            Err(Error::new(Code::PartitionsFailed, what).at(place).remedy(error.remedy))
         }
     }
 }

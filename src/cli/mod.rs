@@ -57,7 +57,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
             }
             if json {
                 let said = error.render().to_string();
-                let said = said.strip_prefix("error: ").unwrap_or(&said).trim_end();
+                let said = said.strip_prefix("error: ").unwrap_or(&said).lines().next().unwrap_or_default();
                 return failed(&Error::new(Code::InvalidConfig, said), true);
             }
             let said = match error.kind() {

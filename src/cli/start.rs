@@ -3,7 +3,7 @@
 use super::args::StartArgs;
 use super::local::exit_with_parent;
 use super::signals::Signals;
-use crate::clock::SystemThreads;
+use crate::clock::{self, Instant, SystemThreads};
 use crate::config::{NodeConfig, Options};
 use crate::error::Result;
 use crate::grid::Grid;
@@ -68,6 +68,9 @@ fn log_to_stderr() {
 /// How long a peer that starts says nothing before it says what it waits for.
 const REPORT_AFTER: Duration = Duration::from_secs(10);
 
+/// How often a peer that has started looks whether partitions lack replicas.
+const REPORT_EVERY: Duration = Duration::from_millis(500);
+
 /// Starts the peer and runs it until a signal, or until it fails.
 async fn serve(config: NodeConfig, from: Option<IpAddr>) -> Result<()> {
     let mut ports = Ports::with_backend(config.backend, config.memory_limit);
@@ -104,10 +107,22 @@ async fn report_ready(grid: &Grid, name: &str) {
         tracing::info!("{name} does not serve yet: {}", error.what);
     }
     println!("{name} is ready");
-    let partitions = grid.node().partitions().await.unwrap_or_default();
-    let short = partitions.iter().filter(|partition| partition.under_replicated > 0).count();
-    if short > 0 {
-        println!("{name}: {short} of {} partitions are under-replicated: there are too few peers", partitions.len());
+    // A peer that has just started does not know of all the others yet.
+    let until = Instant::now() + REPORT_AFTER;
+    loop {
+        let partitions = grid.node().partitions().await.unwrap_or_default();
+        let short = partitions.iter().filter(|partition| partition.under_replicated > 0).count();
+        if !partitions.is_empty() && short == 0 {
+            return;
+        }
+        if Instant::now() >= until {
+            let of = partitions.len();
+            println!(
+                "{name}: {short} of {of} partitions lack replicas: peers are missing or away; see `keystead members`"
+            );
+            return;
+        }
+        clock::sleep(REPORT_EVERY).await;
     }
 }
 

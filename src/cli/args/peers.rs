@@ -84,7 +84,7 @@ pub struct StartArgs {
     #[arg(long)]
     pub replicas: Option<u32>,
     /// Where rows are kept besides RAM: sled, memory or fjall (where built in) [default: sled]
-    #[arg(long)]
+    #[arg(long, value_parser = backend)]
     pub backend: Option<crate::config::Backend>,
     /// RAM for the state, such as 256MiB; with sled, values beyond it are served from disk, with
     /// memory, writes beyond it are refused [default: no limit]
@@ -132,4 +132,9 @@ pub struct BenchArgs {
     /// Where and how.
     #[command(flatten)]
     pub connection: Connection,
+}
+
+/// Its error without the code: the whole line gets one.
+fn backend(text: &str) -> Result<crate::config::Backend, String> {
+    text.parse().map_err(|error: crate::error::Error| error.what)
 }

@@ -5,10 +5,11 @@
 
 use super::calendar::unix_seconds;
 use super::decimal::Decimal;
-use super::event::Event;
+use super::event::{BUCKETS, Event};
 use crate::error::{Code, Error, Result};
 use csv::{ByteRecord, Reader, ReaderBuilder};
 use std::cell::Cell;
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -76,6 +77,7 @@ pub(super) fn read(input: impl Read, name: &str, skip_bad: bool) -> Result<Input
     let columns = Columns::find(&mut reader, name)?;
     let mut found = Input::default();
     let mut broken = Broken::default();
+    let mut newest = Newest::default();
     let mut record = ByteRecord::new();
     let mut rows = 0;
     for row in 1.. {
@@ -84,7 +86,7 @@ pub(super) fn read(input: impl Read, name: &str, skip_bad: bool) -> Result<Input
             break;
         }
         rows = row;
-        match columns.event(&record, row) {
+        match columns.event(&record, row).and_then(|event| newest.in_window(event)) {
             Ok(event) => found.events.extend(event),
             Err(why) => broken.note(row, record.position().map_or(0, csv::Position::line), why),
         }
@@ -94,6 +96,29 @@ pub(super) fn read(input: impl Read, name: &str, skip_bad: bool) -> Result<Input
     }
     found.skipped = broken.count;
     Ok(found)
+}
+
+/// Each customer's newest sub-window so far, and the row that it is of.
+#[derive(Default)]
+struct Newest(HashMap<String, (i64, u64)>);
+
+impl Newest {
+    /// The event, unless it comes after one that its window has passed: the grid would refuse it.
+    fn in_window(&mut self, event: Option<Event>) -> Result<Option<Event>, (&'static str, String)> {
+        let Some(event) = event else { return Ok(None) };
+        let bucket = event.bucket();
+        match self.0.get(&event.customer).copied() {
+            Some((newest, row)) if bucket <= newest - i64::from(BUCKETS) => {
+                let why = format!("row {row} of the same customer is over a week newer, and stands before it");
+                return Err(("InvoiceDate", why));
+            }
+            Some((newest, _)) if newest >= bucket => {}
+            _ => {
+                self.0.insert(event.customer.clone(), (bucket, event.row));
+            }
+        }
+        Ok(Some(event))
+    }
 }
 
 /// The broken rows: how many, and what is wrong with the first.
@@ -226,6 +251,21 @@ mod tests {
         other.extend(format!("{HEADER}{rows}").replace('\n', "\r\n").replace("no customer", "caf#").bytes());
         other.iter_mut().filter(|byte| **byte == b'#').for_each(|byte| *byte = 0xE9);
         assert_eq!(read(&other[..], "in.csv", false).expect("reads").events, expected);
+    }
+
+    #[test]
+    fn a_row_that_its_customers_window_has_left_behind_is_broken() {
+        let dated = |date: &str| GOOD.replace("2010-12-01 08:34", date);
+        let other = GOOD.replace("13047", "1");
+        // Late, but within the week; then a typing error in a year; whose window has passed what comes then.
+        let rows = [dated("2010-12-07 23:59"), dated("2010-12-01 00:30"), dated("9010-12-08 00:00"), GOOD.to_owned()];
+        let rows = format!("{}{other}", rows.concat());
+        let error = parse(&rows).expect_err("one row is broken");
+        let said =
+            "1 of 5 rows are broken: row 4 (line 5), InvoiceDate: row 3 of the same customer is over a week newer";
+        assert!(error.what.starts_with(said), "{error}");
+        let left = read(format!("{HEADER}{rows}").as_bytes(), "in.csv", true).expect("reads");
+        assert_eq!((left.skipped, left.events.iter().map(|event| event.row).collect()), (1, vec![1, 2, 3, 5]));
     }
 
     #[test]

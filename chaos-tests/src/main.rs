@@ -98,6 +98,7 @@ fn named(scenario: &str) -> anyhow::Result<Scenario> {
     match scenario {
         "gossip" => Ok(scenario::gossip),
         "grid" => Ok(scenario::grid),
+        "harsh" => Ok(scenario::harsh),
         "lying-disks" => Ok(scenario::grid_on_lying_disks),
         "log" => Ok(scenario::log),
         "late-proposals" => Ok(scenario::late_proposals),
@@ -107,7 +108,7 @@ fn named(scenario: &str) -> anyhow::Result<Scenario> {
         other => match scenario::findings().into_iter().find(|finding| finding.name == other) {
             Some(finding) => Ok(finding.run),
             None => bail!(
-                "there is no scenario {other:?}; there are: grid, gossip, log, lying-disks, late-proposals, local-reads, moves, rotten-log, and findings"
+                "there is no scenario {other:?}; there are: grid, harsh, gossip, log, lying-disks, late-proposals, local-reads, moves, rotten-log, and findings"
             ),
         },
     }

@@ -111,6 +111,11 @@ pub fn grid(seed: u64) -> Vec<Violation> {
     run(seed, Kind::General)
 }
 
+/// The same with all kinds of faults, and harder on each promise.
+pub fn harsh(seed: u64) -> Vec<Violation> {
+    run(seed, Kind::Harsh)
+}
+
 /// The same on disks that acknowledge syncs without doing them: the checks must notice.
 pub fn grid_on_lying_disks(seed: u64) -> Vec<Violation> {
     run(seed, Kind::LyingDisks)
@@ -150,7 +155,7 @@ fn run(seed: u64, kind: Kind) -> Vec<Violation> {
         quiet_from: QUIET_FROM,
         pause_max: Duration::from_millis(1800),
         fault_max: Duration::from_secs(3),
-        kinds: if kind == Kind::General { Kinds::swarm(&mut dice) } else { Kinds::plain() },
+        kinds: if kind == Kind::Harsh { Kinds::swarm(&mut dice) } else { Kinds::plain() },
     };
     crate::event!("grid", "{:?}", profile.kinds);
     let plan = kind.plan(Plan::draw(&mut Dice::new(seed, "nemesis"), &profile));

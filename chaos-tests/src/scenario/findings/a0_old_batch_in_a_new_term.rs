@@ -25,6 +25,7 @@ async fn script(mut trio: Trio) -> Said {
     let leader = trio.leader_of(&[2, 3]).await?;
     trio.ask(leader, put("k", 7, stamp(3)))?.done().await?;
     trio.mend();
+    trio.until("1 knows that it is deposed", |trio| trio.at(1).is_ok_and(|at| !at.leads())).await?;
     trio.hand_over(1).await?;
     let (now, (_, next)) = (trio.at(1)?.term(), trio.at(1)?.last_batch().await?);
     if now <= term || number != next + 1 {

@@ -26,7 +26,7 @@ async fn script(mut trio: Trio) -> Said {
         Some(false) => {}
         other => return Err(format!("batch {} after {number}: took effect {other:?}", number + 2)),
     }
-    if trio.at(1)?.fenced() != 0 || trio.at(1)?.term() != term {
+    if !trio.at(1)?.leads() || trio.at(1)?.term() != term {
         return Err("1 was to stay leader, in the same run".to_owned());
     }
     let next = trio.ask(1, increment("k", stamp(before + 1)))?.number().await?;

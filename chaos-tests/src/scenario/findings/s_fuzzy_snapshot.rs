@@ -89,6 +89,8 @@ async fn install_while_writing(trio: &mut Trio) -> Result<BTreeMap<u64, Rows>, S
     for at in 0..KEYS {
         trio.ask(1, put(&key(at), 1, next()))?.done().await?;
     }
+    // Nothing is sent to it before it is there.
+    trio.wire.set(1, 3, &[kind::SNAPSHOT_CHUNK], Half::Question, Fate::Held);
     trio.crash(3, Death::Power);
     trio.ask(1, put("gone", 1, next()))?.done().await?;
     let applied = trio.at(1)?.applied();
@@ -100,8 +102,8 @@ async fn install_while_writing(trio: &mut Trio) -> Result<BTreeMap<u64, Rows>, S
     let mut states = BTreeMap::from([(start, trio.at(1)?.rows()?)]);
 
     let pieces = trio.dice.between(1, 4) as u32;
-    trio.wire.set(1, 3, &[kind::SNAPSHOT_CHUNK], Half::Question, Fate::Few(pieces));
     trio.start(3).await?;
+    trio.wire.set(1, 3, &[kind::SNAPSHOT_CHUNK], Half::Question, Fate::Few(pieces));
     trio.until("some pieces have come", |trio| {
         trio.wire.waiting(1, 3, kind::SNAPSHOT_CHUNK, Half::Question) == 1
             && trio.wire.passed(1, 3, kind::SNAPSHOT_CHUNK, Half::Question) == u64::from(pieces)

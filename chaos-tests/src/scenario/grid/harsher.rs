@@ -8,9 +8,11 @@ use std::time::Duration;
 /// What kind of run it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// A bit of everything.
+    /// A bit of everything, with the plain faults.
     #[default]
     General,
+    /// All kinds of faults in swarms, founding under faults, hot keys, large values, two that go.
+    Harsh,
     /// Disks acknowledge syncs without doing them.
     LyingDisks,
     /// Some proposals are lost or late between an executor and Raft, with many on their way. Needs the
@@ -32,7 +34,8 @@ impl Kind {
         let mut shape = Shape::draw(seed);
         let mut dice = Dice::new(seed, "harsher");
         match self {
-            Kind::General | Kind::LyingDisks => {}
+            Kind::General | Kind::LyingDisks => shape.make_plain(),
+            Kind::Harsh => {}
             Kind::LateProposals => {
                 #[cfg(feature = "faults")]
                 keystead::planted::lose_proposals(LOSE_EVERY);

@@ -147,6 +147,13 @@ impl Shape {
         self.value_bytes = if dice.per_mille(300) { 512 << 10 } else { 16 << 10 };
     }
 
+    /// Takes back what only harsh runs have.
+    pub(super) fn make_plain(&mut self) {
+        self.removals.truncate(1);
+        (self.calm_ms, self.hot_per_mille, self.slow_ms) = (2500, 0, 0);
+        (self.value_bytes, self.big) = (512 << 10, false);
+    }
+
     /// The peers that are removed or drained, as `removals` has them.
     pub(super) fn leaving(&self) -> Vec<String> {
         self.removals.iter().map(|(at, _)| format!("n{}", at + 1)).collect()

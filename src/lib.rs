@@ -14,6 +14,8 @@ pub mod clock;
 pub mod compute;
 pub mod config;
 pub mod error;
+#[cfg(test)]
+mod fuzzing;
 pub mod grid;
 pub mod membership;
 pub mod meta;

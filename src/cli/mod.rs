@@ -11,6 +11,8 @@ mod compute;
 mod demo;
 mod dev;
 mod entries;
+#[cfg(test)]
+mod fuzz;
 mod grid;
 mod jobs;
 mod local;

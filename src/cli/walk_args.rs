@@ -52,12 +52,12 @@ pub struct TransactArgs {
     pub connection: Connection,
 }
 
-fn pair(text: &str) -> Result<(String, String), String> {
+pub(super) fn pair(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or_else(|| format!("\"{text}\" is not KEY=VALUE"))?;
     Ok((key.to_owned(), value.to_owned()))
 }
 
-fn check(text: &str) -> Result<(String, Option<u64>), String> {
+pub(super) fn check(text: &str) -> Result<(String, Option<u64>), String> {
     let wrong = || format!("\"{text}\" is neither KEY=REVISION nor KEY=absent");
     // The last sign: a key may hold one, a revision does not.
     let (key, revision) = text.rsplit_once('=').ok_or_else(wrong)?;

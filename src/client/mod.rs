@@ -13,6 +13,8 @@ mod config;
 mod core;
 mod driver;
 mod expiry;
+#[cfg(test)]
+mod fuzz;
 mod jobs;
 mod keys;
 mod lane;

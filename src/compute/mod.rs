@@ -11,6 +11,8 @@ mod context;
 pub mod count_entries;
 mod error;
 mod execute;
+#[cfg(test)]
+mod fuzz;
 mod inside;
 mod job;
 mod overlay;

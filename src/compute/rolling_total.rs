@@ -106,7 +106,7 @@ fn encode_entry(bucket: i64, amount: i64) -> Handled<Value> {
     Ok(Value { codec: ValueCodec::Msgpack, schema: SCHEMA, data: data.into() })
 }
 
-fn decode_entry(value: &Value) -> Option<(i64, i64)> {
+pub(super) fn decode_entry(value: &Value) -> Option<(i64, i64)> {
     let known = value.codec == ValueCodec::Msgpack && value.schema == SCHEMA;
     if known { crate::types::msgpack::from_slice(&value.data).ok() } else { None }
 }

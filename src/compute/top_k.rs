@@ -135,7 +135,7 @@ fn cut(ranked: &mut Vec<Ranked>, k: u32) {
     ranked.truncate(k as usize);
 }
 
-fn number(value: &Value, field: Option<&str>) -> Option<Number> {
+pub(super) fn number(value: &Value, field: Option<&str>) -> Option<Number> {
     let document: serde_json::Value = match value.codec {
         ValueCodec::I64 => {
             let bytes = <[u8; 8]>::try_from(&value.data[..]).ok()?;

@@ -92,7 +92,7 @@ impl Scatter for WordCount {
     }
 }
 
-fn count_value(value: &Value, counts: &mut BTreeMap<String, u64>) {
+pub(super) fn count_value(value: &Value, counts: &mut BTreeMap<String, u64>) {
     match value.codec {
         ValueCodec::Utf8 | ValueCodec::Bytes => {
             if let Ok(text) = std::str::from_utf8(&value.data) {

@@ -6,6 +6,8 @@
 //! opens a port or a data directory.
 
 mod address;
+#[cfg(test)]
+mod fuzz;
 mod limits;
 mod nearest;
 mod node;

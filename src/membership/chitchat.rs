@@ -336,5 +336,7 @@ impl Socket for GatedSocket {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 #[path = "chitchat_tests.rs"]
 mod tests;

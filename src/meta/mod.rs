@@ -12,6 +12,8 @@
 mod codec;
 mod drops;
 mod founding;
+#[cfg(test)]
+mod fuzz;
 mod keys;
 mod members;
 mod moves;

@@ -97,7 +97,7 @@ pub fn fresh(random: &dyn Random) -> Identity {
     }
 }
 
-fn decode(bytes: &[u8]) -> Result<Identity> {
+pub(super) fn decode(bytes: &[u8]) -> Result<Identity> {
     let damaged = || {
         Error::new(Code::CorruptLog, "the node's identity file is damaged").remedy(
             "the replicas of this disk cannot be trusted: start with an empty data directory to join as a new node",

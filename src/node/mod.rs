@@ -11,6 +11,8 @@ mod directory;
 mod drops;
 mod facts;
 mod founding;
+#[cfg(test)]
+mod fuzz;
 mod grid_node;
 mod grid_service;
 mod hosting;

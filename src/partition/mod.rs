@@ -16,6 +16,8 @@ mod expiry;
 mod feed;
 mod fence;
 mod follow;
+#[cfg(test)]
+mod fuzz;
 mod indexes;
 pub mod jobs;
 mod lots;

@@ -297,5 +297,7 @@ fn decode_answers(from: &[u8], count: usize) -> Result<Vec<bool>> {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 #[path = "confirm_tests.rs"]
 mod tests;

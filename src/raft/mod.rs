@@ -2,6 +2,8 @@
 //! group is a log of opaque payloads with verdicts; below it, storage and connections.
 
 mod confirm;
+#[cfg(test)]
+mod fuzz;
 mod group;
 mod log_codec;
 mod log_store;

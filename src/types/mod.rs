@@ -3,6 +3,8 @@
 
 mod codec;
 mod cursor;
+#[cfg(test)]
+mod fuzz;
 mod hybrid;
 mod ids;
 mod job;

@@ -6,6 +6,8 @@
 mod cluster;
 mod compute;
 mod errors;
+#[cfg(test)]
+mod fuzz;
 mod jobs;
 mod options;
 mod replies;

@@ -12,6 +12,8 @@ mod drive;
 mod event;
 mod expected;
 mod figures;
+#[cfg(test)]
+mod fuzz;
 mod generate;
 mod output;
 mod progress;

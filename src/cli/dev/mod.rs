@@ -6,6 +6,8 @@
 //! Never leaves a process or a directory behind.
 
 mod command;
+#[cfg(test)]
+mod fuzz;
 mod load;
 mod look;
 mod view;

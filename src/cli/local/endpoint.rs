@@ -53,6 +53,8 @@ pub(in crate::cli) fn counter(metrics: &str, name: &str) -> Option<u64> {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests {
     use super::*;
 

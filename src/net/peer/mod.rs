@@ -11,6 +11,8 @@
 
 mod client;
 mod error_codec;
+#[cfg(test)]
+mod fuzz;
 mod identity;
 mod lane;
 mod pack;

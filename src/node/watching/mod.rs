@@ -11,6 +11,8 @@ mod pulls;
 mod stream;
 
 pub use pulls::Pulls;
+#[cfg(test)]
+pub(super) use pulls::{Pull, Pulled};
 
 use super::directory::Directory;
 use super::hosting::Hosting;

@@ -9,6 +9,8 @@
 mod answers;
 mod dropped;
 mod expiry;
+#[cfg(test)]
+mod fuzz;
 mod limits;
 mod pacer;
 mod prefetch;

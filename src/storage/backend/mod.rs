@@ -12,6 +12,8 @@
 pub mod conformance;
 #[cfg(feature = "fjall")]
 mod fjall_backend;
+#[cfg(test)]
+mod fuzz;
 mod memory;
 mod reopening;
 mod row_value;

@@ -141,4 +141,6 @@ impl StateBackend for MemoryBackend {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

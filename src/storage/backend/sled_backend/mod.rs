@@ -308,4 +308,6 @@ impl StateBackend for SledBackend {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

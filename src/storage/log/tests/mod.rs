@@ -4,6 +4,7 @@
 mod damage;
 mod faults;
 mod formats;
+mod fuzz;
 mod memory;
 mod model;
 mod whole;

@@ -3,7 +3,7 @@
 use super::*;
 use crate::error::Code;
 use crate::fuzzing::Fuzz;
-use crate::types::{TaskPayload, Value, ValueCodec};
+use crate::types::{Schema, TaskPayload, Value, ValueCodec, read_value};
 use bytes::Bytes;
 
 fn msgpack(json: &str) -> Vec<u8> {
@@ -79,7 +79,7 @@ fn task_value() {
             let mut counts = std::collections::BTreeMap::new();
             word_count::count_value(&value, &mut counts);
             let entry = rolling_total::decode_entry(&value);
-            let typed = context::decode::<Vec<Option<i64>>>(&value).is_ok();
+            let typed = read_value::<Vec<Option<i64>>>(Schema::default(), &value).is_ok();
             format!("{codec} {} {} {} {typed}", number.is_some(), counts.len().min(2), entry.is_some())
         });
 }

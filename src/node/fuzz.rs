@@ -63,7 +63,7 @@ fn requests() -> Vec<Request> {
         Op::Increment { map: map(), key: key(), delta: i64::MIN },
         Op::Transact {
             map: map(),
-            checks: vec![(key(), Some(3))],
+            checks: vec![(key(), Condition::Revision(3)), (key(), Condition::Absent)],
             writes: vec![(key(), None), (key(), Some(value()))],
         },
         Op::Clear { map: map(), from: Some(cursor), until: Slot(SLOTS - 1), limit: 9 },

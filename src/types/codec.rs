@@ -174,6 +174,9 @@ fn rewrite<V, C: Codec<V>>(
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use serde::Deserialize;

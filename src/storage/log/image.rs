@@ -145,6 +145,9 @@ impl Image {
         let committed = take_bytes(&mut rest)?;
         let purged_id = take_bytes(&mut rest)?;
         let purged_index = take_u64(&mut rest)?;
+        if purged_id.is_none() && purged_index != 0 {
+            return None;
+        }
         let count = take_u32(&mut rest)?;
         let mut runs = Vec::new();
         for _ in 0..count {

@@ -65,7 +65,7 @@ fn record() -> FoundingRecord {
 }
 
 /// A version byte, the checksum of what is behind it, JSON.
-fn reseal(bytes: &mut Vec<u8>) {
+fn reseal(bytes: &mut [u8]) {
     if let Some((head, json)) = bytes.split_first_chunk_mut::<5>() {
         head[1..].copy_from_slice(&crc32fast::hash(json).to_le_bytes());
     }
@@ -74,7 +74,7 @@ fn reseal(bytes: &mut Vec<u8>) {
 #[test]
 fn founding_record() {
     let seed = record().encode().expect("encodes");
-    Fuzz::new("founding_record", [seed]).reseal(reseal).run(|input| match FoundingRecord::decode(input) {
+    Fuzz::new("founding_record", [seed]).reseal(|file| reseal(file)).run(|input| match FoundingRecord::decode(input) {
         Ok(record) => {
             let again = record.encode().expect("encodes");
             assert_eq!(FoundingRecord::decode(&again).as_ref(), Ok(&record));

@@ -17,7 +17,7 @@ fn record() -> crate::meta::FoundingRecord {
 }
 
 /// A version byte, the checksum of what is behind it, JSON.
-fn reseal(bytes: &mut Vec<u8>) {
+fn reseal(bytes: &mut [u8]) {
     if let Some((head, json)) = bytes.split_first_chunk_mut::<5>() {
         head[1..].copy_from_slice(&crc32fast::hash(json).to_le_bytes());
     }
@@ -35,7 +35,7 @@ fn identity_file() {
     };
     let mut seed = [b"\x01\0\0\0\0", &serde_json::to_vec(&identity).expect("JSON")[..]].concat();
     reseal(&mut seed);
-    Fuzz::new("identity_file", [seed]).reseal(reseal).run(|input| match decode_identity(input) {
+    Fuzz::new("identity_file", [seed]).reseal(|file| reseal(file)).run(|input| match decode_identity(input) {
         Ok(identity) => format!("an identity, {} {}", identity.record.is_some(), identity.founded),
         Err(error) => {
             assert!(matches!(error.code, Code::CorruptLog | Code::UnknownFormat), "{error}");

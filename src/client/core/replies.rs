@@ -81,6 +81,11 @@ impl Core {
                 None => pending.avoid = Some(lane.0.clone()),
             }
             self.routes.want_refresh();
+        } else if matches!(error.code, Code::OutcomeUnknown | Code::DeadlineExceeded) {
+            // A leader that is cut off from the others may be reached from here all the time: the next attempt
+            // goes to another peer, which knows who leads since. The number keeps it from happening twice.
+            pending.avoid = Some(lane.0.clone());
+            self.routes.want_refresh();
         }
         // What a peer answered says more than that another is not there.
         let says_less = error.code == Code::PeerUnreachable;

@@ -165,6 +165,23 @@ fn at_the_end(core: &mut Core, id: u64, now: Instant) -> Error {
 }
 
 #[tokio::test]
+async fn a_leader_that_cannot_say_what_came_of_a_write_is_not_asked_again_and_again() {
+    for silent in [Code::OutcomeUnknown, Code::DeadlineExceeded] {
+        let now = start();
+        let mut core = core(Arc::new(Dice(AtomicU64::new(1))), now);
+        core.submit(1, call(put("k", 1), now + Duration::from_secs(60)), now);
+        let (lane, wire_id, first) = sends(&mut core).remove(0);
+        assert_eq!(&*lane.0, "a");
+        core.on_reply(&lane, wire_id, Err(Error::new(silent, "2 of 3 cannot be reached")), now);
+        let later = now + Duration::from_secs(1);
+        core.tick(later);
+        let (lane, wire_id, again) = sends(&mut core).remove(0);
+        assert_eq!((&*lane.0, number(&again)), ("b", number(&first)), "{silent}");
+        core.on_reply(&lane, wire_id, Ok(written()), later);
+    }
+}
+
+#[tokio::test]
 async fn a_write_that_was_sent_elsewhere_before_is_not_said_to_have_been_refused() {
     let now = start();
     let mut core = core(Arc::new(Dice(AtomicU64::new(1))), now);

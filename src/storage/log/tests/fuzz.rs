@@ -40,7 +40,7 @@ fn segment() -> Vec<u8> {
 }
 
 /// Puts right the checksums of what stands where batches and records stand.
-fn reseal(file: &mut Vec<u8>) {
+fn reseal(file: &mut [u8]) {
     fn seal(bytes: &mut [u8], from: usize, to: usize) {
         if to + 4 <= bytes.len() {
             let crc = crc32fast::hash(&bytes[from..to]);
@@ -78,7 +78,7 @@ fn reseal(file: &mut Vec<u8>) {
 
 #[test]
 fn log_segment() {
-    Fuzz::new("log_segment", [segment(), segment()[..40].to_vec()]).reseal(reseal).run(|input| {
+    Fuzz::new("log_segment", [segment(), segment()[..40].to_vec()]).reseal(|file| reseal(file)).run(|input| {
         let header = format::read_segment_header(input, SEQUENCE);
         let (mut batches, mut records, mut sound) = (0, 0, 0);
         let mut from = format::SEGMENT_HEADER;

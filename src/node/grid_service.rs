@@ -148,6 +148,10 @@ impl GridService for Node {
                 return Err(error);
             }
             self.facts.refresh().await;
+        } else {
+            // It may have been dropped a moment ago, through another peer: that it is there is only said by
+            // rows that are not older than the question.
+            self.facts.catch_up().await.map_err(|error| self.router.for_clients(error))?;
         }
         let plan = |view: &meta::MetaView| {
             let map = meta::new_map(view, &wanted)?;

@@ -282,6 +282,14 @@ fn without_digits(said: &str) -> String {
     said.chars().filter(|c| !c.is_ascii_digit()).take(200).collect()
 }
 
+/// Puts the checksum right of what is kept as a version byte, a checksum and JSON.
+#[allow(clippy::ptr_arg, reason = "what puts checksums right may change the length elsewhere")]
+pub(crate) fn reseal_json(bytes: &mut Vec<u8>) {
+    if let Some((head, json)) = bytes.split_first_chunk_mut::<5>() {
+        head[1..].copy_from_slice(&crc32fast::hash(json).to_le_bytes());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,7 +5,7 @@ use super::watching::{Pull, Pulled};
 use super::wire::{self, Forward, GroupReport, Hello, Join, StatusReport, Welcome};
 use super::{MapCall, MapReply};
 use crate::error::Code;
-use crate::fuzzing::Fuzz;
+use crate::fuzzing::{Fuzz, reseal_json};
 use crate::types::*;
 use bytes::Bytes;
 use serde::Serialize;
@@ -14,13 +14,6 @@ use serde::de::DeserializeOwned;
 fn record() -> crate::meta::FoundingRecord {
     let json = r#"{"grid":"00000000000000000000000000000007","founders":[{"node":"0000000000000001","name":"n","address":"h:1","weight":1}],"founder_list":[],"partitions":64,"replicas":3,"created_ms":9}"#;
     serde_json::from_str(json).expect("a record")
-}
-
-/// A version byte, the checksum of what is behind it, JSON.
-fn reseal(bytes: &mut [u8]) {
-    if let Some((head, json)) = bytes.split_first_chunk_mut::<5>() {
-        head[1..].copy_from_slice(&crc32fast::hash(json).to_le_bytes());
-    }
 }
 
 #[test]
@@ -34,8 +27,8 @@ fn identity_file() {
         log_created: true,
     };
     let mut seed = [b"\x01\0\0\0\0", &serde_json::to_vec(&identity).expect("JSON")[..]].concat();
-    reseal(&mut seed);
-    Fuzz::new("identity_file", [seed]).reseal(|file| reseal(file)).run(|input| match decode_identity(input) {
+    reseal_json(&mut seed);
+    Fuzz::new("identity_file", [seed]).reseal(reseal_json).run(|input| match decode_identity(input) {
         Ok(identity) => format!("an identity, {} {}", identity.record.is_some(), identity.founded),
         Err(error) => {
             assert!(matches!(error.code, Code::CorruptLog | Code::UnknownFormat), "{error}");

@@ -142,12 +142,15 @@ impl GridService for Node {
         if name == META_MAP || !(1..=128).contains(&name.len()) || !name.chars().all(allowed) {
             return Err(Error::new(Code::InvalidName, format!("{name:?} cannot be a map's name")));
         }
-        if self.directory.view().map(name).is_none() {
+        if let Some(error) = self.router.trouble(GroupId::META) {
+            return Err(error);
+        }
+        match self.directory.view().map(name).is_some() {
             // It may have been created a moment ago, through another peer.
-            if let Some(error) = self.router.trouble(GroupId::META) {
-                return Err(error);
-            }
-            self.facts.refresh().await;
+            false => self.facts.refresh().await,
+            // It may have been dropped a moment ago, through another peer: that it is there is only said by
+            // rows that are not older than the question.
+            true => self.facts.catch_up().await.map_err(|error| self.router.for_clients(error))?,
         }
         let plan = |view: &meta::MetaView| {
             let map = meta::new_map(view, &wanted)?;

@@ -135,7 +135,7 @@ impl LaneSlot {
             biased;
             ended = connection.call(frame, held, deadline) => ended,
             () = self.silence(&connection, sign) => {
-                self.retire_if_silent(&connection, Duration::ZERO);
+                self.retire_if_silent(&connection, config.stall_after);
                 return Err(self.error(Code::OutcomeUnknown, "no sign of life while the answer was waited for"));
             }
         };
@@ -150,7 +150,7 @@ impl LaneSlot {
         }
     }
 
-    /// Ends when the connection leaves a sign of life out; never without a sign.
+    /// Ends when the connection gives no sign of life, which any other answer is, too; never without a sign.
     async fn silence(&self, connection: &Connection, sign: Option<Sign>) {
         let Some(Sign { frame, every }) = sign else { return std::future::pending().await };
         loop {
@@ -158,6 +158,7 @@ impl LaneSlot {
             let Some(held) = HeldBytes::take(&self.queued_bytes, frame.payload.len(), usize::MAX) else { return };
             match connection.call(frame.clone(), held, Instant::now() + every).await {
                 CallEnd::Answered(_) => {}
+                CallEnd::TimedOut if !connection.silent_for(every) => {}
                 CallEnd::NotSent | CallEnd::Broken | CallEnd::TimedOut => return,
             }
         }

@@ -205,6 +205,9 @@ impl Nemesis {
         if !self.insight.may_lose_disk(machine.name()) {
             return false;
         }
+        if matches!(spot, Some(Spot::LogEnd(_) | Spot::Log(_))) && !self.has_rested(sim.elapsed(), node) {
+            return false;
+        }
         self.kill(sim, node, Death::Power);
         match spot {
             Some(spot) => {
@@ -216,6 +219,13 @@ impl Nemesis {
         self.insight.lost_disk(machine.name(), spot.is_none());
         self.keep_down.insert(number);
         true
+    }
+
+    /// Whether the node ran undisturbed for so long that the end of its log is sealed: else damage to it
+    /// passes for a torn write, and no promise says otherwise.
+    fn has_rested(&self, now: Duration, node: usize) -> bool {
+        let lately = |planned: &&super::Planned| planned.from < now && planned.until + super::RESTS > now;
+        !self.plan.faults.iter().filter(lately).any(|planned| planned.fault.disturbs(node))
     }
 
     fn kill(&mut self, sim: &mut Sim<'_>, node: usize, death: Death) {

@@ -14,7 +14,7 @@ mod plan;
 pub use apply::{LATENCY_MAX, Nemesis};
 pub use damage::Spot;
 pub use kind::{Kind, Kinds};
-pub use plan::{Fault, Plan, Planned, Profile};
+pub use plan::{Fault, Plan, Planned, Profile, RESTS};
 
 /// How a node dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

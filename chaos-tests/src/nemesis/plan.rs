@@ -102,6 +102,21 @@ impl Fault {
             Fault::DiskLost(_) => "disk: lost",
         }
     }
+
+    /// Whether it may keep a node from writing to its disk for a while.
+    pub fn disturbs(&self, node: usize) -> bool {
+        match self {
+            Fault::CrashAll(_) => true,
+            Fault::Crash(at, _)
+            | Fault::Pause(at, _)
+            | Fault::LongPause(at, _)
+            | Fault::DiskFull(at, _)
+            | Fault::SlowDisk(at, _)
+            | Fault::WriteError(at, _)
+            | Fault::SyncError(at, _) => *at == node,
+            _ => false,
+        }
+    }
 }
 
 /// A fault with its time.
@@ -126,7 +141,7 @@ pub struct Plan {
 
 /// How long a node rests before its disk is damaged: what it has acknowledged is sealed by then, and
 /// no damage to it can pass for a torn write.
-const RESTS: Duration = Duration::from_millis(700);
+pub const RESTS: Duration = Duration::from_millis(700);
 
 impl Plan {
     /// Draws a plan. Faults may overlap: safety must hold even if no majority is left. One disk at

@@ -140,7 +140,7 @@ fn run(seed: u64, kind: Kind) -> Vec<Violation> {
     let shape = kind.shape(seed);
     crate::event!("grid", "{shape:?}");
     let mut simulation = Simulation::new(seed, AT_MOST);
-    let records = Records { kind, witnessed: Witnessed::new(shape.copies()), ..Records::default() };
+    let records = Records { kind, witnessed: Witnessed::new(shape.copies(kind == Kind::Moves)), ..Records::default() };
     let addresses: Vec<String> = shape.names().iter().map(|name| shape::address(&simulation, name)).collect();
     for name in shape.names() {
         let (shape, records, addresses) = (shape.clone(), records.clone(), addresses.clone());
@@ -223,7 +223,9 @@ fn judge_run(ended: Result<Duration, String>, records: &Records) -> Vec<Violatio
         for milestone in milestones.iter() {
             tally::longest(milestone.what, milestone.took(QUIET_FROM).unwrap_or(AT_MOST));
         }
-        if answered < 50 || records.leaders.leaderships() < 2 {
+        // Swarms of faults may leave a small grid without a majority for most of the time.
+        let few = if records.kind == Kind::Harsh { 15 } else { 50 };
+        if answered < few || records.leaders.leaderships() < 2 {
             violations.push(Violation { check: "scenario", what: "hardly anything happened".to_owned() });
         }
     }

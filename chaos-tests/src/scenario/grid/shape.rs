@@ -169,9 +169,14 @@ impl Shape {
         if self.drains { Vec::new() } else { self.leaving() }
     }
 
-    /// Copies of each partition that there must be once there were so many.
-    pub(super) fn copies(&self) -> usize {
-        COPIES.min(self.peers - self.removals.len())
+    /// Copies of each partition that there must be once there were so many. A peer may be removed before
+    /// those that join later are there; where nothing breaks, they are there some time after their start.
+    pub(super) fn copies(&self, calm: bool) -> usize {
+        const JOINS_IN_MS: u64 = 1500;
+        let there = |start_ms: u64, at_ms: u64| start_ms == 0 || (calm && start_ms + JOINS_IN_MS < at_ms);
+        let waited_for = |(_, at_ms): &(usize, u64)| self.starts_ms.iter().all(|start_ms| there(*start_ms, *at_ms));
+        let peers = if self.removals.iter().all(waited_for) { self.peers } else { self.founders };
+        COPIES.min(peers.saturating_sub(self.removals.len()))
     }
 
     /// The peers' host names.

@@ -91,7 +91,8 @@ pub fn plan_moves(view: &MetaView, standing: &Standing, limits: &MoveLimits) -> 
     for (partition, nodes) in (0..).map(PartitionId).zip(target) {
         let Some(placed) = view.placement.get(&partition.group()).filter(|placed| placed.row.formed) else { continue };
         if placed.row.is_moving() {
-            if is_hopeless(view, standing, &placed.row) {
+            let otherwise = || wish(view, standing, placed, nodes, grid.row.replicas);
+            if is_hopeless(view, standing, &placed.row) || is_overtaken(view, standing, &placed.row, otherwise) {
                 plan.changes.push(abandoned(placed)?);
                 plan.abandoned.push(placed.row.group);
             }
@@ -124,10 +125,28 @@ fn is_hopeless(view: &MetaView, standing: &Standing, row: &PlacementRow) -> bool
     if row.switching {
         return false;
     }
-    let lost = |node: &NodeId| {
-        standing.gone.contains(node) || view.member(*node).is_none_or(|row| row.intent == MemberIntent::Removing)
-    };
-    standing.stuck.contains(&row.group) || row.learners.iter().any(|(_, node)| lost(node))
+    standing.stuck.contains(&row.group) || row.learners.iter().any(|(_, node)| is_lost(view, standing, *node))
+}
+
+/// Whether a move that only takes copies away was to leave one on a node that is lost since, and would
+/// be another now: the group's leader waits for that node before it gives up others.
+fn is_overtaken<'a>(
+    view: &MetaView,
+    standing: &Standing,
+    row: &PlacementRow,
+    otherwise: impl FnOnce() -> Wish<'a>,
+) -> bool {
+    let target = row.target();
+    if row.switching || !row.learners.is_empty() || !target.iter().any(|(_, node)| is_lost(view, standing, *node)) {
+        return false;
+    }
+    let kept: BTreeSet<NodeId> = target.iter().map(|(_, node)| *node).collect();
+    otherwise().wanted.into_iter().collect::<BTreeSet<_>>() != kept
+}
+
+/// Whether a node is away for long, or is being removed.
+fn is_lost(view: &MetaView, standing: &Standing, node: NodeId) -> bool {
+    standing.gone.contains(&node) || view.member(node).is_none_or(|row| row.intent == MemberIntent::Removing)
 }
 
 fn abandoned(placed: &Versioned<PlacementRow>) -> Result<RowChange> {
@@ -161,7 +180,7 @@ fn wish<'a>(
     let holds = |node: &NodeId| present.iter().any(|(_, at)| at == node);
     let coming: Vec<NodeId> = wanted.iter().copied().filter(|node| !holds(node)).collect();
     let leaving: Vec<_> = present.iter().copied().filter(|(_, node)| !wanted.contains(node)).collect();
-    let lost = |(_, node): &(ReplicaId, NodeId)| standing.gone.contains(node) || is_removing(*node);
+    let lost = |(_, node): &(ReplicaId, NodeId)| is_lost(view, standing, *node);
     let drained =
         |(_, node): &(ReplicaId, NodeId)| view.member(*node).is_some_and(|row| row.intent != MemberIntent::Active);
     let (urgency, why) = match () {

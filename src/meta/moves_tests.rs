@@ -272,6 +272,54 @@ fn three_copies_become_two_when_a_third_of_the_grid_is_removed_and_drained_ones_
 }
 
 #[test]
+fn a_removal_that_was_to_leave_a_copy_on_a_peer_that_is_lost_is_planned_anew() {
+    let mut rows = grid(3, 8, 3);
+    let mut standing = all_alive(&rows);
+    let removing = |rows: &mut Rows, name| {
+        let (node, changes) = intend(&rows.view(), name, MemberIntent::Removing).expect("a member");
+        rows.write_all(&changes);
+        node
+    };
+    removing(&mut rows, "n2");
+    rows.write_all(&plan_moves(&rows.view(), &standing, &LIMITS).expect("a plan").changes);
+    let row = |rows: &Rows, group| rows.view().placement_of(group).expect("a row").clone();
+    let moving: Vec<GroupId> = rows
+        .view()
+        .placement
+        .values()
+        .map(|placed| &placed.row)
+        .filter(|row| row.is_moving())
+        .map(|row| row.group)
+        .collect();
+    let (group, marked) = (moving[0], moving[1]);
+    assert_eq!(row(&rows, group).target().len(), 2);
+
+    // As long as there is nobody else, the copy that is away is waited for.
+    standing.alive.remove(&NodeId(11));
+    standing.gone.insert(NodeId(11));
+    assert_eq!(plan_moves(&rows.view(), &standing, &LIMITS).expect("a plan").abandoned, []);
+
+    join(&mut rows, 44, None);
+    standing.alive.insert(NodeId(44));
+    rows.write_all(&[switching(&rows.view(), marked, true).expect("encodes").expect("it moves")]);
+    let plan = plan_moves(&rows.view(), &standing, &LIMITS).expect("a plan");
+    assert!(plan.abandoned.contains(&group) && !plan.abandoned.contains(&marked), "{:?}", plan.abandoned);
+    rows.write_all(&plan.changes);
+    end(&mut rows, marked);
+    settle(&mut rows, &standing, &LIMITS);
+    let nodes = |rows: &Rows| -> BTreeSet<BTreeSet<NodeId>> {
+        let table = rows.view().table();
+        table.iter().map(|row| row.iter().copied().collect()).collect()
+    };
+    // The copy that is away may come back, and is kept where another did not take its place.
+    let (two, three) = (BTreeSet::from([NodeId(33), NodeId(44)]), BTreeSet::from([11, 33, 44].map(NodeId)));
+    assert_eq!(nodes(&rows), BTreeSet::from([two.clone(), three]));
+    removing(&mut rows, "n1");
+    settle(&mut rows, &standing, &LIMITS);
+    assert_eq!(nodes(&rows), BTreeSet::from([two]));
+}
+
+#[test]
 fn only_peers_that_carry_the_tasks_are_to_lead() {
     use super::super::rows::TaskMark;
     let mut rows = grid(3, 16, 3);

@@ -51,7 +51,9 @@ impl Drops {
     /// # Errors
     /// `NoSuchMap`; what the meta group answers.
     pub async fn drop_map(&self, name: &str, id: Option<MapId>) -> Result<(MapDescriptor, u32)> {
-        self.facts.refresh().await;
+        // It may have been made, or dropped and made again, a moment ago through another peer: what is there
+        // is only said by rows that are not older than the question.
+        self.facts.catch_up().await?;
         let known = meta::to_drop(&self.directory.view(), name, id)?;
         let plan = |view: &meta::MetaView| match view.map(name) {
             Some(map) if map.id == known.id => meta::drop_map(view, name).map(|dropped| ((), dropped.changes)),

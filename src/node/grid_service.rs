@@ -176,8 +176,9 @@ impl GridService for Node {
     }
 
     async fn intend(&self, member: &str, intent: MemberIntent) -> Result<NodeId> {
-        // Two requests that meet are told apart by the newest rows.
-        self.facts.refresh().await;
+        // Two requests that meet are told apart by the newest rows, and a peer that joined a moment ago is
+        // only known to them.
+        self.facts.catch_up().await.map_err(|error| self.router.for_clients(error))?;
         let change = self.facts.change(|view| meta::intend(view, member, intent)).await;
         change.map_err(|error| self.router.for_clients(error))
     }

@@ -95,8 +95,8 @@ impl Movement {
         *self.memory.lock().unwrap_or_else(PoisonError::into_inner) = Memory::default();
     }
 
-    /// One look at the grid, and at most one write. The meta group's membership must be what its
-    /// placement row says.
+    /// One look at the grid, and at most one write. No change of the meta group's voters may be on its
+    /// way.
     ///
     /// # Errors
     /// What the write says; the next look works it out anew.
@@ -137,7 +137,7 @@ impl Movement {
             tracing::info!(group = %planned.group, ?coming, ?leaving, why = planned.why, "a partition moves");
         }
         for group in &plan.abandoned {
-            tracing::warn!(%group, "a move is given up: its newcomer is away");
+            tracing::warn!(%group, "a move is given up: a peer that it needs is away or goes");
         }
     }
 

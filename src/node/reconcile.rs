@@ -142,8 +142,16 @@ impl Reconciler {
         }
         let wanted = view.replicas(GroupId::META).iter().map(|(id, _)| *id).collect();
         match self.voters(hosted, &status, &wanted).await? {
-            Voters::AsWanted => self.movement.step(&status).await,
+            Voters::AsWanted => {
+                self.changing().remove(&GroupId::META);
+                self.movement.step(&status).await
+            }
             Voters::Changeable => self.change_voters(hosted, &status, wanted, true).await,
+            // Who was to vote may have died since: then others are to, or this would wait for ever.
+            // Nor does the rest of the grid wait for these voters.
+            Voters::Waiting if status.settled && !self.may_be_changing(GroupId::META, &status) => {
+                self.movement.step(&status).await
+            }
             Voters::Waiting => Ok(()),
         }
     }

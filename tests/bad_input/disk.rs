@@ -245,6 +245,9 @@ async fn a_grid_whose_disks_are_all_full_says_so_to_whoever_writes() {
     let client = peers[0].client().await.expect("connects");
     client.create_map("m", KeyCodec::Utf8, ValueCodec::Utf8, 0).await.expect("creates");
     client.put("m", "k", Value::utf8("v")).await.expect("puts");
+    // A majority has it; the peer that is read further below may yet be behind, and would stay so.
+    until("the replica", async || read(&peers[2], "k", ReadLevel::Local).await.is_ok_and(|value| value.is_some()))
+        .await;
 
     // Some partitions have stopped over a write, others are led by peers that nobody relieves.
     disk.set_full(true);

@@ -17,7 +17,6 @@ pub(super) use pulls::{Pull, Pulled};
 use super::directory::Directory;
 use super::hosting::Hosting;
 use super::router::Router;
-use crate::clock;
 use crate::config::Limits;
 use crate::error::{Code, Error, Result};
 use crate::partition::{FeedLimits, Followed, check_key};
@@ -31,9 +30,6 @@ use std::time::Duration;
 use stream::Watcher;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
-
-/// How long a map that is not known here is waited for: the local copy may lag.
-const MAP_WAIT: Duration = Duration::from_millis(500);
 
 /// The messages of a watch; it ends behind its first error.
 pub type WatchStream = BoxStream<'static, Result<WatchMessage>>;
@@ -167,13 +163,13 @@ impl Watching {
     }
 
     async fn map(&self, name: &str) -> Result<MapDescriptor> {
-        let mut view = self.directory.watch_view();
-        let known = clock::timeout(MAP_WAIT, view.wait_for(|view| view.map(name).is_some())).await;
-        let map = match known {
-            Ok(Ok(view)) => view.map(name).cloned(),
-            _ => None,
-        };
-        map.ok_or_else(|| Error::new(Code::NoSuchMap, format!("there is no map {name:?}")))
+        let known = || self.directory.view().map(name).cloned();
+        if let Some(map) = known() {
+            return Ok(map);
+        }
+        // It may have been made a moment ago, through another peer.
+        self.router.catch_up().await?;
+        known().ok_or_else(|| Error::new(Code::NoSuchMap, format!("there is no map {name:?}")))
     }
 
     /// What is followed, and the partitions in which it lies.

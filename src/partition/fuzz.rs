@@ -164,7 +164,7 @@ fn lot() -> Bytes {
     lot.add(7, b"done");
     lot.add(9, b"");
     lot.add(8, &[3; lots::LARGEST]);
-    lot.finish().2
+    lot.finish(6).2
 }
 
 #[test]

@@ -3,7 +3,9 @@
 //!
 //! A write's stamp names the session, its number, the lowest number still unanswered, the
 //! session's previous unanswered write to the same slot, and when it was first sent. A partition
-//! keeps the answers at and above the lowest unanswered number. Of a session that it does not
+//! keeps the answers at and above the lowest unanswered number, and executes nothing below it: a
+//! write that its client has given up must not come late, behind ones that were sent after it. Of a
+//! session that it does not
 //! know it executes only what was first sent after the *floor*: the latest time at which a
 //! forgotten session may have been active. Whatever ran under a forgotten session was first sent
 //! at or before that session's last activity (the partition's time is merged from the stamps), so
@@ -62,6 +64,11 @@ enum Place {
 struct Session {
     /// No answer below it is kept.
     lowest: u64,
+    /// The lowest number that the client waits for, as far as is known: what it has given up is not
+    /// executed any more. At least `lowest`; answers are forgotten later, many at a time.
+    unanswered_from: u64,
+    /// The same, as the rows have it.
+    recorded_from: u64,
     /// The floor when the session was opened here: what it sent before may have run under an
     /// earlier life of the session that was forgotten.
     opened_at_floor: HybridTime,
@@ -219,6 +226,8 @@ impl Sessions {
                     session.answers.extend(kept.map(|number| (number, Place::Lot(first))));
                     session.bytes += row.len();
                     session.lots.insert(first, Lot { left: 0, bytes: row.len() });
+                    session.unanswered_from = session.unanswered_from.max(lots::unanswered_from(&row));
+                    session.recorded_from = session.unanswered_from;
                 }
             }
         }
@@ -266,11 +275,11 @@ impl Sessions {
             }
             None => {}
         }
-        if stamp.number < session.lowest || stamp.first_sent <= session.opened_at_floor {
+        if stamp.number < session.unanswered_from || stamp.first_sent <= session.opened_at_floor {
             return Admission::Ended;
         }
         match stamp.previous {
-            Some(previous) if previous >= session.lowest && !session.answers.contains_key(&previous) => {
+            Some(previous) if previous >= session.unanswered_from && !session.answers.contains_key(&previous) => {
                 Admission::ResendFrom(previous)
             }
             // What the write itself says to be heard of does not count: nothing else could tell.
@@ -293,6 +302,7 @@ impl Sessions {
         }
         let fresh = Session { opened_at_floor: self.floor, ..Session::default() };
         let session = self.open.entry(stamp.session).or_insert(fresh);
+        session.unanswered_from = session.unanswered_from.max(stamp.lowest_unanswered.min(stamp.number));
         // Who says that it has the answers up to a write that it is still sending gets none.
         if stamp.number >= session.lowest {
             let place = if answer.len() > lots::LARGEST {
@@ -312,13 +322,17 @@ impl Sessions {
 
         let lowest = stamp.lowest_unanswered.min(stamp.number).max(session.lowest);
         let many = lowest - session.lowest >= FORGET as u64 && session.answers.range(..lowest).count() >= FORGET;
-        if many || new || session.is_full(&self.limits) || session.active_until.ms() < now.ms() + ACTIVITY_MS {
+        // A lot of the turn says it too.
+        let unrecorded = session.recorded_from < session.unanswered_from && !self.filling.contains_key(&stamp.session);
+        let idle = session.active_until.ms() < now.ms() + ACTIVITY_MS;
+        if many || new || unrecorded || idle || session.is_full(&self.limits) {
             // What the turn under way answers is not forgotten in it: its lot is counted at its end.
             let filling = self.filling.get(&stamp.session).map_or(lowest, OpenLot::lowest);
             session.forget(stamp.session, lowest.min(filling), &mut writes);
             self.by_activity.remove(&(session.active_until, stamp.session));
             session.active_until = session.active_until.max(HybridTime::from_ms(now.ms() + 2 * ACTIVITY_MS));
             self.by_activity.insert((session.active_until, stamp.session), ());
+            session.recorded_from = session.unanswered_from;
             let row = encode_session(session);
             writes.push(RowWrite::put(rows::session_row(stamp.session), row));
         }
@@ -332,7 +346,8 @@ impl Sessions {
         for (id, lot) in std::mem::take(&mut self.filling) {
             // The session may have ended in the same turn.
             let Some(session) = self.open.get_mut(&id) else { continue };
-            let (first, left, row) = lot.finish();
+            let (first, left, row) = lot.finish(session.unanswered_from);
+            session.recorded_from = session.unanswered_from;
             session.bytes += row.len();
             session.lots.insert(first, Lot { left, bytes: row.len() });
             writes.push(RowWrite::put(rows::lot_row(id, first), row));
@@ -383,20 +398,32 @@ impl Sessions {
     }
 }
 
-/// version (1) | lowest kept number (8) | recorded end of activity (8) | floor at opening (8),
-/// little-endian.
+/// version (2) | lowest kept number (8) | recorded end of activity (8) | floor at opening (8) | lowest
+/// unanswered number (8), little-endian. Version 1 has no lowest unanswered number.
 fn encode_session(session: &Session) -> Bytes {
-    let mut out = BytesMut::with_capacity(25);
-    out.put_u8(1);
+    let mut out = BytesMut::with_capacity(33);
+    out.put_u8(2);
     out.put_u64_le(session.lowest);
     out.put_u64_le(session.active_until.0);
     out.put_u64_le(session.opened_at_floor.0);
+    out.put_u64_le(session.unanswered_from);
     out.freeze()
 }
 
 fn decode_session(row: &[u8]) -> Option<Session> {
-    let numbers = row.strip_prefix(&[1]).filter(|numbers| numbers.len() == 24)?;
+    let (version, numbers) = row.split_first()?;
+    if !matches!((*version, numbers.len()), (1, 24) | (2, 32)) {
+        return None;
+    }
     let number = |at: usize| numbers[at..at + 8].iter().rev().fold(0u64, |sum, &byte| (sum << 8) | u64::from(byte));
-    let (active_until, opened_at_floor) = (HybridTime(number(8)), HybridTime(number(16)));
-    Some(Session { lowest: number(0), active_until, opened_at_floor, ..Session::default() })
+    let lowest = number(0);
+    let unanswered_from = if *version == 1 { lowest } else { number(24).max(lowest) };
+    Some(Session {
+        lowest,
+        unanswered_from,
+        recorded_from: unanswered_from,
+        active_until: HybridTime(number(8)),
+        opened_at_floor: HybridTime(number(16)),
+        ..Session::default()
+    })
 }

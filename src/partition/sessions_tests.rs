@@ -43,10 +43,11 @@ fn a_sessions_row_has_golden_bytes() {
     let mut sessions = Sessions::new(SessionLimits::default());
     let writes = record(&mut sessions, &stamp(1, 3, 2, None, 1), ANSWER, HybridTime::from_ms(1));
     let row = writes.iter().find(|write| write.row == rows::session_row(SessionId(1))).expect("a session's row");
-    let mut expected = vec![1];
+    let mut expected = vec![2];
     expected.extend_from_slice(&2u64.to_le_bytes());
     expected.extend_from_slice(&HybridTime::from_ms(60_001).0.to_le_bytes());
     expected.extend_from_slice(&0u64.to_le_bytes());
+    expected.extend_from_slice(&2u64.to_le_bytes());
     assert_eq!(row.value().map(|value| &value[..]), Some(&expected[..]));
 }
 
@@ -57,6 +58,42 @@ fn a_write_waits_for_its_previous_one() {
     record(&mut sessions, &stamp(1, 1, 1, None, 1000), ANSWER, HybridTime::from_ms(1000));
     assert_eq!(sessions.admit(&stamp(1, 2, 1, Some(1), 1000), SLOT), Admission::Execute);
     assert_eq!(sessions.admit(&stamp(1, 4, 1, Some(3), 1000), SLOT), Admission::ResendFrom(3));
+}
+
+#[test]
+fn what_was_given_up_does_not_come_late() {
+    let now = HybridTime::from_ms(1000);
+    for large in [false, true] {
+        let (mut sessions, mut table) = (Sessions::new(SessionLimits::default()), Table::default());
+        let answer = vec![7; if large { 300 } else { 4 }];
+        table.turn.extend(sessions.record(&stamp(1, 1, 1, None, 1000), SLOT, &answer, now));
+        table.end_turn(&mut sessions);
+        // The client waits for 2 no more when it sends 3.
+        let (late, next) = (stamp(1, 2, 1, None, 1000), stamp(1, 3, 3, None, 1000));
+        assert_eq!(sessions.admit(&late, SLOT), Admission::Execute);
+        assert_eq!(sessions.admit(&next, SLOT), Admission::Execute);
+        table.turn.extend(sessions.record(&next, SLOT, &answer, now));
+        assert_eq!(sessions.admit(&late, SLOT), Admission::Ended, "in the same turn");
+        table.end_turn(&mut sessions);
+        assert_eq!(sessions.admit(&late, SLOT), Admission::Ended);
+        assert!(matches!(sessions.admit(&next, SLOT), Admission::Kept(_)), "a retry has its answer");
+        let rebuilt = table.rebuild(SessionLimits::default());
+        assert_eq!(rebuilt.admit(&late, SLOT), Admission::Ended, "with another leader, too; large: {large}");
+        assert_eq!(rebuilt, sessions);
+    }
+}
+
+#[test]
+fn rows_of_earlier_builds_are_read() {
+    let session: Bytes =
+        [&[1][..], &2u64.to_le_bytes(), &HybridTime::from_ms(60_001).0.to_le_bytes(), &[0; 8]].concat().into();
+    let lot = Bytes::from_static(b"\x01\x03\0\0\0\0\0\0\0\x04\0done");
+    let kept = [KeptAnswer::Lot(SessionId(1), 3, lot)];
+    let sessions = Sessions::rebuild(SessionLimits::default(), HybridTime::default(), [(SessionId(1), session)], kept);
+    let sessions = sessions.expect("readable");
+    assert_eq!(sessions.admit(&stamp(1, 1, 1, None, 1000), SLOT), Admission::Ended);
+    assert!(matches!(sessions.admit(&stamp(1, 3, 3, None, 1000), SLOT), Admission::Kept(_)));
+    assert_eq!(sessions.admit(&stamp(1, 4, 3, None, 1000), SLOT), Admission::Execute);
 }
 
 #[test]
@@ -165,10 +202,10 @@ fn answers_that_cannot_be_read_are_not_overlooked() {
         Sessions::rebuild(limits, HybridTime::default(), open, kept).map(|_| ()).map_err(|error| error.code)
     };
     assert_eq!(rebuild(&session, lot.clone()), Ok(()));
-    let newer: Bytes = [&[2], &lot[1..]].concat().into();
+    let newer: Bytes = [&[3], &lot[1..]].concat().into();
     assert_eq!(rebuild(&session, newer), Err(Code::UnknownFormat));
     assert_eq!(rebuild(&session, lot.slice(..lot.len() - 1)), Err(Code::CorruptRow));
-    let newer: Bytes = [&[2], &session[1..]].concat().into();
+    let newer: Bytes = [&[3], &session[1..]].concat().into();
     assert_eq!(rebuild(&newer, lot), Err(Code::UnknownFormat));
 }
 

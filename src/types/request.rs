@@ -222,7 +222,8 @@ pub struct SessionStamp {
     pub session: SessionId,
     /// The write's number within the session, from 1.
     pub number: u64,
-    /// The lowest number the client still waits for: answers below it may be forgotten.
+    /// The lowest number the client still waits for: answers below it may be forgotten, and a write below it
+    /// that comes late is refused.
     pub lowest_unanswered: u64,
     /// The number of the session's previous write to the same slot, if that is still unanswered.
     pub previous: Option<u64>,

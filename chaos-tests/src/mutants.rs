@@ -59,17 +59,17 @@ const TWICE: &[&str] = &["each request once", "linearizability"];
 
 /// All planted bugs.
 const MUTANTS: &[Mutant] = &[
-    Mutant { bug: Bug::SkipFsync, scenario: "grid", checks: LOST, known: 0 },
+    Mutant { bug: Bug::SkipFsync, scenario: "grid", checks: LOST, known: 1 },
     Mutant { bug: Bug::SkipFencing, scenario: "late-proposals", checks: LOST, known: 0 },
-    Mutant { bug: Bug::SkipBatchNumber, scenario: "late-proposals", checks: LOST, known: 0 },
+    Mutant { bug: Bug::SkipBatchNumber, scenario: "late-proposals", checks: LOST, known: 2 },
     Mutant { bug: Bug::ApplyTwice, scenario: "grid", checks: TWICE, known: 0 },
-    Mutant { bug: Bug::ForgetSessions, scenario: "grid", checks: TWICE, known: 0 },
-    Mutant { bug: Bug::StaleRead, scenario: "grid", checks: &["linearizability"], known: 0 },
+    Mutant { bug: Bug::ForgetSessions, scenario: "grid", checks: TWICE, known: 6 },
+    Mutant { bug: Bug::StaleRead, scenario: "a3-deposed-leader-reads", checks: &["finding"], known: 0 },
     Mutant { bug: Bug::OldReplicaId, scenario: "rotten-log", checks: &["log"], known: 0 },
     Mutant { bug: Bug::CutTail, scenario: "rotten-log", checks: &["log"], known: 0 },
     Mutant { bug: Bug::IgnoreChecksum, scenario: "rotten-log", checks: &["log"], known: 0 },
     Mutant { bug: Bug::ServeEarly, scenario: "local-reads", checks: &["local reads agree"], known: 0 },
-    Mutant { bug: Bug::PromoteEarly, scenario: "moves", checks: &["live copies"], known: 0 },
+    Mutant { bug: Bug::PromoteEarly, scenario: "moves", checks: &["live copies"], known: 8 },
 ];
 
 /// How many seeds from the known one on are tried when none are named: the first should do.

@@ -102,6 +102,20 @@ impl Grid {
         Ok(all)
     }
 
+    /// Waits until a peer leads a partition, for some time; who has just started leads none.
+    pub(super) async fn until_leads(&mut self, at: usize) {
+        let mut patience = Patience::of(REST, LOOK);
+        while patience.next().await {
+            let partitions = self.client.partitions().await.unwrap_or_default();
+            if partitions
+                .iter()
+                .any(|partition| partition.leader.as_ref().is_some_and(|name| *name == self.peers[at].name))
+            {
+                return;
+            }
+        }
+    }
+
     /// Sum of the indexes up to which logs have been purged at a peer.
     pub(super) async fn purged(&mut self, at: usize) -> anyhow::Result<u64> {
         match self.peers[at].ask(&Ask::Replicas).await? {

@@ -31,11 +31,29 @@ pub(super) fn crash(skip: u32) -> String {
 pub(super) async fn to_the_point(grid: &mut Grid, load: &mut Load, planned: &Planned) -> anyhow::Result<bool> {
     let actions = crash(planned.skip);
     match planned.how {
-        How::Start | How::Absence | How::Alone => {
+        How::Alone => {
+            for _ in 0..TRIES {
+                grid.until_leads(planned.peer).await;
+                leave(grid, load, planned).await?;
+                grid.start_peer(planned.peer, Some((planned.point, &actions)))?;
+                if ends(grid, &[planned.peer]).await {
+                    return Ok(true);
+                }
+                grid.start_all().await?;
+            }
+            return Ok(false);
+        }
+        How::Start | How::Absence => {
             leave(grid, load, planned).await?;
             grid.start_peer(planned.peer, Some((planned.point, &actions)))?;
         }
-        _ => drop(grid.peers[planned.peer].ask(&Ask::Arm(planned.point.to_owned(), actions)).await?),
+        how => {
+            if how == How::Moves && planned.peer != GUEST {
+                // Leaders take newcomers in and send them what they lack.
+                grid.until_leads(planned.peer).await;
+            }
+            drop(grid.peers[planned.peer].ask(&Ask::Arm(planned.point.to_owned(), actions)).await?);
+        }
     }
     wait(grid, load, planned, &[planned.peer]).await
 }
@@ -81,14 +99,22 @@ pub(super) async fn wait(
 ) -> anyhow::Result<bool> {
     for _ in 0..TRIES {
         stir(grid, load, planned).await;
-        let mut patience = Patience::of(TRY, LOOK);
-        while patience.next().await {
-            if watched.iter().any(|at| grid.peers[*at].has_ended()) {
-                return Ok(true);
-            }
+        if ends(grid, watched).await {
+            return Ok(true);
         }
     }
     Ok(false)
+}
+
+/// Whether one of these ends within the time of an attempt.
+async fn ends(grid: &mut Grid, watched: &[usize]) -> bool {
+    let mut patience = Patience::of(TRY, LOOK);
+    while patience.next().await {
+        if watched.iter().any(|at| grid.peers[*at].has_ended()) {
+            return true;
+        }
+    }
+    false
 }
 
 /// One attempt. What does not succeed is tried again: peers are dying.

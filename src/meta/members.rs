@@ -122,13 +122,22 @@ pub fn meta_voters(view: &MetaView, standing: &Standing) -> Result<Option<RowCha
             changed.learners.retain(|replica| *replica != new);
             changed.replicas.push(new);
         }
-        (Some(old), None) if row.replicas.len() > 1 && is_leaving(view, old.1) => {
+        (Some(old), None)
+            if row.replicas.len() > 1 && is_leaving(view, old.1) && !is_waited_for(view, standing, row, old.1) =>
+        {
             changed.replicas.retain(|replica| *replica != old);
             changed.learners.push(old);
         }
         _ => return Ok(None),
     }
     RowChange::of(&key, Some(*revision), &changed).map(Some)
+}
+
+/// Whether a living voter stays until a member that is away only for a moment can take its place.
+fn is_waited_for(view: &MetaView, standing: &Standing, row: &PlacementRow, voter: NodeId) -> bool {
+    let votes = |node: &NodeId| row.replicas.iter().any(|(_, at)| at == node);
+    let may_come = |node: &NodeId| !votes(node) && !should_not_vote(view, standing, *node);
+    standing.alive.contains(&voter) && view.members.keys().any(may_come)
 }
 
 fn is_leaving(view: &MetaView, node: NodeId) -> bool {

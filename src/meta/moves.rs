@@ -177,6 +177,14 @@ fn wish<'a>(
             wanted.push(*node);
         }
     }
+    // Nor is a copy taken from a living peer while another, away only for a moment, may take its place.
+    let living: Vec<NodeId> = present.iter().map(|(_, node)| *node).filter(|node| is_removing(*node)).collect();
+    let living = living.into_iter().filter(|node| standing.alive.contains(node));
+    let short = replicas.min(present.len()).saturating_sub(wanted.len());
+    if short > 0 {
+        let room = short.min(takers(view, standing).saturating_sub(wanted.len()));
+        wanted.extend(living.take(room));
+    }
     let holds = |node: &NodeId| present.iter().any(|(_, at)| at == node);
     let coming: Vec<NodeId> = wanted.iter().copied().filter(|node| !holds(node)).collect();
     let leaving: Vec<_> = present.iter().copied().filter(|(_, node)| !wanted.contains(node)).collect();
@@ -191,6 +199,13 @@ fn wish<'a>(
         () => (3, "every node gets its share"),
     };
     Wish { placed, wanted, coming, leaving, urgency, why }
+}
+
+/// Members that may hold data, now or when they are back.
+fn takers(view: &MetaView, standing: &Standing) -> usize {
+    let may =
+        |row: &&MemberRow| row.intent == MemberIntent::Active && row.weight > 0 && !standing.gone.contains(&row.node);
+    view.members.values().map(|member| &member.row).filter(may).count()
 }
 
 /// Partitions whose replicas stay, and whose preferred leader changes.

@@ -1,7 +1,7 @@
 //! The movement planner against a small stand-in for the meta group's map: nodes come, go and die,
 //! moves end in any order, and the placement becomes the target.
 
-use super::super::members::{intend, removed};
+use super::super::members::{intend, meta_voters, removed};
 use super::super::testing::{Rows, member};
 use super::super::{formed, member_change};
 use super::*;
@@ -317,6 +317,32 @@ fn a_removal_that_was_to_leave_a_copy_on_a_peer_that_is_lost_is_planned_anew() {
     removing(&mut rows, "n1");
     settle(&mut rows, &standing, &LIMITS);
     assert_eq!(nodes(&rows), BTreeSet::from([two]));
+}
+
+#[test]
+fn a_living_peer_that_is_removed_keeps_its_copies_while_one_that_may_take_them_is_away_for_a_moment() {
+    let mut rows = grid(3, 8, 3);
+    join(&mut rows, 44, None);
+    let mut standing = all_alive(&rows);
+    let newcomer = NodeId(44);
+    standing.alive.remove(&newcomer);
+    let (removed, changes) = intend(&rows.view(), "n2", MemberIntent::Removing).expect("a member");
+    rows.write_all(&changes);
+    assert_eq!(plan_moves(&rows.view(), &standing, &LIMITS).expect("a plan").begun, [], "all three copies stay");
+    assert_eq!(meta_voters(&rows.view(), &standing), Ok(None), "so do the voters");
+
+    let mut back = standing.clone();
+    back.alive.insert(newcomer);
+    let plan = plan_moves(&rows.view(), &back, &LIMITS).expect("a plan");
+    assert!(!plan.begun.is_empty() && plan.begun.iter().all(|begun| begun.coming.len() == 1), "{plan:?}");
+    for lost in [&removed, &newcomer] {
+        // A dead peer's copy is none, and who is away for long is not waited for.
+        let mut standing = standing.clone();
+        standing.alive.remove(lost);
+        standing.gone.extend((lost == &newcomer).then_some(newcomer));
+        let plan = plan_moves(&rows.view(), &standing, &LIMITS).expect("a plan");
+        assert!(!plan.begun.is_empty() && plan.begun.iter().all(|begun| begun.coming.is_empty()), "{plan:?}");
+    }
 }
 
 #[test]

@@ -106,7 +106,8 @@ impl Node {
             }
             started => started?,
         };
-        if place == Some(0) && identity.meta_replica.is_none() {
+        // Not under an id that has just taken the place of the founding one.
+        if place == Some(0) && founding_replica == Some(replica) {
             let founders = record.founders.iter().map(|founder| founder.node);
             meta.group.initialize((1..).zip(founders).collect()).await?;
         }

@@ -35,10 +35,11 @@ impl Node {
         loop {
             let now = view.borrow_and_update().clone();
             self.start_missing(&now).await;
+            let formed = self.form_for_others(&now).await;
             let retired = self.retire_replicas(&now).await && self.remove_leftovers().await;
             // What could not be started or given up is tried again before long.
             let wanted = now.held_by(self.id()).all(|(group, _)| self.hosting.get(group).is_some());
-            let pause = if wanted && retired { Duration::from_secs(3600) } else { Duration::from_secs(1) };
+            let pause = if wanted && retired && formed { Duration::from_secs(3600) } else { Duration::from_secs(1) };
             if let Ok(Err(_)) = clock::timeout(pause, view.changed()).await {
                 return;
             }
@@ -58,6 +59,27 @@ impl Node {
         let at_once = self.hosting.changes_at_once();
         let mut starting = futures::stream::iter(missing).map(start).buffer_unordered(at_once);
         while starting.next().await.is_some() {}
+    }
+
+    /// Forms the partitions held here whose first replica has not: its peer may have lost its disk, and nobody
+    /// else would ever do it. A group may be initialized at several places with the same members (openraft,
+    /// on forming a cluster). Whether all are formed.
+    async fn form_for_others(&self, now: &MetaView) -> bool {
+        let mut all = true;
+        for (group, replica) in now.held_by(self.id()).filter(|(group, _)| *group != GroupId::META) {
+            // Only the first placement of all: a replica that was replaced forms nothing.
+            let Some(placed) = now.placement_of(group).filter(|row| !row.formed && row.version == 1) else { continue };
+            all = false;
+            let waits = placed.replicas.first().is_some_and(|(_, node)| self.directory.is_alive(*node));
+            let Some(hosted) = self.hosting.get(group).filter(|hosted| !waits && hosted.group.replica() == replica)
+            else {
+                continue;
+            };
+            if let Err(error) = hosted.group.initialize(placed.replicas.iter().copied().collect()).await {
+                tracing::error!(%group, %error, "a partition could not be formed in the place of another peer");
+            }
+        }
+        all
     }
 
     fn is_missing(&self, group: GroupId, replica: ReplicaId) -> bool {

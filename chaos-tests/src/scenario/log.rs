@@ -87,7 +87,7 @@ fn config(seed: u64) -> LogConfig {
         segment_bytes,
         cache_bytes: 1 << 10,
         seal_after: Duration::from_millis(dice.between(5, 60)),
-        slack_bytes: segment_bytes * dice.between(3, 8),
+        slack_bytes: segment_bytes * dice.between(4, 8),
         move_bytes: 4 << 10,
         ..LogConfig::default()
     }

@@ -316,6 +316,10 @@ fn show(report: &Report, options: &Options) {
     }
     if !report.violations.is_empty() {
         let seeds = format!("{}..{}", report.seed, report.seed + 1);
-        println!("replay: cargo run -p chaos-tests --release -- simulate --seeds {seeds} --trace");
+        let features = if cfg!(feature = "faults") { " --features faults" } else { "" };
+        let scenario = &options.scenario;
+        println!(
+            "replay: cargo run -p chaos-tests --release{features} -- simulate --scenario {scenario} --seeds {seeds} --trace"
+        );
     }
 }

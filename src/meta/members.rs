@@ -101,12 +101,12 @@ pub fn removed(view: &MetaView, voters: &BTreeSet<NodeId>) -> Result<Vec<RowChan
     ])
 }
 
-/// The next change of the meta group's voters: up to three members that are there. One voter at a
-/// time; a voter that is gone, or is to go, is replaced by a member that follows already.
+/// The next change of the meta group's voters, given who votes now: up to three members that are there. One
+/// newcomer at a time; a voter that is gone, or is to go, is replaced by a member that follows already.
 ///
 /// # Errors
 /// `NotReady` before the grid is founded.
-pub fn meta_voters(view: &MetaView, standing: &Standing) -> Result<Option<RowChange>> {
+pub fn meta_voters(view: &MetaView, standing: &Standing, voters: &BTreeSet<ReplicaId>) -> Result<Option<RowChange>> {
     let key = MetaKey::Placement(GroupId::META);
     let Versioned { revision, row } = view.placement.get(&GroupId::META).ok_or_else(|| missing(&key))?;
     let mut changed = PlacementRow { version: row.version + 1, ..row.clone() };
@@ -129,6 +129,10 @@ pub fn meta_voters(view: &MetaView, standing: &Standing) -> Result<Option<RowCha
             changed.learners.push(old);
         }
         _ => return Ok(None),
+    }
+    // The change before this one may not be made yet.
+    if changed.replicas.iter().filter(|(id, _)| !voters.contains(id)).count() > 1 {
+        return Ok(None);
     }
     RowChange::of(&key, Some(*revision), &changed).map(Some)
 }

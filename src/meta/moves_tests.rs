@@ -329,7 +329,7 @@ fn a_living_peer_that_is_removed_keeps_its_copies_while_one_that_may_take_them_i
     let (removed, changes) = intend(&rows.view(), "n2", MemberIntent::Removing).expect("a member");
     rows.write_all(&changes);
     assert_eq!(plan_moves(&rows.view(), &standing, &LIMITS).expect("a plan").begun, [], "all three copies stay");
-    assert_eq!(meta_voters(&rows.view(), &standing), Ok(None), "so do the voters");
+    assert_eq!(meta_voters(&rows.view(), &standing, &BTreeSet::from([1, 2, 3])), Ok(None), "so do the voters");
 
     let mut back = standing.clone();
     back.alive.insert(newcomer);

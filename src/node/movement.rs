@@ -112,7 +112,7 @@ impl Movement {
         if !settled {
             return Ok(());
         }
-        if let Some(change) = meta::meta_voters(&view, &standing)? {
+        if let Some(change) = meta::meta_voters(&view, &standing, &status.voters.keys().copied().collect())? {
             tracing::info!("the voters of the meta group change");
             return self.facts.write(vec![change]).await;
         }

@@ -341,7 +341,7 @@ pub(super) fn serves_no_more(error: Error) -> Error {
 }
 
 /// Why nothing is said of a map.
-fn unsure_of_map(name: &str, error: &Error) -> Error {
+pub(super) fn unsure_of_map(name: &str, error: &Error) -> Error {
     let what = format!("this peer cannot tell at the moment whether there is a map {name:?}: {error}");
     Error::new(Code::NotReady, what).remedy("try again in a moment")
 }

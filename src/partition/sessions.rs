@@ -4,8 +4,8 @@
 //! A write's stamp names the session, its number, the lowest number still unanswered, the
 //! session's previous unanswered write to the same slot, and when it was first sent. A partition
 //! keeps the answers at and above the lowest unanswered number, and executes nothing below it: a
-//! write that its client has given up must not come late, behind ones that were sent after it. Of a
-//! session that it does not
+//! write that its client has given up does not come late, unless an older one is still waited for.
+//! Of a session that it does not
 //! know it executes only what was first sent after the *floor*: the latest time at which a
 //! forgotten session may have been active. Whatever ran under a forgotten session was first sent
 //! at or before that session's last activity (the partition's time is merged from the stamps), so

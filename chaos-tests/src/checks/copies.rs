@@ -117,9 +117,9 @@ impl Copies {
             |set: &BTreeSet<ReplicaId>| set.iter().filter(|replica| !self.lost.contains(&(group, **replica))).count();
         let copies = |voters: &Voters| voters.iter().map(whole).min().unwrap_or(0);
         let (had, has) = (copies(before), copies(after));
-        // Where a disk was lost there is a copy less, until another peer has it.
-        let hosts: BTreeSet<&String> = self.lost.iter().filter_map(|key| self.hosts.get(key)).collect();
-        if has < had.min(self.promised.saturating_sub(hosts.len())) {
+        // Where a voter's disk was lost there is a copy less, until another peer has it.
+        let lost = before.iter().flatten().any(|replica| self.lost.contains(&(group, *replica)));
+        if has < had.min(self.promised.saturating_sub(usize::from(lost))) {
             return Some(format!("{after:?} have {has} copies, {before:?} had {had}"));
         }
         let known: BTreeSet<ReplicaId> = before.iter().flatten().copied().collect();

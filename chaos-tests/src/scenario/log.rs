@@ -131,11 +131,12 @@ async fn run_node(life: Life, seed: u64, rotten: bool, truth: Truth) {
 
 /// A damaged replica's id is given up, and another begins with nothing.
 async fn give_up(log: &SharedLog, group: u32, replica: u64, truth: &Truth) -> keystead::error::Result<u64> {
-    let mut truth = lock(truth);
-    // Whether the tombstone becomes durable or not: the id is not used again.
-    truth.groups[group as usize] = Model::default();
-    truth.given_up[group as usize] = replica;
-    drop(truth);
+    {
+        // Whether the tombstone becomes durable or not: the id is not used again.
+        let mut truth = lock(truth);
+        truth.groups[group as usize] = Model::default();
+        truth.given_up[group as usize] = replica;
+    }
     log.tombstone(GroupId(group), replica).await.map(|()| replica + 1)
 }
 

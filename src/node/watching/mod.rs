@@ -16,7 +16,7 @@ pub(super) use pulls::{Pull, Pulled};
 
 use super::directory::Directory;
 use super::hosting::Hosting;
-use super::router::Router;
+use super::router::{Router, unsure_of_map};
 use crate::config::Limits;
 use crate::error::{Code, Error, Result};
 use crate::partition::{FeedLimits, Followed, check_key};
@@ -168,7 +168,7 @@ impl Watching {
             return Ok(map);
         }
         // It may have been made a moment ago, through another peer.
-        self.router.catch_up().await?;
+        self.router.catch_up().await.map_err(|error| unsure_of_map(name, &error))?;
         known().ok_or_else(|| Error::new(Code::NoSuchMap, format!("there is no map {name:?}")))
     }
 

@@ -107,10 +107,10 @@ where
     let mut simulation = Simulation::new(seed, AT_MOST);
     let endpoints: Vec<String> = NAMES.iter().map(|name| format!("{}:{PORT}", simulation.address(name))).collect();
     let mut machines = Vec::new();
-    for at in 0..NAMES.len() {
+    for (at, name) in NAMES.iter().enumerate() {
         let (endpoints, leaders, said) = (endpoints.clone(), leaders.clone(), said.clone());
         let run = move |life| peer(life, at, endpoints.clone(), leaders.clone(), said.clone());
-        machines.push(simulation.machine(NAMES[at], run));
+        machines.push(simulation.machine(name, run));
     }
     let (tell, done, log) = (said.clone(), finished.clone(), leaders.clone());
     simulation.client("director", move |life| async move {

@@ -176,7 +176,7 @@ impl Shape {
         let there = |start_ms: u64, at_ms: u64| start_ms == 0 || (calm && start_ms + JOINS_IN_MS < at_ms);
         let waited_for = |(_, at_ms): &(usize, u64)| self.starts_ms.iter().all(|start_ms| there(*start_ms, *at_ms));
         let peers = if self.removals.iter().all(waited_for) { self.peers } else { self.founders };
-        COPIES.min(peers.saturating_sub(self.removals.len()))
+        COPIES.min(peers.saturating_sub(self.removed().len()))
     }
 
     /// The peers' host names.

@@ -117,8 +117,9 @@ impl Copies {
             |set: &BTreeSet<ReplicaId>| set.iter().filter(|replica| !self.lost.contains(&(group, **replica))).count();
         let copies = |voters: &Voters| voters.iter().map(whole).min().unwrap_or(0);
         let (had, has) = (copies(before), copies(after));
-        // Where a voter's disk was lost there is a copy less, until another peer has it.
-        let lost = before.iter().flatten().any(|replica| self.lost.contains(&(group, *replica)));
+        // Where a voter's disk was lost there is a copy less until another peer has it, and that one may be away
+        // for so long that it is not waited for.
+        let lost = self.lost.iter().any(|(of, _)| *of == group);
         if has < had.min(self.promised.saturating_sub(usize::from(lost))) {
             return Some(format!("{after:?} have {has} copies, {before:?} had {had}"));
         }

@@ -227,6 +227,11 @@ impl SimDisk {
         self.state().failed
     }
 
+    /// Whether only so many bytes fit on it.
+    pub fn has_limit(&self) -> bool {
+        self.state().faults.capacity.is_some()
+    }
+
     /// Where a file's durable bytes end, zeros behind them left out.
     ///
     /// # Errors

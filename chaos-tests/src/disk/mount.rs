@@ -48,6 +48,11 @@ impl Mount {
         self.disk.has_failed()
     }
 
+    /// Whether only so many bytes fit on it.
+    pub(crate) fn has_limit(&self) -> bool {
+        self.disk.has_limit()
+    }
+
     /// Whether bytes of the disk were damaged.
     pub(crate) fn is_damaged(&self) -> bool {
         self.disk.is_damaged()

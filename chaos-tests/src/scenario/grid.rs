@@ -27,7 +27,7 @@ mod workload;
 use crate::checks::{self, Finals, LeaderLog, LocalRead, Milestone, Violation, Watched, Witnessed};
 use crate::dice::Dice;
 use crate::history::{History, Outcome};
-use crate::nemesis::{Insight, Kinds, Plan, Profile};
+use crate::nemesis::{Fault, Insight, Kinds, Plan, Planned, Profile};
 use crate::simulation::Simulation;
 use crate::{tally, trace};
 use harsher::Kind;
@@ -43,6 +43,8 @@ use std::time::Duration;
 const QUIET_FROM: Duration = Duration::from_secs(14);
 /// When everything must be over.
 const AT_MOST: Duration = Duration::from_secs(70);
+/// A clock may differ from the others by so much, and no peer says anything.
+const FAR_MS: u64 = 5000;
 /// How long it may take after the mending until everything is read.
 const READS_WITHIN: Duration = Duration::from_secs(20);
 
@@ -50,6 +52,8 @@ const READS_WITHIN: Duration = Duration::from_secs(20);
 #[derive(Clone, Default)]
 struct Records {
     kind: Kind,
+    /// A clock jumps so far that its peer's writes are rightly refused.
+    far_jump: bool,
     history: History,
     marks: Rc<RefCell<workload::Marks>>,
     finals: Rc<RefCell<Finals>>,
@@ -140,7 +144,14 @@ fn run(seed: u64, kind: Kind) -> Vec<Violation> {
     let shape = kind.shape(seed);
     crate::event!("grid", "{shape:?}");
     let mut simulation = Simulation::new(seed, AT_MOST);
-    let records = Records { kind, witnessed: Witnessed::new(shape.copies(kind == Kind::Moves)), ..Records::default() };
+    let plan = draw_plan(seed, kind, &shape);
+    let far = |planned: &Planned| matches!(planned.fault, Fault::Jump(_, ms) if ms.unsigned_abs() > FAR_MS);
+    let records = Records {
+        kind,
+        far_jump: plan.faults.iter().any(far),
+        witnessed: Witnessed::new(shape.copies(kind == Kind::Moves)),
+        ..Records::default()
+    };
     let addresses: Vec<String> = shape.names().iter().map(|name| shape::address(&simulation, name)).collect();
     for name in shape.names() {
         let (shape, records, addresses) = (shape.clone(), records.clone(), addresses.clone());
@@ -148,6 +159,12 @@ fn run(seed: u64, kind: Kind) -> Vec<Violation> {
         simulation.machine(&name, run).disk().set_lying(kind == Kind::LyingDisks);
     }
     add_clients(&mut simulation, seed, &shape, &addresses, &records);
+    let hunter = Hunter { records: records.clone(), spared: shape.leaving() };
+    let ended = simulation.run_with(plan, Rc::new(hunter));
+    judge_run(ended, &records)
+}
+
+fn draw_plan(seed: u64, kind: Kind, shape: &Shape) -> Plan {
     let mut dice = Dice::new(seed, "kinds");
     let profile = Profile {
         nodes: shape.peers,
@@ -158,10 +175,7 @@ fn run(seed: u64, kind: Kind) -> Vec<Violation> {
         kinds: if kind == Kind::Harsh { Kinds::swarm(&mut dice) } else { Kinds::plain() },
     };
     crate::event!("grid", "{:?}", profile.kinds);
-    let plan = kind.plan(Plan::draw(&mut Dice::new(seed, "nemesis"), &profile));
-    let hunter = Hunter { records: records.clone(), spared: shape.leaving() };
-    let ended = simulation.run_with(plan, Rc::new(hunter));
-    judge_run(ended, &records)
+    kind.plan(Plan::draw(&mut Dice::new(seed, "nemesis"), &profile))
 }
 
 fn add_clients(simulation: &mut Simulation, seed: u64, shape: &Shape, addresses: &[String], records: &Records) {
@@ -223,9 +237,12 @@ fn judge_run(ended: Result<Duration, String>, records: &Records) -> Vec<Violatio
         for milestone in milestones.iter() {
             tally::longest(milestone.what, milestone.took(QUIET_FROM).unwrap_or(AT_MOST));
         }
+        let meanwhile = operations.iter().filter(|operation| operation.at < QUIET_FROM && operation.answer().is_some());
+        let meanwhile = meanwhile.count();
+        tally::operations("answered before the mending", meanwhile);
         // Swarms of faults may leave a small grid without a majority for most of the time.
-        let few = if records.kind == Kind::Harsh { 15 } else { 50 };
-        if answered < few || records.leaders.leaderships() < 2 {
+        let few = if records.kind == Kind::Harsh { 5 } else { 30 };
+        if meanwhile < few || records.leaders.leaderships() < 2 {
             violations.push(Violation { check: "scenario", what: "hardly anything happened".to_owned() });
         }
     }

@@ -70,7 +70,7 @@ fn run(seed: u64, rotten: bool) -> Vec<Violation> {
     let acknowledged: u64 = truth.groups.iter().map(Model::acknowledged).sum();
     crate::event!("log", "{acknowledged} appends acknowledged over {} starts", truth.starts);
     if (acknowledged < 20 && !rotten) || truth.starts < 2 {
-        violations.push(violation("nothing was tested".to_owned()));
+        violations.push(Violation { check: "scenario", what: "nothing was tested".to_owned() });
     }
     violations
 }

@@ -95,7 +95,7 @@ pub(super) async fn run(life: Life, shape: Shape, addresses: Vec<String>, record
 /// Whether the peer ended as it should on such a disk.
 fn disk_excuses(life: &Life, failed: &Error) -> bool {
     let failing = life.disk.has_failed() && failed.code == Code::DiskFailed;
-    let full = failed.code == Code::DiskFull;
+    let full = life.disk.has_limit() && failed.code == Code::DiskFull;
     let damaged = life.disk.is_damaged() && matches!(failed.code, Code::CorruptLog | Code::UnknownFormat);
     failing || full || damaged
 }

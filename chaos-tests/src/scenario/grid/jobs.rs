@@ -74,8 +74,11 @@ fn looks(seen: &[Look]) -> Vec<String> {
         // One that waits says so in the place of its progress: between two such looks, another attempt
         // may have begun, said how far it was, and ended.
         let says_same = after.said.0 == before.said.0 && !(before.waits && after.waits);
+        // What it waited for between the looks was said in the place of its progress; an attempt that begins
+        // then has said nothing yet.
+        let begun_anew = after.attempt > before.attempt && after.said == (0, 0);
         let fell = after.attempt < before.attempt
-            || (after.said < before.said && !after.waits)
+            || (after.said < before.said && !after.waits && !begun_anew)
             || (says_same && after.permille < before.permille && !before.state.ended())
             || (before.state == JobState::Running && after.state == JobState::Queued && !after.waits);
         if fell || (before.state.ended() && before != after) {
@@ -270,6 +273,15 @@ mod tests {
         assert_eq!(looks(&seen), Vec::<String>::new(), "another attempt between the looks");
         seen[2].waits = false;
         assert!(looks(&seen).join("; ").contains("became"), "queued again for nothing");
+    }
+
+    #[test]
+    fn an_attempt_that_began_after_a_wait_has_said_nothing() {
+        let mut seen = life();
+        seen[2].said = (0, 0);
+        assert_eq!(looks(&seen), Vec::<String>::new());
+        seen[2].attempt = 1;
+        assert!(looks(&seen).join("; ").contains("became"), "the same attempt's report is gone");
     }
 
     #[test]

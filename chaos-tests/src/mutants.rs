@@ -61,7 +61,7 @@ const TWICE: &[&str] = &["each request once", "linearizability"];
 const MUTANTS: &[Mutant] = &[
     Mutant { bug: Bug::SkipFsync, scenario: "grid", checks: LOST, known: 1 },
     Mutant { bug: Bug::SkipFencing, scenario: "late-proposals", checks: LOST, known: 0 },
-    Mutant { bug: Bug::SkipBatchNumber, scenario: "late-proposals", checks: LOST, known: 2 },
+    Mutant { bug: Bug::SkipBatchNumber, scenario: "late-proposals", checks: LOST, known: 6 },
     Mutant { bug: Bug::ApplyTwice, scenario: "grid", checks: TWICE, known: 0 },
     Mutant { bug: Bug::ForgetSessions, scenario: "grid", checks: TWICE, known: 6 },
     Mutant { bug: Bug::StaleRead, scenario: "a3-deposed-leader-reads", checks: &["finding"], known: 0 },

@@ -154,6 +154,8 @@ fn observed(operations: &[&Operation]) -> Option<BTreeSet<i64>> {
         match (operation.action, operation.outcome) {
             // What a counter or a successful deletion found cannot be told from its answer.
             (Action::Increment(_), _) | (_, Outcome::Answered(Answer::Deleted(true))) => return None,
+            // It needs a value, whichever.
+            (Action::Replace(_), outcome) if outcome != Outcome::Refused => return None,
             (_, Outcome::Answered(Answer::Value(value) | Answer::Refused(value) | Answer::Replaced(value))) => {
                 values.extend(value);
             }

@@ -265,6 +265,15 @@ fn a_replacement_or_a_removal_that_cannot_have_been_is_found() {
 }
 
 #[test]
+fn an_unknown_write_that_nobody_saw_may_be_what_another_replaced() {
+    for outcome in [WRITTEN, Outcome::Unknown] {
+        let steps = [(Action::PutIfAbsent(1), Outcome::Unknown), (Action::Replace(2), outcome), read(Some(2))];
+        assert_eq!(linearizable(&in_turn(&steps)), []);
+        assert_ne!(linearizable(&in_turn(&steps[1..])), [], "there was nothing to replace");
+    }
+}
+
+#[test]
 fn many_unknown_increments_do_not_stall_the_search() {
     let mut steps = vec![(Action::Increment(1), Outcome::Unknown); 60];
     steps.extend((0..30).map(|seen| read(Some(seen * 2)).1).map(|outcome| (Action::Get, outcome)));

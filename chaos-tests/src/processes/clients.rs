@@ -8,13 +8,14 @@ use super::proxy::Place;
 use super::pulse::Pulse;
 use super::record::Record;
 use super::workload::{Actions, MAP};
+use crate::actions::perform;
 use crate::checks::{Finals, Violation};
 use crate::history::{Action, Answer, Outcome};
-use keystead::client::{Client, ClientConfig, Conditional, Removed};
+use keystead::client::{Client, ClientConfig};
 use keystead::clock::sleep;
 use keystead::error::{Class, Error, Result};
 use keystead::net::TcpFrom;
-use keystead::types::{AckLevel, Condition, KeyCodec, StoredValue, Value, ValueCodec};
+use keystead::types::{KeyCodec, ValueCodec};
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -132,7 +133,7 @@ async fn operate(
 ) -> Option<(String, Option<i64>)> {
     let begun = common.pulse.now();
     let operation = common.record.invoke(number, key, *action);
-    let Some(answer) = common.pulse.within(NEVER, perform(client, key, *action)).await else {
+    let Some(answer) = common.pulse.within(NEVER, perform(client, MAP, key, *action)).await else {
         common.violation("calls end", format!("c{number}: {action:?} of {key} has not ended for {NEVER:?}"));
         return None;
     };
@@ -175,50 +176,6 @@ fn judged(error: &Error) -> (Outcome, bool) {
     }
 }
 
-fn number(stored: Option<StoredValue>) -> Result<Option<i64>> {
-    let decode = |stored: StoredValue| {
-        let bytes = stored.value.data.as_ref().try_into();
-        bytes.map(i64::from_le_bytes).map_err(|_| Error::internal("a number of another length"))
-    };
-    stored.map(decode).transpose()
-}
-
-async fn perform(client: &Client, key: &str, action: Action) -> Result<(Answer, Option<AckLevel>)> {
-    let conditional = |outcome: Conditional| match outcome {
-        Conditional::Written(written) => Ok((Answer::Written, Some(written.served.ack))),
-        Conditional::Refused { present, served } => Ok((Answer::Refused(number(present)?), Some(served.ack))),
-    };
-    match action {
-        Action::Get => Ok((Answer::Value(number(client.get(MAP, key).await?)?), None)),
-        Action::Put(new) => {
-            let written = client.put(MAP, key, Value::i64(new)).await?;
-            Ok((Answer::Written, Some(written.served.ack)))
-        }
-        Action::Replace(new) => conditional(client.replace(MAP, key, Value::i64(new)).await?),
-        Action::GetAndPut(new) => {
-            let replaced = client.get_and_put(MAP, key, Value::i64(new)).await?;
-            Ok((Answer::Replaced(number(replaced.previous)?), Some(replaced.written.served.ack)))
-        }
-        Action::RemoveIf(expected) => match client.remove_if(MAP, key, Condition::Value(Value::i64(expected))).await? {
-            Removed::Deleted(deleted) => Ok((Answer::Deleted(deleted.existed), Some(deleted.served.ack))),
-            Removed::Refused { present, served } => Ok((Answer::Refused(number(present)?), Some(served.ack))),
-        },
-        Action::PutIfAbsent(new) => conditional(client.put_if_absent(MAP, key, Value::i64(new)).await?),
-        Action::CompareAndSet { expected, new } => {
-            let expected = Value::i64(expected.unwrap_or_default());
-            conditional(client.compare_and_set(MAP, key, expected, Value::i64(new)).await?)
-        }
-        Action::Delete => {
-            let deleted = client.delete(MAP, key).await?;
-            Ok((Answer::Deleted(deleted.existed), Some(deleted.served.ack)))
-        }
-        Action::Increment(delta) => {
-            let number = client.increment(MAP, key, delta).await?;
-            Ok((Answer::Number(number.value), Some(number.served.ack)))
-        }
-    }
-}
-
 /// Reads keys in the judge's name, one after the other, each until it is answered or the time is over.
 ///
 /// # Errors
@@ -235,7 +192,7 @@ pub async fn read_all(
     for key in keys {
         let operation = record.invoke(JUDGE, key, Action::Get);
         let (answer, level) = loop {
-            match perform(client, key, Action::Get).await {
+            match perform(client, MAP, key, Action::Get).await {
                 Ok(answered) => break answered,
                 Err(error) if pulse.now() > until => return Err(format!("{key} cannot be read: {error}")),
                 Err(_) => sleep(Duration::from_millis(100)).await,

@@ -4,14 +4,16 @@ use super::peer::{KEEP, LISTS};
 use super::shape::Shape;
 use super::workload::{self, MAP, Step, Steps};
 use super::{QUIET_FROM, Records, movement};
+pub(super) use crate::actions::number;
+use crate::actions::perform;
 use crate::checks::{Finals, Violation};
 use crate::history::{Action, Answer};
 use crate::machine::Life;
 use crate::tally;
-use keystead::client::{Client, ClientConfig, Conditional, Removed, SubmitOptions};
+use keystead::client::{Client, ClientConfig, SubmitOptions};
 use keystead::clock::{Instant, sleep};
 use keystead::error::{Class, Code, Error, Result};
-use keystead::types::{AckLevel, Condition, KeyCodec, StoredValue, TaskPayload, Value, ValueCodec};
+use keystead::types::{AckLevel, KeyCodec, TaskPayload, ValueCodec};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -96,7 +98,7 @@ async fn operate(
 ) {
     let history = &records.history;
     let operation = history.invoke(number, key, action, AckLevel::MajorityFsync);
-    match perform(client, key, action).await {
+    match perform(client, MAP, key, action).await {
         Ok((answer, level)) => {
             if let Answer::Value(value) | Answer::Refused(value) = answer {
                 steps.saw(key, value);
@@ -117,50 +119,6 @@ pub(super) fn check_error(error: &Error, records: &Records) {
     let clocks = records.far_jump && error.code == Code::ClockAhead;
     if !excused && !clocks {
         records.violations.borrow_mut().push(Violation { check: "errors", what: error.to_string() });
-    }
-}
-
-pub(super) fn number(stored: Option<StoredValue>) -> Result<Option<i64>> {
-    let decode = |stored: StoredValue| {
-        let bytes = stored.value.data.as_ref().try_into();
-        bytes.map(i64::from_le_bytes).map_err(|_| Error::internal("a number of another length"))
-    };
-    stored.map(decode).transpose()
-}
-
-async fn perform(client: &Client, key: &str, action: Action) -> Result<(Answer, Option<AckLevel>)> {
-    let conditional = |outcome: Conditional| match outcome {
-        Conditional::Written(written) => Ok((Answer::Written, Some(written.served.ack))),
-        Conditional::Refused { present, served } => Ok((Answer::Refused(number(present)?), Some(served.ack))),
-    };
-    match action {
-        Action::Get => Ok((Answer::Value(number(client.get(MAP, key).await?)?), None)),
-        Action::Put(new) => {
-            let written = client.put(MAP, key, Value::i64(new)).await?;
-            Ok((Answer::Written, Some(written.served.ack)))
-        }
-        Action::PutIfAbsent(new) => conditional(client.put_if_absent(MAP, key, Value::i64(new)).await?),
-        Action::CompareAndSet { expected, new } => {
-            let expected = Value::i64(expected.unwrap_or_default());
-            conditional(client.compare_and_set(MAP, key, expected, Value::i64(new)).await?)
-        }
-        Action::Replace(new) => conditional(client.replace(MAP, key, Value::i64(new)).await?),
-        Action::GetAndPut(new) => {
-            let replaced = client.get_and_put(MAP, key, Value::i64(new)).await?;
-            Ok((Answer::Replaced(number(replaced.previous)?), Some(replaced.written.served.ack)))
-        }
-        Action::RemoveIf(expected) => match client.remove_if(MAP, key, Condition::Value(Value::i64(expected))).await? {
-            Removed::Deleted(deleted) => Ok((Answer::Deleted(deleted.existed), Some(deleted.served.ack))),
-            Removed::Refused { present, served } => Ok((Answer::Refused(number(present)?), Some(served.ack))),
-        },
-        Action::Delete => {
-            let deleted = client.delete(MAP, key).await?;
-            Ok((Answer::Deleted(deleted.existed), Some(deleted.served.ack)))
-        }
-        Action::Increment(delta) => {
-            let number = client.increment(MAP, key, delta).await?;
-            Ok((Answer::Number(number.value), Some(number.served.ack)))
-        }
     }
 }
 
@@ -296,7 +254,7 @@ pub(super) async fn read_numbers(client: &Client, number: u32, records: &Records
     let mut numbers = Finals::new();
     for key in workload::keys() {
         let operation = records.history.invoke(number, key, Action::Get, AckLevel::MajorityFsync);
-        let answer = until_answered(|| perform(client, key, Action::Get)).await;
+        let answer = until_answered(|| perform(client, MAP, key, Action::Get)).await;
         records.history.answered(operation, answer.0, answer.1);
         if let Answer::Value(value) = answer.0 {
             numbers.insert(key.to_owned(), value);

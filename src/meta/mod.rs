@@ -28,7 +28,7 @@ pub use drops::{DroppedMap, drop_map, forgotten, to_drop};
 pub use founding::{FOUNDERS_MAX, Founder, FoundingRecord, founder_list};
 pub use keys::MetaKey;
 pub use members::{find_member, intend, meta_voters, removed};
-pub use moves::{MoveLimits, MovePlan, PlannedMove, Standing, moved, plan_moves, switching};
+pub use moves::{MoveLimits, MovePlan, PlannedMove, Standing, moved, plan_moves, switching, switching_still};
 pub use planner::{
     Learners, NewMap, Replacement, RowChange, formed, founding_rows, joined, member_change, missing_learners, new_map,
     replacement,

@@ -313,6 +313,18 @@ pub fn switching(view: &MetaView, group: GroupId, switching: bool) -> Result<Opt
     RowChange::of(&MetaKey::Placement(group), Some(placed.revision), &row).map(Some)
 }
 
+/// Writes the mark of [`switching`] once more: whoever has not heard of it and wants to take an earlier one
+/// back fails. `None` when the row is not marked.
+///
+/// # Errors
+/// `Internal`, when the row cannot be encoded.
+pub fn switching_still(view: &MetaView, group: GroupId) -> Result<Option<RowChange>> {
+    let marked = |placed: &&Versioned<PlacementRow>| placed.row.is_moving() && placed.row.switching;
+    let Some(placed) = view.placement.get(&group).filter(marked) else { return Ok(None) };
+    let row = PlacementRow { version: placed.row.version + 1, ..placed.row.clone() };
+    RowChange::of(&MetaKey::Placement(group), Some(placed.revision), &row).map(Some)
+}
+
 /// Ends a move whose group's committed voters are the wanted ones. `None` when nothing moves or it
 /// has not got that far.
 ///

@@ -192,6 +192,11 @@ fn a_newcomer_that_may_be_a_voter_already_is_not_given_up() {
     assert!(giving_up.iter().any(|change| rows.write(change).is_err()));
 
     assert_eq!(switching(&rows.view(), group, true), Ok(None), "it is written already");
+    // A leader that is one no more wants to take its mark back; the next one has marked the row once more.
+    let late = switching(&rows.view(), group, false).expect("encodes").expect("it is marked");
+    let again = switching_still(&rows.view(), group).expect("encodes").expect("it is marked");
+    rows.write_all(&[again]);
+    assert!(rows.write(&late).is_err() && rows.view().placement_of(group).expect("a row").switching);
     assert_eq!(plan_moves(&rows.view(), &standing, &LIMITS).expect("a plan").abandoned, []);
     standing.gone = BTreeSet::from([NodeId(44)]);
     let others = plan_moves(&rows.view(), &standing, &LIMITS).expect("a plan").abandoned;
@@ -204,6 +209,7 @@ fn a_newcomer_that_may_be_a_voter_already_is_not_given_up() {
     assert!(given_up.abandoned.contains(&group));
     rows.write_all(&given_up.changes);
     assert_eq!(switching(&rows.view(), group, true), Ok(None), "nothing moves");
+    assert_eq!(switching_still(&rows.view(), group), Ok(None), "nothing is marked");
     assert!(rows.write(&mark).is_err(), "a leader that has not heard of it changes nothing");
 }
 

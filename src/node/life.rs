@@ -70,6 +70,7 @@ impl Node {
             facts: self.facts.clone(),
             movement: self.movement.clone(),
             changing: Default::default(),
+            marked: Default::default(),
         }
     }
 

@@ -43,6 +43,8 @@ pub struct Reconciler {
     pub movement: Arc<Movement>,
     /// Groups whose voters were asked to change, with the term: until the answer comes.
     pub changing: Mutex<BTreeMap<GroupId, u64>>,
+    /// Groups that were marked as switching from here: the term, and the row's revision.
+    pub marked: Mutex<BTreeMap<GroupId, (u64, u64)>>,
 }
 
 /// How the voters of a group stand to the wanted ones.
@@ -186,7 +188,9 @@ impl Reconciler {
         match self.voters(hosted, &status, &wanted).await? {
             Voters::AsWanted => self.end_move(group, hosted, &view, &wanted).await,
             // The newcomers are kept from now on, whatever this leader or the next comes to.
-            Voters::Changeable if row.is_moving() && !row.switching => self.mark_switching(&view, group, true).await,
+            Voters::Changeable if row.is_moving() && !self.has_marked(&view, group, status.term) => {
+                self.mark(&view, group, status.term).await
+            }
             Voters::Changeable => {
                 // An old copy may show a mark that has been taken away: the newcomers may then be
                 // given up, and destroyed, while they become voters.
@@ -200,14 +204,30 @@ impl Reconciler {
             Voters::Waiting
                 if row.switching && status.settled && !newcomer_votes() && !self.may_be_changing(group, &status) =>
             {
-                self.mark_switching(&view, group, false).await
+                self.facts.write(meta::switching(&view, group, false)?.into_iter().collect()).await
             }
             Voters::Waiting => Ok(()),
         }
     }
 
-    async fn mark_switching(&self, view: &MetaView, group: GroupId, switching: bool) -> Result<()> {
-        self.facts.write(meta::switching(view, group, switching)?.into_iter().collect()).await
+    /// Whether this leader has marked the row as it is. The mark of a leader before it is not enough: that
+    /// one may be about to take it back, and does not know that it leads no more.
+    fn has_marked(&self, view: &MetaView, group: GroupId, term: u64) -> bool {
+        let marked = self.marked.lock().unwrap_or_else(PoisonError::into_inner).get(&group).copied();
+        view.placement.get(&group).is_some_and(|placed| placed.row.switching && marked == Some((term, placed.revision)))
+    }
+
+    async fn mark(&self, view: &MetaView, group: GroupId, term: u64) -> Result<()> {
+        let change = match meta::switching(view, group, true)? {
+            None => meta::switching_still(view, group)?,
+            change => change,
+        };
+        self.facts.write(change.into_iter().collect()).await?;
+        if let Some(placed) = self.directory.view().placement.get(&group).filter(|placed| placed.row.switching) {
+            let mut marked = self.marked.lock().unwrap_or_else(PoisonError::into_inner);
+            marked.insert(group, (term, placed.revision));
+        }
+        Ok(())
     }
 
     /// The voters are the wanted ones: ends the move, if there is one, and lets the preferred

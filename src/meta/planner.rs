@@ -27,7 +27,7 @@ pub struct RowChange {
     pub key: String,
     /// `Absent`, or the revision at which it was read.
     pub condition: Condition,
-    /// The new bytes; `None` deletes the row.
+    /// The new bytes; `None` deletes the row, or only makes sure that it is absent.
     pub value: Option<Bytes>,
 }
 
@@ -40,6 +40,11 @@ impl RowChange {
     /// Deletes a row that was read at a revision.
     pub(super) fn delete(key: &MetaKey, revision: u64) -> Self {
         RowChange { key: key.to_string(), condition: Condition::Revision(revision), value: None }
+    }
+
+    /// Changes nothing: what goes with it is only written while there is no such row.
+    pub(super) fn absent(key: &MetaKey) -> Self {
+        RowChange { key: key.to_string(), condition: Condition::Absent, value: None }
     }
 }
 
@@ -202,23 +207,24 @@ pub fn missing_learners(view: &MetaView, membership: &BTreeMap<ReplicaId, NodeId
 }
 
 /// Writes down a member that joins, or that has come back with another name, address, zone, weight
-/// or incarnation. `None` when the row says so already, or tells of a later incarnation.
+/// or incarnation. Nothing when the row says so already, or tells of a later incarnation.
 ///
 /// # Errors
 /// `MemberRemoved` for a node that was removed; `Internal`, when the row cannot be encoded.
-pub fn member_change(view: &MetaView, member: &MemberRow) -> Result<Option<RowChange>> {
+pub fn member_change(view: &MetaView, member: &MemberRow) -> Result<Vec<RowChange>> {
     let key = MetaKey::Member(member.node);
     if view.removed.contains_key(&member.node) {
         return Err(Error::new(Code::MemberRemoved, "this node was removed from the grid").at(&*member.name));
     }
     let Some(Versioned { revision, row }) = view.members.get(&member.node) else {
-        return RowChange::of(&key, None, member).map(Some);
+        // An old copy may know neither that it came nor that it was removed since.
+        return Ok(vec![RowChange::of(&key, None, member)?, RowChange::absent(&MetaKey::Removed(member.node))]);
     };
     let changed = MemberRow { since: row.since, intent: row.intent, extra: row.extra.clone(), ..member.clone() };
     if changed == *row || row.incarnation > member.incarnation {
-        return Ok(None);
+        return Ok(Vec::new());
     }
-    RowChange::of(&key, Some(*revision), &changed).map(Some)
+    Ok(vec![RowChange::of(&key, Some(*revision), &changed)?])
 }
 
 /// As [`member_change`] for a node that asks to be taken in. It says nothing of its tasks yet: those of
@@ -226,7 +232,7 @@ pub fn member_change(view: &MetaView, member: &MemberRow) -> Result<Option<RowCh
 ///
 /// # Errors
 /// As [`member_change`].
-pub fn joined(view: &MetaView, member: &MemberRow) -> Result<Option<RowChange>> {
+pub fn joined(view: &MetaView, member: &MemberRow) -> Result<Vec<RowChange>> {
     let tasks = view.member(member.node).map(|row| row.tasks.clone()).unwrap_or_default();
     member_change(view, &MemberRow { tasks, ..member.clone() })
 }

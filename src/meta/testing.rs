@@ -9,7 +9,7 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 
 /// Rows with revisions; writes are conditional as in the meta group.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Rows {
     pub(super) revision: u64,
     pub(super) rows: BTreeMap<String, (u64, Bytes)>,

@@ -106,8 +106,11 @@ impl Facts {
             if !matches!(change.condition, Condition::Absent | Condition::Revision(_)) {
                 return Err(Error::internal("a change of a meta row is conditional on its revision"));
             }
+            let is_check = change.condition == Condition::Absent && change.value.is_none();
             checks.push((key.clone(), change.condition));
-            writes.push((key, change.value.map(Value::bytes)));
+            if !is_check {
+                writes.push((key, change.value.map(Value::bytes)));
+            }
         }
         let reply = self.execute(Op::Transact { map: META_MAP.to_owned(), checks, writes }).await?;
         match reply.body {

@@ -134,9 +134,7 @@ impl Node {
             tasks: self.settings.tasks.clone(),
             extra: Default::default(),
         };
-        while let Err(error) =
-            self.facts.change(|view| Ok(((), meta::member_change(view, &row)?.into_iter().collect()))).await
-        {
+        while let Err(error) = self.facts.change(|view| Ok(((), meta::member_change(view, &row)?))).await {
             if error.code == Code::MemberRemoved {
                 return self.fail(error);
             }

@@ -124,7 +124,7 @@ impl PeerCalls {
             tasks: Vec::new(),
             extra: Default::default(),
         };
-        self.facts.change(|view| Ok(((), meta::joined(view, &row)?.into_iter().collect()))).await?;
+        self.facts.change(|view| Ok(((), meta::joined(view, &row)?))).await?;
         if let Some(lost) = join.lost {
             self.facts
                 .change(|view| {

@@ -57,8 +57,8 @@ impl Nemesis {
     /// Does what is due now. Called after every step of the simulation.
     pub fn step(&mut self, sim: &mut Sim<'_>) {
         let now = sim.elapsed();
-        self.bury(sim);
-        self.attend(sim);
+        let buried = self.bury(sim);
+        self.attend(sim, &buried);
         if self.quiet {
             return;
         }
@@ -81,25 +81,24 @@ impl Nemesis {
         self.active.iter().copied().filter(|active| self.plan.faults[*active].until <= now).collect()
     }
 
-    /// Crashes the machines whose power went in the middle of a change.
-    fn bury(&mut self, sim: &mut Sim<'_>) {
-        for node in 0..self.machines.len() {
-            if self.machines[node].disk().has_lost_power() {
-                self.kill(sim, node, Death::Power);
-            }
-        }
+    /// Crashes the machines whose power went in the middle of a change, and names them.
+    fn bury(&mut self, sim: &mut Sim<'_>) -> Vec<usize> {
+        let dark: Vec<usize> =
+            (0..self.machines.len()).filter(|node| self.machines[*node].disk().has_lost_power()).collect();
+        dark.iter().for_each(|node| self.kill(sim, *node, Death::Power));
+        dark
     }
 
     /// What an operator does: a peer that refuses its damaged disk gets an empty one, and one that has
-    /// ended because its disk failed is started again.
-    fn attend(&mut self, sim: &mut Sim<'_>) {
+    /// ended because its disk failed is started again. Who lost power has refused nothing.
+    fn attend(&mut self, sim: &mut Sim<'_>, buried: &[usize]) {
         for node in 0..self.machines.len() {
             let machine = self.machines[node].clone();
             let (damaged, failed) = (machine.disk().is_damaged(), machine.disk().has_failed());
             if !(damaged || failed) || sim.is_host_running(machine.name()) || self.is_kept_down(node) {
                 continue;
             }
-            if damaged {
+            if damaged && !buried.contains(&node) {
                 crate::event!(machine.name(), "its damaged disk is replaced");
                 tally::fault("disk: damaged, then replaced");
                 self.insight.lost_disk(machine.name(), true);

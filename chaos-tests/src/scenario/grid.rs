@@ -69,6 +69,8 @@ struct Records {
     settled: Rc<RefCell<bool>>,
     /// What came about in the end.
     milestones: Rc<RefCell<Vec<Milestone>>>,
+    /// Peers whose removal, or draining, was granted.
+    granted: Rc<RefCell<BTreeSet<String>>>,
     /// Hosts whose disks were lost.
     lost: Rc<RefCell<BTreeSet<String>>>,
     leaders: LeaderLog,
@@ -197,9 +199,9 @@ fn add_clients(simulation: &mut Simulation, seed: u64, shape: &Shape, addresses:
         let ((seeds, records), limit) = (given(), shape.value_bytes);
         simulation.client("g0", move |life| big::write(life, seed, seeds, limit, records));
     }
-    for (at, (name, (_, at_ms))) in shape.leaving().into_iter().zip(shape.removals.clone()).enumerate() {
-        let (seeds, drains) = (addresses.to_vec(), shape.drains);
-        simulation.client(&format!("operator{at}"), move |life| movement::remove(life, seeds, name, at_ms, drains));
+    for at in 0..shape.removals.len() {
+        let ((seeds, records), shape) = (given(), shape.clone());
+        simulation.client(&format!("operator{at}"), move |life| movement::remove(life, seeds, at, shape, records));
     }
     let (seeds, records) = given();
     simulation.client("caretaker", move |life| movement::remove_lost(life, seeds, records));

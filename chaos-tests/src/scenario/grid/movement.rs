@@ -16,10 +16,18 @@ use std::time::Duration;
 /// How long the placement may take once everything works.
 const SETTLES_WITHIN: Duration = Duration::from_secs(25);
 
-/// Removes or drains a peer, while everything else goes on.
-pub(super) async fn remove(life: Life, endpoints: Vec<String>, name: String, at_ms: u64, drains: bool) {
-    sleep(Duration::from_millis(at_ms)).await;
+/// Removes or drains a peer, while everything else goes on. Where this leaves those that join later without
+/// a seed, they come first: without a living seed nobody joins a grid.
+pub(super) async fn remove(life: Life, endpoints: Vec<String>, at: usize, shape: Shape, records: Records) {
+    let (name, drains, leaving) = (shape.leaving()[at].clone(), shape.drains, shape.leaving());
+    sleep(Duration::from_millis(shape.removals[at].1)).await;
     let client = connect(&life, &endpoints).await;
+    let names = shape.names();
+    let (seeds, joining) = names.split_at(shape.founders);
+    let is_last = seeds.contains(&name) && seeds.iter().all(|seed| leaving.contains(seed));
+    while is_last && !have_joined(&client, joining, &records).await {
+        sleep(Duration::from_millis(200)).await;
+    }
     loop {
         let told = match drains {
             true => client.drain_member(&name, false).await,
@@ -28,6 +36,7 @@ pub(super) async fn remove(life: Life, endpoints: Vec<String>, name: String, at_
         match told {
             Ok(id) => {
                 crate::event!("operator", "{name} ({id}) is to go");
+                records.granted.borrow_mut().insert(name);
                 return;
             }
             // It has not joined yet, or nobody can tell. One that has gone already is answered for.
@@ -35,6 +44,15 @@ pub(super) async fn remove(life: Life, endpoints: Vec<String>, name: String, at_
         }
         sleep(Duration::from_millis(200)).await;
     }
+}
+
+/// Whether all of these are members, or were, and know it.
+async fn have_joined(client: &Client, names: &[String], records: &Records) -> bool {
+    let members = client.members().await.unwrap_or_default();
+    names.iter().all(|name| {
+        let is_member = members.iter().any(|member| member.name == *name);
+        (is_member || records.granted.borrow().contains(name)) && records.nodes.borrow().contains_key(name)
+    })
 }
 
 /// Removes members whose disks were lost, once they are back as others.

@@ -9,7 +9,7 @@ use crate::checks::{self, Copied, Violation};
 use crate::machine::Life;
 use keystead::client::Client;
 use keystead::clock::{Instant, sleep};
-use keystead::node::{MemberInfo, MemberState, PartitionInfo, ReplicaState};
+use keystead::node::{MemberInfo, MemberState, Node, PartitionInfo, ReplicaState};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ pub(super) async fn remove(life: Life, endpoints: Vec<String>, at: usize, shape:
     let names = shape.names();
     let (seeds, joining) = names.split_at(shape.founders);
     let is_last = seeds.contains(&name) && seeds.iter().all(|seed| leaving.contains(seed));
-    while is_last && !have_joined(&client, joining, &records).await {
+    while is_last && !have_joined(joining, &records) {
         sleep(Duration::from_millis(200)).await;
     }
     loop {
@@ -46,13 +46,11 @@ pub(super) async fn remove(life: Life, endpoints: Vec<String>, at: usize, shape:
     }
 }
 
-/// Whether all of these are members, or were, and know it.
-async fn have_joined(client: &Client, names: &[String], records: &Records) -> bool {
-    let members = client.members().await.unwrap_or_default();
-    names.iter().all(|name| {
-        let is_member = members.iter().any(|member| member.name == *name);
-        (is_member || records.granted.borrow().contains(name)) && records.nodes.borrow().contains_key(name)
-    })
+/// Whether all of these have joined, and know it; one whose removal was granted had.
+fn have_joined(names: &[String], records: &Records) -> bool {
+    let knows = |node: std::sync::Arc<Node>| node.watch_facts().borrow().member(node.id()).is_some();
+    let running = |name: &String| records.nodes.borrow().get(name).and_then(std::sync::Weak::upgrade);
+    names.iter().all(|name| records.granted.borrow().contains(name) || running(name).is_some_and(knows))
 }
 
 /// Removes members whose disks were lost, once they are back as others.

@@ -28,6 +28,8 @@ const PERIOD: Duration = Duration::from_millis(250);
 const STEP: Duration = Duration::from_secs(5);
 /// Between two looks while something led here moves.
 const BUSY_PERIOD: Duration = Duration::from_millis(25);
+/// How long those that are to vote may take to answer before they are made the voters.
+const HEAR: Duration = Duration::from_millis(500);
 /// Groups that take a step at once.
 const AT_ONCE: usize = 16;
 
@@ -264,7 +266,7 @@ impl Reconciler {
             tracing::debug!(%group, ?present, ?wanted, "a change waits: a newcomer has not caught up");
             return Ok(Voters::Waiting);
         }
-        if !self.is_safe(status, wanted) {
+        if !self.is_safe(status, wanted, |_| true) {
             tracing::debug!(%group, ?present, ?wanted, "a change waits: too few of the voters would be alive");
             return Ok(Voters::Waiting);
         }
@@ -275,6 +277,12 @@ impl Reconciler {
                 tracing::debug!(%group, next, "leadership is handed over: this replica is to go");
                 hosted.group.transfer_leadership(next).await?;
             }
+            return Ok(Voters::Waiting);
+        }
+        // Gossip says late that a peer has died, and a change that needs it is never undone.
+        let heard = hosted.group.hear_from(wanted, HEAR).await?;
+        if !self.is_safe(status, wanted, |id| heard.contains(id)) {
+            tracing::debug!(%group, ?present, ?wanted, ?heard, "a change waits: too few of the voters answer");
             return Ok(Voters::Waiting);
         }
         Ok(Voters::Changeable)
@@ -308,15 +316,21 @@ impl Reconciler {
     }
 
     /// Whether a change of voters leaves no fewer of them alive than there are, and a majority of
-    /// the new ones: unless a member is being removed for good, whose copy goes in any case.
-    fn is_safe(&self, status: &GroupStatus, wanted: &BTreeSet<ReplicaId>) -> bool {
+    /// the new ones: unless a member is being removed for good, whose copy goes in any case. Of the new ones
+    /// only those count that answer.
+    fn is_safe(
+        &self,
+        status: &GroupStatus,
+        wanted: &BTreeSet<ReplicaId>,
+        answers: impl Fn(&ReplicaId) -> bool,
+    ) -> bool {
         let view = self.directory.view();
         let known: BTreeMap<ReplicaId, NodeId> =
             status.voters.iter().chain(&status.learners).map(|(id, node)| (*id, *node)).collect();
         let counts = |id: &&ReplicaId| known.get(id).is_some_and(|node| self.directory.is_alive(*node));
         let stays = |node: &NodeId| view.member(*node).is_some_and(|row| row.intent != MemberIntent::Removing);
         let before = status.voters.iter().filter(|(id, node)| counts(id) && stays(node)).count();
-        let after = wanted.iter().filter(counts).count();
+        let after = wanted.iter().filter(counts).filter(|id| answers(id)).count();
         // In a joint change both sets count as voters; what was safe to begin is brought to its end.
         (status.joint || after >= before) && after > wanted.len() / 2
     }

@@ -408,6 +408,34 @@ impl Group {
         }
     }
 
+    /// At the leader: those of these replicas that have answered what was sent to them after this call;
+    /// waits for all of them, at most for so long. The leader has heard of itself.
+    ///
+    /// # Errors
+    /// When the group has stopped.
+    pub async fn hear_from(&self, replicas: &BTreeSet<ReplicaId>, within: Duration) -> Result<BTreeSet<ReplicaId>> {
+        let (asked, mut metrics) = (clock::Instant::now(), self.raft.metrics());
+        self.raft.trigger().heartbeat().await.map_err(|error| fatal(self.group, error))?;
+        let mut heard = BTreeSet::new();
+        let all = async {
+            loop {
+                {
+                    let known = metrics.borrow_watched();
+                    let answered =
+                        known.heartbeat.iter().flatten().filter(|(_, sent)| sent.is_some_and(|at| *at >= asked));
+                    heard =
+                        answered.map(|(id, _)| *id).chain([self.replica]).filter(|id| replicas.contains(id)).collect();
+                }
+                if heard.len() == replicas.len() || metrics.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        // Who has not answered by now is left out.
+        let _ = clock::timeout(within, all).await;
+        Ok(heard)
+    }
+
     /// The term in which a log id was proposed.
     pub fn term_of(log_id: &super::LogId) -> u64 {
         term_of(log_id)

@@ -115,6 +115,14 @@ async fn a_replica_that_has_acknowledged_nothing_has_not_caught_up_with_a_short_
     assert!(!status.has_caught_up(2) && !status.has_caught_up(3), "{status:?}");
     newcomer.holds.store(true, Relaxed);
     eventually("it catches up", || group.status().has_caught_up(2)).await;
+    // What it answered before says nothing of now.
+    let (both, patience) = (BTreeSet::from([1, 2]), Duration::from_secs(10));
+    assert_eq!(group.hear_from(&both, patience).await, Ok(both.clone()));
+    newcomer.holds.store(false, Relaxed);
+    newcomer.refused.store(false, Relaxed);
+    eventually("it answers no more", || newcomer.refused.load(Relaxed)).await;
+    let heard = group.hear_from(&both, Duration::from_millis(300)).await;
+    assert_eq!(heard, Ok(BTreeSet::from([1])));
     group.shutdown().await;
 }
 

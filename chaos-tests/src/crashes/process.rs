@@ -191,10 +191,11 @@ mod tests {
 
     /// A peer whose program is a shell's words: it dies at once, as they say.
     fn dying(dir: &Path, words: &str) -> (Process, PathBuf) {
-        use std::os::unix::fs::PermissionsExt;
         let program = dir.join("peer");
-        std::fs::write(&program, format!("#!/bin/sh\n{words}\n")).expect("written");
-        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).expect("allowed");
+        // Written by another process: what this one has open to write, a child of another test may hold.
+        let write = r#"printf '#!/bin/sh\n%s\n' "$1" > "$0" && chmod 700 "$0""#;
+        let mut shell = std::process::Command::new("sh");
+        assert!(shell.args(["-c", write]).arg(&program).arg(words).status().expect("a shell").success());
         (Process::new("n1", "127.0.0.1:1", "memory", &[], dir), program)
     }
 

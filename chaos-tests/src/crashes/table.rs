@@ -82,9 +82,10 @@ mod tests {
     #[test]
     fn a_row_says_whether_its_point_was_reached_and_how_many_died() {
         let row = Row { point: "roll".to_owned(), armed: "all".to_owned(), reached: true, died: 3, ..Row::default() };
-        assert!(row.to_string().starts_with("roll                       all       yes     3 "), "{row}");
-        let table = Table { rows: vec![row, Row::default()] };
-        assert!(table.to_string().contains("2 rounds                             no     3 "), "{table}");
+        let fields = |line: &str| line.split_whitespace().take(4).map(str::to_owned).collect::<Vec<_>>().join(" ");
+        assert_eq!(fields(&row.to_string()), "roll all yes 3");
+        let table = Table { rows: vec![row, Row::default()] }.to_string();
+        assert!(table.lines().any(|line| fields(line) == "2 rounds no 3"), "{table}");
     }
 
     #[test]

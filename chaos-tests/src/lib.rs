@@ -6,7 +6,7 @@
 //! [`disk`], [`backend`] and [`network`] stand in for the machine's, put together in a
 //! [`machine`]; [`nemesis`] breaks things on a schedule while a [`simulation`] runs; [`actions`]
 //! are what clients do, [`history`] records what they saw and [`checks`] judges it; [`trace`] makes
-//! runs comparable, [`tally`] counts; [`scenario`] says what is run, and [`runner`] runs one seed;
+//! runs comparable, [`tally`] counts, [`alarms`] reads real peers' logs; [`scenario`] says what is run, and [`runner`] runs one seed;
 //! [`mutants`] checks the checkers; [`processes`] does the same to real ones. With the feature
 //! `faults`, `crashes` lets real processes die at each step of their work. Production code never
 //! depends on this crate.
@@ -14,6 +14,7 @@
 #![deny(unsafe_code)]
 
 pub mod actions;
+pub mod alarms;
 pub mod backend;
 pub mod checks;
 #[cfg(feature = "faults")]

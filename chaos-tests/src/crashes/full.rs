@@ -20,6 +20,14 @@ pub(super) const POINTS: &[&str] = &["log-room", "state-room"];
 /// A peer without room for its log; the same one, started so; all peers; states without room.
 pub(super) const NAMES: &[&str] = &["log-full", "log-full-at-start", "log-full-everywhere", "state-full"];
 
+/// What a peer says when it has come to a disk without room.
+pub(super) fn signs(name: &str) -> &'static [&'static str] {
+    match name {
+        "state-full" => &["no checkpoint could be made"],
+        _ => &["the log's disk full=true"],
+    }
+}
+
 /// The peer whose disk is full where it is one.
 const PEER: usize = 1;
 const FULL: &str = "return(full)";

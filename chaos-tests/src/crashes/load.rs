@@ -3,9 +3,10 @@
 //! one whose outcome is unknown may be, one that was refused is not.
 
 use super::patience::Patience;
+use crate::actions::{is_excused, says_without_effect};
 use keystead::client::Client;
 use keystead::clock::{self, JoinHandle};
-use keystead::error::{Class, Error};
+use keystead::error::Error;
 use keystead::types::Value;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -93,8 +94,8 @@ enum Outcome {
 fn outcome(result: Result<i64, Error>) -> (Outcome, Option<Error>) {
     match result {
         Ok(number) => (Outcome::Acknowledged(number), None),
-        Err(error) if error.code.facts().0 == Class::OutcomeUnknown => (Outcome::Unknown, Some(error)),
-        Err(error) => (Outcome::Refused, Some(error)),
+        Err(error) if says_without_effect(error.code) => (Outcome::Refused, Some(error)),
+        Err(error) => (Outcome::Unknown, Some(error)),
     }
 }
 
@@ -104,8 +105,8 @@ struct Book {
     counters: BTreeMap<String, Counter>,
     acknowledged: u64,
     unknown: u64,
-    /// Refusals by code.
-    refused: BTreeMap<String, u64>,
+    /// Errors by code.
+    errors: BTreeMap<String, u64>,
     findings: Vec<String>,
 }
 
@@ -174,7 +175,10 @@ impl Worker {
             Outcome::Refused => {}
         }
         if let Some(error) = error {
-            *book.refused.entry(error.code.to_string()).or_default() += 1;
+            *book.errors.entry(error.code.to_string()).or_default() += 1;
+            if !is_excused(error.code) {
+                book.findings.push(format!("{key}: no fault excuses {error}"));
+            }
         }
     }
 
@@ -205,7 +209,7 @@ impl Load {
 
     /// Errors that were answered until now, by code.
     pub(super) fn errors(&self) -> BTreeMap<String, u64> {
-        lock(&self.book).refused.clone()
+        lock(&self.book).errors.clone()
     }
 
     /// Waits until so many more operations were acknowledged; `false` when the time is over.
@@ -280,6 +284,7 @@ impl Load {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use keystead::error::Code;
 
     #[test]
     fn an_entry_is_the_last_one_that_is_sure_or_an_unsure_one_since() {
@@ -290,6 +295,15 @@ mod tests {
         entry.ended(None, Outcome::Unknown);
         entry.ended(Some(4), Outcome::Refused);
         assert!(entry.may_be(Some(2)) && entry.may_be(None) && !entry.may_be(Some(4)));
+    }
+
+    #[test]
+    fn only_what_surely_took_no_effect_is_refused() {
+        let ended = |code| outcome(Err(Error::new(code, "x"))).0;
+        assert_eq!(ended(Code::NoLeader), Outcome::Refused);
+        for code in [Code::OutcomeUnknown, Code::SessionEnded, Code::Internal, Code::DiskFailed, Code::TooLarge] {
+            assert_eq!(ended(code), Outcome::Unknown, "{code}");
+        }
     }
 
     #[test]

@@ -1,12 +1,15 @@
-//! A peer's process as the suite holds it: started, asked, stopped, and looked at after its death.
+//! A peer's process as the suite holds it: started, asked, stopped, and looked at after its death. In:
+//! what is done to it. Out: its answers, each death that nobody gave it, counted when it happens, and
+//! what its log says.
 
 use super::control::{Ask, Told};
+use crate::alarms;
 use anyhow::{Context, bail};
 use keystead::clock;
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom};
+use std::fs::OpenOptions;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
@@ -21,6 +24,18 @@ struct Life {
     output: Lines<BufReader<ChildStdout>>,
 }
 
+/// The signal of kill -9.
+const KILLED: i32 = 9;
+
+/// The end of a life that nobody ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Death {
+    /// The failpoint at which it came.
+    pub(super) point: Option<String>,
+    /// How the process ended, and its last words.
+    pub(super) how: String,
+}
+
 /// A peer, alive or dead.
 pub(super) struct Process {
     pub(super) name: String,
@@ -31,8 +46,10 @@ pub(super) struct Process {
     life: Option<Life>,
     /// Where the log of this life begins.
     log_from: u64,
-    /// Whether the last life ended without having been killed.
-    by_itself: bool,
+    /// Where the log of this round begins.
+    round_from: u64,
+    /// Deaths of this round.
+    deaths: Vec<Death>,
     /// How often it was started after the first time.
     pub(super) restarts: u32,
 }
@@ -47,7 +64,8 @@ impl Process {
             dir: dir.to_owned(),
             life: None,
             log_from: 0,
-            by_itself: false,
+            round_from: 0,
+            deaths: Vec::new(),
             restarts: 0,
         }
     }
@@ -58,6 +76,10 @@ impl Process {
 
     /// Starts it, with failpoints armed from the first step on.
     pub(super) fn start(&mut self, program: &Path, armed: Option<(&str, &str)>) -> anyhow::Result<()> {
+        // A death that nobody has looked for yet is noted here.
+        if !self.has_ended() {
+            bail!("{} runs already", self.name);
+        }
         let log = OpenOptions::new().create(true).append(true).open(self.log())?;
         self.restarts += u32::from(self.log_from > 0);
         self.log_from = log.metadata()?.len().max(1);
@@ -72,7 +94,6 @@ impl Process {
         let input = child.stdin.take().context("no standard input")?;
         let output = BufReader::new(child.stdout.take().context("no standard output")?).lines();
         self.life = Some(Life { child, input, output });
-        self.by_itself = false;
         Ok(())
     }
 
@@ -96,18 +117,16 @@ impl Process {
         }
     }
 
-    /// Whether this life has ended by itself, which is then noted.
+    /// Whether it is dead. A death that nobody gave it is noted.
     pub(super) fn has_ended(&mut self) -> bool {
-        match &mut self.life {
-            None => true,
-            Some(life) => match life.child.try_wait() {
-                Ok(None) => false,
-                Ok(Some(_)) | Err(_) => {
-                    self.life = None;
-                    self.by_itself = true;
-                    true
-                }
-            },
+        let Some(life) = &mut self.life else { return true };
+        match life.child.try_wait() {
+            Ok(None) => false,
+            ended => {
+                self.life = None;
+                self.note_death(ended.ok().flatten());
+                true
+            }
         }
     }
 
@@ -117,25 +136,24 @@ impl Process {
             return;
         }
         if let Some(mut life) = self.life.take() {
-            // It may have died this very moment.
-            let _ = life.child.kill().await;
+            let _ = life.child.start_kill();
+            // It may have died by itself this very moment.
+            let status = life.child.wait().await.ok();
+            if status.is_some_and(|status| status.signal() != Some(KILLED)) {
+                self.note_death(status);
+            }
         }
     }
 
-    /// Whether it is dead, and neither was killed nor died at one of these points.
-    pub(super) fn died_elsewhere(&mut self, points: &[&str]) -> bool {
-        self.has_ended() && self.by_itself && !points.iter().any(|point| self.died_at(point))
+    fn note_death(&mut self, status: Option<ExitStatus>) {
+        let point = point_of_death(&self.words());
+        let status = status.map_or_else(|| "nobody knows how".to_owned(), |status| status.to_string());
+        self.deaths.push(Death { point, how: format!("{status}: {}", self.last_words()) });
     }
 
+    /// The log of this life, or of the last one.
     fn words(&self) -> String {
-        let read = || -> std::io::Result<String> {
-            let mut file = File::open(self.log())?;
-            file.seek(SeekFrom::Start(self.log_from.saturating_sub(1)))?;
-            let mut bytes = Vec::new();
-            file.read_to_end(&mut bytes)?;
-            Ok(String::from_utf8_lossy(&bytes).into_owned())
-        };
-        read().unwrap_or_default()
+        alarms::text_behind(&self.log(), &mut self.log_from.saturating_sub(1))
     }
 
     /// Whether the log of this life, or the last one, has this text.
@@ -151,8 +169,72 @@ impl Process {
         lines.join(" | ")
     }
 
-    /// Whether the last life ended at this point.
-    pub(super) fn died_at(&self, point: &str) -> bool {
-        self.has_said(&format!("failpoint {point}: the process ends here"))
+    /// Ends the round for this peer: its deaths, and what its log says of the round.
+    pub(super) fn end_round(&mut self) -> (Vec<Death>, String) {
+        // A death that nobody has looked for yet belongs to it.
+        self.has_ended();
+        let said = alarms::text_behind(&self.log(), &mut self.round_from);
+        (std::mem::take(&mut self.deaths), said)
+    }
+}
+
+/// The failpoint at which the process ended that said this.
+fn point_of_death(words: &str) -> Option<String> {
+    let point =
+        |line: &str| line.strip_prefix("failpoint ")?.strip_suffix(": the process ends here").map(str::to_owned);
+    words.lines().rev().find_map(point)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A peer whose program is a shell's words: it dies at once, as they say.
+    fn dying(dir: &Path, words: &str) -> (Process, PathBuf) {
+        let program = dir.join("peer");
+        // Written by another process: what this one has open to write, a child of another test may hold.
+        let write = r#"printf '#!/bin/sh\n%s\n' "$1" > "$0" && chmod 700 "$0""#;
+        let mut shell = std::process::Command::new("sh");
+        assert!(shell.args(["-c", write]).arg(&program).arg(words).status().expect("a shell").success());
+        (Process::new("n1", "127.0.0.1:1", "memory", &[], dir), program)
+    }
+
+    async fn dead(peer: &mut Process) {
+        while !peer.has_ended() {
+            clock::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_death_is_counted_though_the_peer_is_started_again() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let words = "echo 'failpoint roll-before-create: the process ends here' >&2; kill -ABRT $$";
+        let (mut peer, program) = dying(dir.path(), words);
+        for _ in 0..2 {
+            peer.start(&program, None).expect("started");
+            dead(&mut peer).await;
+        }
+        let (deaths, said) = peer.end_round();
+        let points: Vec<Option<&str>> = deaths.iter().map(|death| death.point.as_deref()).collect();
+        assert_eq!(points, [Some("roll-before-create"); 2]);
+        assert_eq!(said.lines().count(), 2, "{said}");
+        assert_eq!(peer.end_round(), (Vec::new(), String::new()), "each belongs to one round");
+    }
+
+    #[tokio::test]
+    async fn who_is_killed_died_of_nothing_and_who_ends_elsewhere_says_how() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (mut peer, program) = dying(dir.path(), "exec sleep 600");
+        peer.start(&program, None).expect("started");
+        assert!(peer.start(&program, None).is_err(), "it runs already");
+        peer.kill().await;
+        assert_eq!(peer.end_round().0, []);
+        let (mut peer, program) = dying(dir.path(), "echo 'no more' >&2; exit 3");
+        peer.start(&program, None).expect("started");
+        dead(&mut peer).await;
+        peer.kill().await;
+        let (deaths, _) = peer.end_round();
+        assert!(deaths.len() == 1 && deaths[0].point.is_none(), "{deaths:?}");
+        assert!(deaths[0].how.contains("3") && deaths[0].how.ends_with("no more"), "{deaths:?}");
     }
 }

@@ -27,8 +27,8 @@ pub(super) fn crash(skip: u32) -> String {
     if skip == 0 { "return(crash)".to_owned() } else { format!("{skip}*off->return(crash)") }
 }
 
-/// Brings a peer to its point, and says whether it has ended.
-pub(super) async fn to_the_point(grid: &mut Grid, load: &mut Load, planned: &Planned) -> anyhow::Result<bool> {
+/// Brings a peer to its point, if it comes to it; its deaths are noted as they happen.
+pub(super) async fn to_the_point(grid: &mut Grid, load: &mut Load, planned: &Planned) -> anyhow::Result<()> {
     let actions = crash(planned.skip);
     match planned.how {
         How::Alone => {
@@ -37,11 +37,11 @@ pub(super) async fn to_the_point(grid: &mut Grid, load: &mut Load, planned: &Pla
                 leave(grid, load, planned).await?;
                 grid.start_peer(planned.peer, Some((planned.point, &actions)))?;
                 if ends(grid, &[planned.peer]).await {
-                    return Ok(true);
+                    return Ok(());
                 }
                 grid.start_all().await?;
             }
-            return Ok(false);
+            return Ok(());
         }
         How::Start | How::Absence => {
             leave(grid, load, planned).await?;
@@ -55,7 +55,8 @@ pub(super) async fn to_the_point(grid: &mut Grid, load: &mut Load, planned: &Pla
             drop(grid.peers[planned.peer].ask(&Ask::Arm(planned.point.to_owned(), actions)).await?);
         }
     }
-    wait(grid, load, planned, &[planned.peer]).await
+    wait(grid, load, planned, &[planned.peer]).await;
+    Ok(())
 }
 
 /// The founder that is killed again and again so that others are elected.
@@ -91,19 +92,14 @@ async fn leave(grid: &mut Grid, load: &mut Load, planned: &Planned) -> anyhow::R
 }
 
 /// Does what brings peers to the point until one of these has ended.
-pub(super) async fn wait(
-    grid: &mut Grid,
-    load: &mut Load,
-    planned: &Planned,
-    watched: &[usize],
-) -> anyhow::Result<bool> {
+pub(super) async fn wait(grid: &mut Grid, load: &mut Load, planned: &Planned, watched: &[usize]) -> bool {
     for _ in 0..TRIES {
         stir(grid, load, planned).await;
         if ends(grid, watched).await {
-            return Ok(true);
+            return true;
         }
     }
-    Ok(false)
+    false
 }
 
 /// Whether one of these ends within the time of an attempt.

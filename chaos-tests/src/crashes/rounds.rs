@@ -1,5 +1,6 @@
 //! The rounds of the suite: one peer at each point, then all at some, then full disks. In: which points.
-//! Out: the table. After each round the clients rest and everything is looked at.
+//! Out: the table. After each round the clients rest and everything is looked at, the peers' logs and each
+//! of their deaths included.
 
 use super::control::Ask;
 use super::full;
@@ -7,8 +8,10 @@ use super::grid::{GUEST, Grid};
 use super::load::Load;
 use super::patience::Patience;
 use super::points::{How, PLAN, Planned};
+use super::process::Death;
 use super::provoke;
 use super::table::{Row, Table};
+use crate::alarms::alarms;
 use anyhow::bail;
 use keystead::clock::Instant;
 use std::path::PathBuf;
@@ -94,61 +97,43 @@ async fn round(grid: &mut Grid, load: &mut Load, planned: &Planned, all: bool) -
     let mut row = Row { point: planned.point.to_owned(), armed, ..Row::default() };
     load.more(WARM, SLOW).await;
     let begun = Instant::now();
-    let died = match all {
+    let done = match all {
         true => everywhere(grid, load, planned).await,
-        false => {
-            let ended = provoke::to_the_point(grid, load, planned).await;
-            ended.map(|ended| if ended { vec![planned.peer] } else { Vec::new() })
-        }
+        false => provoke::to_the_point(grid, load, planned).await,
     };
-    match died {
-        Ok(died) => {
-            row.hits = died.into_iter().filter(|at| grid.peers[*at].died_at(planned.point)).count() as u32;
-            if row.hits == 0 {
-                row.findings.push("nobody came to the point".to_owned());
-            }
-        }
-        Err(error) => row.findings.push(format!("{error:#}")),
-    }
+    row.findings.extend(done.err().map(|error| format!("{error:#}")));
     row.seconds[0] = begun.elapsed().as_secs_f64();
-    look(grid, load, &[planned.point], &mut row).await;
+    look(grid, load, (&[planned.point], &[]), &mut row).await;
     before.into_row(grid, load, row)
 }
 
 /// Arms all peers; when one has died, those that live on are killed a little later.
-async fn everywhere(grid: &mut Grid, load: &mut Load, planned: &Planned) -> anyhow::Result<Vec<usize>> {
+async fn everywhere(grid: &mut Grid, load: &mut Load, planned: &Planned) -> anyhow::Result<()> {
     for peer in &mut grid.peers {
         peer.ask(&Ask::Arm(planned.point.to_owned(), provoke::crash(planned.skip))).await?;
     }
+    // The one that is killed to bring elections about is armed in its first life only, and nobody waits
+    // for its death; if it comes to the point before it is killed, that counts.
     let killed = (planned.how == How::Elections).then(|| provoke::victim(planned));
     let watched: Vec<usize> = (0..grid.peers.len()).filter(|at| Some(*at) != killed).collect();
-    let first = provoke::wait(grid, load, planned, &watched).await?;
+    let first = provoke::wait(grid, load, planned, &watched).await;
     let mut patience = Patience::of(OTHERS, Duration::from_millis(10));
     while first && (0..GUEST).any(|at| !grid.peers[at].has_ended()) && patience.next().await {}
-    let mut died = Vec::new();
-    for at in 0..grid.peers.len() {
-        // The one that is killed to bring elections about is armed in its first life only.
-        if grid.peers[at].has_ended() && Some(at) != killed {
-            died.push(at);
-        }
-    }
     for peer in &mut grid.peers {
         peer.kill().await;
     }
-    Ok(died)
+    Ok(())
 }
 
+/// Failpoints of a round, and what a peer says that has come to one and lives on.
+type Points<'a> = (&'a [&'a str], &'a [&'a str]);
+
 /// Starts whoever is dead, lets the clients come to rest, and looks at everything.
-async fn look(grid: &mut Grid, load: &mut Load, points: &[&str], row: &mut Row) {
+async fn look(grid: &mut Grid, load: &mut Load, points: Points<'_>, row: &mut Row) {
     let begun = Instant::now();
-    for peer in &mut grid.peers {
-        if peer.died_elsewhere(points) {
-            row.findings.push(format!("{} died elsewhere: {}", peer.name, peer.last_words()));
-        }
-    }
     // A peer that is started again is not armed any more.
     for peer in &mut grid.peers {
-        for point in points {
+        for point in points.0 {
             if !peer.has_ended() {
                 drop(peer.ask(&Ask::Disarm((*point).to_owned())).await);
             }
@@ -167,6 +152,26 @@ async fn look(grid: &mut Grid, load: &mut Load, points: &[&str], row: &mut Row) 
     row.findings.extend(load.check().await);
     load.go_on();
     row.seconds[2] = begun.elapsed().as_secs_f64();
+    for peer in &mut grid.peers {
+        let (deaths, said) = peer.end_round();
+        judge_peer(&peer.name, &deaths, &said, points, row);
+    }
+    if !row.reached {
+        row.findings.push("nobody came to the point".to_owned());
+    }
+}
+
+/// What a round's deaths of a peer and its log say: deaths at the points are what was planned, others are
+/// findings, and so is what no peer may say.
+fn judge_peer(name: &str, deaths: &[Death], said: &str, (points, signs): Points<'_>, row: &mut Row) {
+    for death in deaths {
+        match &death.point {
+            Some(point) if points.contains(&point.as_str()) => row.died += 1,
+            _ => row.findings.push(format!("{name} died elsewhere, {}", death.how)),
+        }
+    }
+    row.reached |= row.died > 0 || signs.iter().any(|sign| said.contains(sign));
+    row.findings.extend(alarms(said).into_iter().map(|line| format!("{name} said: {line}")));
 }
 
 /// A round with a full disk.
@@ -180,6 +185,30 @@ async fn full_round(grid: &mut Grid, load: &mut Load, name: &str) -> Row {
         Err(error) => row.findings.push(format!("{error:#}")),
     }
     row.seconds[0] = begun.elapsed().as_secs_f64();
-    look(grid, load, full::POINTS, &mut row).await;
+    look(grid, load, (full::POINTS, full::signs(name)), &mut row).await;
     before.into_row(grid, load, row)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deaths_at_the_point_are_planned_and_everything_else_is_a_finding() {
+        let death = |point: Option<&str>| Death { point: point.map(str::to_owned), how: "signal: 6".to_owned() };
+        let judge = |deaths: &[Death], said: &str| {
+            let mut row = Row::default();
+            judge_peer("n1", deaths, said, (&["roll-before-create"], &["no room"]), &mut row);
+            (row.reached, row.died, row.findings.len())
+        };
+        let here = "failpoint roll-before-create: the process ends here\n";
+        let planned = death(Some("roll-before-create"));
+        assert_eq!(judge(&[planned.clone(), planned.clone()], &here.repeat(2)), (true, 2, 0));
+        assert_eq!(judge(&[], ""), (false, 0, 0));
+        assert_eq!(judge(&[death(None)], ""), (false, 0, 1), "a death elsewhere");
+        assert_eq!(judge(&[planned, death(Some("apply-before"))], here), (true, 1, 1), "at another point");
+        assert_eq!(judge(&[], "thread 'a' panicked at src/x.rs:1\n"), (false, 0, 1), "a panic");
+        assert_eq!(judge(&[], "WARN KS9001: it cannot be\n"), (false, 0, 1), "a bug");
+        assert_eq!(judge(&[], "WARN disk: no room\n"), (true, 0, 0), "reached, and lived on");
+    }
 }

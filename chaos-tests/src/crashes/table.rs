@@ -9,8 +9,10 @@ pub struct Row {
     pub point: String,
     /// Which peers were armed: a name, or `all`.
     pub armed: String,
-    /// How often a process died at the point.
-    pub hits: u32,
+    /// Whether a peer came to the point.
+    pub reached: bool,
+    /// How often a process died there, those included that were started again within the round.
+    pub died: u32,
     /// Processes that were started again, those that were killed on the way included.
     pub restarts: u32,
     /// Operations that the clients were answered meanwhile.
@@ -38,23 +40,25 @@ impl Table {
 
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Row { point, armed, hits, restarts, operations, seconds, findings } = self;
-        let [reached, serves, rests] = seconds;
-        write!(f, "{point:<26} {armed:<5} {hits:>5} {restarts:>9} {operations:>11} ")?;
-        write!(f, "{reached:>8.1} {serves:>8.1} {rests:>8.1} {:>9}", findings.len())
+        let Row { point, armed, reached, died, restarts, operations, seconds, findings } = self;
+        let ([to_it, serves, rests], reached) = (seconds, if *reached { "yes" } else { "no" });
+        write!(f, "{point:<26} {armed:<5} {reached:>7} {died:>5} {restarts:>9} {operations:>11} ")?;
+        write!(f, "{to_it:>8.1} {serves:>8.1} {rests:>8.1} {:>9}", findings.len())
     }
 }
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:<26} {:<5} {:>5} {:>9} {:>11} ", "point", "armed", "hits", "restarts", "operations")?;
-        writeln!(f, "{:>8} {:>8} {:>8} {:>9}", "reached", "serves", "equal", "findings")?;
+        write!(f, "{:<26} {:<5} {:>7} {:>5} {:>9} ", "point", "armed", "reached", "died", "restarts")?;
+        write!(f, "{:>11} ", "operations")?;
+        writeln!(f, "{:>8} {:>8} {:>8} {:>9}", "to it s", "serves s", "equal s", "findings")?;
         for row in &self.rows {
             writeln!(f, "{row}")?;
         }
         let sum = Row {
             point: format!("{} rounds", self.rows.len()),
-            hits: self.rows.iter().map(|row| row.hits).sum(),
+            reached: self.rows.iter().all(|row| row.reached),
+            died: self.rows.iter().map(|row| row.died).sum(),
             restarts: self.rows.iter().map(|row| row.restarts).sum(),
             operations: self.rows.iter().map(|row| row.operations).sum(),
             seconds: [0, 1, 2].map(|phase| self.rows.iter().map(|row| row.seconds[phase]).sum()),
@@ -74,6 +78,15 @@ impl fmt::Display for Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_row_says_whether_its_point_was_reached_and_how_many_died() {
+        let row = Row { point: "roll".to_owned(), armed: "all".to_owned(), reached: true, died: 3, ..Row::default() };
+        let fields = |line: &str| line.split_whitespace().take(4).map(str::to_owned).collect::<Vec<_>>().join(" ");
+        assert_eq!(fields(&row.to_string()), "roll all yes 3");
+        let table = Table { rows: vec![row, Row::default()] }.to_string();
+        assert!(table.lines().any(|line| fields(line) == "2 rounds no 3"), "{table}");
+    }
 
     #[test]
     fn a_finding_is_told_with_its_point() {

@@ -100,7 +100,9 @@ async fn rounds(arguments: &ProcessesArgs, dir: &Path) -> anyhow::Result<Report>
     let fleet = Fleet::new(seed, dir.to_owned(), path, before, arguments.partitions)?;
     let fleet = Arc::new(tokio::sync::Mutex::new(fleet));
     let pulse = Pulse::start();
-    let (nemesis, settled) = (Nemesis::new(seed, arguments.in_namespace), BTreeMap::new());
+    // Another program may have no failpoints.
+    let faults = cfg!(feature = "faults") && arguments.program.is_none();
+    let (nemesis, settled) = (Nemesis::new(seed, arguments.in_namespace, faults), BTreeMap::new());
     let mut run = Run { seed, fleet: fleet.clone(), nemesis, pulse, clients: CLIENTS, settled };
     let report = all_rounds(arguments, dir, &mut run).await;
     drop(run);
@@ -120,7 +122,10 @@ async fn all_rounds(arguments: &ProcessesArgs, dir: &Path, run: &mut Run) -> any
         let before: u64 = report.faults.values().sum();
         let outcomes = run.round(round).await?;
         report.add(&outcomes, workload::keys(round).len());
-        report.faults = run.fleet.lock().await.timeline.faults();
+        {
+            let timeline = &run.fleet.lock().await.timeline;
+            (report.faults, report.spared) = (timeline.faults(), timeline.spared());
+        }
         report.minutes = begun.elapsed().as_secs_f64() / 60.0;
         eprintln!("{}", report::line(round, &outcomes, report.faults.values().sum::<u64>() - before));
         if !outcomes.violations.is_empty() {

@@ -8,12 +8,12 @@ use super::proxy::Place;
 use super::pulse::Pulse;
 use super::record::Record;
 use super::workload::{Actions, MAP};
-use crate::actions::perform;
+use crate::actions::{is_excused, perform, says_without_effect};
 use crate::checks::{Finals, Violation};
 use crate::history::{Action, Answer, Outcome};
 use keystead::client::{Client, ClientConfig};
 use keystead::clock::sleep;
-use keystead::error::{Class, Error, Result};
+use keystead::error::{Error, Result};
 use keystead::net::TcpFrom;
 use keystead::types::{KeyCodec, ValueCodec};
 use std::net::Ipv4Addr;
@@ -46,6 +46,8 @@ pub struct Common {
     pub record: Record,
     /// They are to finish.
     pub stop: Arc<AtomicBool>,
+    /// They have finished: what a watcher sees now is the end.
+    pub quiet: Arc<AtomicBool>,
     /// Answered operations per client.
     pub answered: Arc<Vec<AtomicU64>>,
     /// Time for bounds.
@@ -57,12 +59,13 @@ pub struct Common {
 }
 
 impl Common {
-    fn violation(&self, check: &'static str, what: String) {
+    /// Notes what nothing excuses.
+    pub fn violation(&self, check: &'static str, what: String) {
         self.violations.lock().unwrap_or_else(PoisonError::into_inner).push(Violation { check, what });
     }
 
     /// The peers' addresses, another first for each client.
-    fn endpoints(&self, client: u32) -> Vec<String> {
+    pub fn endpoints(&self, client: u32) -> Vec<String> {
         let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let by = client as usize % endpoints.len().max(1);
         endpoints.rotate_left(by);
@@ -102,6 +105,7 @@ pub async fn work(common: Common, number: u32, from: Ipv4Addr) {
             continue;
         };
         // Now and then a client ends, and another comes with another session.
+        actions.another_session();
         let lifetime = actions.dice().between(100, 3000);
         for _ in 0..lifetime {
             if stopped() {
@@ -169,11 +173,8 @@ async fn operate(
 
 /// What an error says of the operation, and whether the faults of this nemesis excuse it.
 fn judged(error: &Error) -> (Outcome, bool) {
-    match error.code.facts().0 {
-        Class::OutcomeUnknown => (Outcome::Unknown, true),
-        Class::Unavailable | Class::DeadlineExceeded | Class::Exhausted => (Outcome::Refused, true),
-        _ => (Outcome::Refused, false),
-    }
+    let outcome = if says_without_effect(error.code) { Outcome::Refused } else { Outcome::Unknown };
+    (outcome, is_excused(error.code))
 }
 
 /// Reads keys in the judge's name, one after the other, each until it is answered or the time is over.

@@ -32,13 +32,15 @@ pub async fn converged(
     change: &Change,
     pulse: &Pulse,
 ) -> Result<Duration, Violation> {
-    let asked = std::cell::Cell::new(change.removed.is_none());
+    let mut removals: Vec<String> = change.removed.iter().cloned().collect();
+    removals.extend(change.before.map(|id| id.to_string()));
+    let asked = std::cell::Cell::new(0);
     let lacks = || async {
-        if let (Some(name), false) = (&change.removed, asked.get()) {
-            if let Some(what) = finish_removal(client, name).await {
+        while let Some(member) = removals.get(asked.get()) {
+            if let Some(what) = finish_removal(client, member).await {
                 return Some(what);
             }
-            asked.set(true);
+            asked.set(asked.get() + 1);
         }
         lacking(fleet, client).await
     };
@@ -46,7 +48,8 @@ pub async fn converged(
     pulse.until(WITHIN, lacks).await.map_err(violation)
 }
 
-async fn lacking(fleet: &Mutex<Fleet>, client: &Client) -> Option<String> {
+/// What is not in its place: members, copies, peers that do not serve.
+pub async fn lacking(fleet: &Mutex<Fleet>, client: &Client) -> Option<String> {
     let members = match client.members().await {
         Ok(members) => members,
         Err(error) => return Some(format!("no members: {error}")),
@@ -74,8 +77,9 @@ async fn lacking(fleet: &Mutex<Fleet>, client: &Client) -> Option<String> {
 fn wrong_members(members: &[MemberInfo], names: &[String]) -> Option<String> {
     let known: BTreeSet<&str> = members.iter().map(|member| member.name.as_str()).collect();
     let wanted: BTreeSet<&str> = names.iter().map(String::as_str).collect();
-    if known != wanted {
-        return Some(format!("members {known:?}, wanted {wanted:?}"));
+    if known != wanted || members.len() != names.len() {
+        let told: Vec<String> = members.iter().map(|member| format!("{} ({})", member.name, member.id)).collect();
+        return Some(format!("members {told:?}, wanted {wanted:?}"));
     }
     let other = members.iter().find(|member| member.state != MemberState::Alive)?;
     Some(format!("{} is {:?}", other.name, other.state))

@@ -117,6 +117,14 @@ impl Fleet {
     /// # Errors
     /// What the system says.
     pub async fn start(&mut self, name: &str) -> anyhow::Result<()> {
+        self.start_armed(name, None).await
+    }
+
+    /// Starts a peer that does not run, with these failpoints armed.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub async fn start_armed(&mut self, name: &str, failpoints: Option<&str>) -> anyhow::Result<()> {
         // The first three found a grid: a joiner must never be one of them. After those anybody who runs
         // will do, since the founders may have gone.
         let others = self.peers.values().filter(|peer| peer.identity.name != name);
@@ -131,7 +139,7 @@ impl Fleet {
             let http = self.proxy.free_port(place).await?;
             let listen = self.proxy.free_port(place).await?;
             self.proxy.direct(place, listen);
-            match peer.start(&self.program, listen, http, &self.reaper) {
+            match peer.start(&self.program, listen, http, &self.reaper, failpoints) {
                 Ok(()) => return Ok(()),
                 Err(error) => last = Some(error),
             }
@@ -143,7 +151,7 @@ impl Fleet {
     pub async fn forget(&mut self, name: &str) {
         if let Some(mut peer) = self.peers.remove(name) {
             peer.kill().await;
-            self.ended.extend(alarms_of(&peer));
+            self.ended.extend(alarms_of(&mut peer));
             // What is left of it is in nobody's way.
             let _ = std::fs::remove_dir_all(&peer.identity.data);
         }
@@ -190,20 +198,46 @@ impl Fleet {
         Ok(())
     }
 
-    /// Kills a peer without warning, and does not wait for its end.
-    pub fn strike(&mut self, name: &str) {
+    /// Kills a peer without warning, and does not wait for its end; whether it ran.
+    pub fn strike(&mut self, name: &str) -> bool {
         self.ended_by_itself(name);
-        if let Some(peer) = self.peers.get_mut(name) {
-            peer.strike();
-        }
+        self.peers.get_mut(name).is_some_and(Peer::strike)
     }
 
-    /// Kills a peer without warning.
-    pub async fn kill(&mut self, name: &str) {
-        self.strike(name);
+    /// Kills a peer without warning; whether it ran.
+    pub async fn kill(&mut self, name: &str) -> bool {
+        let ran = self.strike(name);
         if let Some(peer) = self.peers.get_mut(name) {
             peer.kill().await;
         }
+        ran
+    }
+
+    /// Stops a peer where it is; whether it ran.
+    pub async fn stop(&mut self, name: &str) -> bool {
+        self.ended_by_itself(name);
+        let Some(peer) = self.peers.get_mut(name) else { return false };
+        peer.stop().await;
+        peer.stopped
+    }
+
+    /// Tells a peer to end in order; whether it ran.
+    pub async fn end_in_order(&mut self, name: &str) -> bool {
+        self.ended_by_itself(name);
+        let Some(peer) = self.peers.get_mut(name) else { return false };
+        peer.end_in_order().await;
+        peer.is_ending()
+    }
+
+    /// A peer dies, loses its disk, and comes back under its name and address.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub async fn come_back_empty(&mut self, name: &str) -> anyhow::Result<()> {
+        self.kill(name).await;
+        let Some(peer) = self.peers.get(name) else { bail!("there is no {name}") };
+        std::fs::remove_dir_all(&peer.identity.data).context("a peer's data cannot be removed")?;
+        self.start(name).await
     }
 
     /// Looks for peers that ended though nobody killed them or told them to go, and starts them again.
@@ -242,12 +276,13 @@ impl Fleet {
     }
 
     /// What peers said that no peer may ever say.
-    pub fn alarms(&self) -> Vec<Violation> {
-        self.peers.values().flat_map(alarms_of).collect()
+    pub fn alarms(&mut self) -> Vec<Violation> {
+        self.peers.values_mut().flat_map(alarms_of).collect()
     }
 }
 
-fn alarms_of(peer: &Peer) -> Vec<Violation> {
+fn alarms_of(peer: &mut Peer) -> Vec<Violation> {
+    let lines = peer.alarms();
     let violation = |line| Violation { check: "no panics", what: format!("{} said: {line}", peer.identity.name) };
-    peer::alarms(&peer.identity.log).into_iter().map(violation).collect()
+    lines.into_iter().map(violation).collect()
 }

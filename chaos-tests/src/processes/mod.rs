@@ -3,8 +3,8 @@
 //!
 //! In: minutes, peers, a seed. Out: a line per round, a table, and what was broken, with the directory
 //! of the peers' logs. Needs no privileges: every link goes through a [`proxy`], processes are broken by
-//! signals ([`nemesis`], [`peer`]), and all of it ends with this program. The [`clients`]' histories are
-//! judged by the same [`crate::checks`] as the simulator's. Time here is real, so a seed decides what is
+//! signals ([`nemesis`], [`peer`]), and all of it ends with this program. The [`clients`]' histories, and
+//! what [`watchers`] saw, are judged by the same [`crate::checks`] as the simulator's. Time here is real, so a seed decides what is
 //! done and not what comes of it. A [`round`] ends in bounded time of the [`pulse`].
 
 pub mod agree;
@@ -21,6 +21,7 @@ pub mod record;
 pub mod report;
 pub mod round;
 pub mod timeline;
+pub mod watchers;
 pub mod workload;
 
 #[cfg(test)]

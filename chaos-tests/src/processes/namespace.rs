@@ -40,8 +40,8 @@ pub fn enter(more: &[&str]) -> anyhow::Error {
     command.exec().into()
 }
 
-/// Lets the loopback device of this namespace lose, delay and reorder, or no more.
-pub async fn shape(how: Option<(u64, u64)>) {
+/// Lets the loopback device of this namespace lose, delay and reorder, or no more. Whether that came about.
+pub async fn shape(how: Option<(u64, u64)>) -> bool {
     let mut command = tokio::process::Command::new("tc");
     match how {
         Some((milliseconds, percent)) => {
@@ -55,5 +55,5 @@ pub async fn shape(how: Option<(u64, u64)>) {
     }
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
     // A fault that does not come about is no finding.
-    let _ = clock::timeout(WITHIN, command.status()).await;
+    matches!(clock::timeout(WITHIN, command.status()).await, Ok(Ok(status)) if status.success())
 }

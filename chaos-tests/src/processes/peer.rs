@@ -4,6 +4,7 @@
 //! started again, and what became of it. All processes of a run are one process group, led by a
 //! [`Reaper`], which ends them if this program ends in any way, also those that are stopped.
 
+use crate::alarms;
 use anyhow::Context;
 use keystead::clock;
 use std::net::SocketAddr;
@@ -77,6 +78,8 @@ pub struct Peer {
     ending: bool,
     /// How often it was started.
     pub lives: u32,
+    /// How much of its log has been looked at.
+    heard: u64,
 }
 
 /// How peers are started.
@@ -95,10 +98,10 @@ pub struct Program {
 impl Peer {
     /// A peer that does not run yet.
     pub fn new(identity: Identity) -> Peer {
-        Peer { identity, http: None, child: None, stopped: false, leaving: false, ending: false, lives: 0 }
+        Peer { identity, http: None, child: None, stopped: false, leaving: false, ending: false, lives: 0, heard: 0 }
     }
 
-    /// Starts it, to listen and to serve HTTP at these addresses.
+    /// Starts it, to listen and to serve HTTP at these addresses, with these failpoints armed.
     ///
     /// # Errors
     /// What the system says.
@@ -108,6 +111,7 @@ impl Peer {
         listen: SocketAddr,
         http: SocketAddr,
         reaper: &Reaper,
+        failpoints: Option<&str>,
     ) -> anyhow::Result<()> {
         let Identity { name, front, seeds, data, log, .. } = &self.identity;
         let log = std::fs::File::options().create(true).append(true).open(log)?;
@@ -117,6 +121,7 @@ impl Peer {
         command.args(["--http", &http.to_string(), "--connect-from", &listen.ip().to_string()]);
         command.args(["--partitions", &program.partitions.to_string(), "--config"]).arg(&program.config);
         command.arg("--data").arg(data).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        command.env_remove("FAILPOINTS").envs(failpoints.map(|armed| ("FAILPOINTS", armed)));
         command.process_group(reaper.group).kill_on_drop(true);
         let child = command.spawn().with_context(|| format!("{} cannot be started", program.path.display()))?;
         (self.child, self.http) = (Some(child), Some(http));
@@ -130,9 +135,10 @@ impl Peer {
         self.child.is_some()
     }
 
-    /// Kills it without warning. Until [`Peer::kill`] it counts as one that was told to end.
-    pub fn strike(&mut self) {
+    /// Kills it without warning; whether it ran. Until [`Peer::kill`] it counts as one that was told to end.
+    pub fn strike(&mut self) -> bool {
         self.ending = self.child.as_mut().is_some_and(|child| child.start_kill().is_ok());
+        self.ending
     }
 
     /// Kills it without warning, and waits for its end.
@@ -181,6 +187,21 @@ impl Peer {
         matches!(clock::timeout(SIGNAL_WITHIN, sent).await, Ok(Ok(status)) if status.success())
     }
 
+    /// What it said since it was heard last that no peer may ever say.
+    pub fn alarms(&mut self) -> Vec<String> {
+        alarms::alarms(&alarms::text_behind(&self.identity.log, &mut self.heard))
+    }
+
+    /// How long its log is now.
+    pub fn said(&self) -> u64 {
+        std::fs::metadata(&self.identity.log).map_or(0, |log| log.len())
+    }
+
+    /// Whether it has said this behind such a place of its log.
+    pub fn has_said(&self, text: &str, mut behind: u64) -> bool {
+        alarms::text_behind(&self.identity.log, &mut behind).contains(text)
+    }
+
     /// Whether it says that it serves; what it says else.
     pub async fn not_ready(&self) -> Option<String> {
         let Some(http) = self.http.filter(|_| self.child.is_some()) else {
@@ -210,12 +231,4 @@ pub fn last_words(log: &Path) -> String {
     let text = String::from_utf8_lossy(&text[text.len().saturating_sub(4096)..]).into_owned();
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     lines[lines.len().saturating_sub(3)..].join(" | ")
-}
-
-/// Lines of a peer's log that no peer may ever say.
-pub fn alarms(log: &Path) -> Vec<String> {
-    let text = std::fs::read(log).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
-    let bad = |line: &&str| line.contains("panicked at") || line.contains("KS9001");
-    text.lines().filter(bad).take(5).map(str::to_owned).collect()
 }

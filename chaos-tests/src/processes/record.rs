@@ -64,6 +64,11 @@ impl Record {
         }
     }
 
+    /// The present place in the order of all events.
+    pub fn mark(&self) -> u64 {
+        self.noted().order
+    }
+
     /// All operations so far, in the order of invocation.
     pub fn operations(&self) -> Vec<Operation> {
         self.noted().operations.clone()

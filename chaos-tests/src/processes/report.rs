@@ -15,8 +15,14 @@ pub struct Report {
     pub rounds: u32,
     /// Minutes of real time.
     pub minutes: f64,
-    /// Faults, by kind.
+    /// Faults that struck, by kind.
     pub faults: BTreeMap<&'static str, u64>,
+    /// Faults that spared those whom they were meant for, by kind.
+    pub spared: BTreeMap<&'static str, u64>,
+    /// Watches that saw a round through to its end.
+    pub watches: u64,
+    /// Events of watches.
+    pub events: u64,
     /// Operations that were answered.
     pub answered: u64,
     /// Operations of which nobody knows what became.
@@ -39,6 +45,8 @@ impl Report {
         self.unknown += outcomes.unknown;
         self.refused += outcomes.refused;
         self.keys += keys;
+        self.watches += outcomes.watches;
+        self.events += outcomes.events;
         self.slowest_convergence = self.slowest_convergence.max(outcomes.converged.as_secs_f64());
         self.findings.extend(outcomes.violations.iter().map(ToString::to_string));
     }
@@ -52,10 +60,14 @@ impl Report {
             ("operations of unknown outcome".to_owned(), self.unknown.to_string()),
             ("operations refused".to_owned(), self.refused.to_string()),
             ("keys judged".to_owned(), self.keys.to_string()),
+            ("watches to the end".to_owned(), self.watches.to_string()),
+            ("events of watches".to_owned(), self.events.to_string()),
             ("slowest convergence".to_owned(), format!("{:.1} s", self.slowest_convergence)),
             ("faults".to_owned(), self.faults.values().sum::<u64>().to_string()),
         ];
         rows.extend(self.faults.iter().map(|(kind, count)| (format!("  {kind}"), count.to_string())));
+        rows.push(("spared by faults".to_owned(), self.spared.values().sum::<u64>().to_string()));
+        rows.extend(self.spared.iter().map(|(kind, count)| (format!("  {kind}"), count.to_string())));
         rows.push(("findings".to_owned(), self.findings.len().to_string()));
         let width = rows.iter().map(|(what, _)| what.len()).max().unwrap_or(0);
         rows.iter().map(|(what, value)| format!("{what:width$}  {value:>9}\n")).collect()
@@ -105,8 +117,9 @@ mod tests {
         report.add(&one, 16);
         report.add(&two, 16);
         report.faults = BTreeMap::from([("halves", 3), ("join", 1)]);
+        report.spared = BTreeMap::from([("ring", 2)]);
         let table = report.table();
-        for row in ["rounds  ", "  halves  ", "operations answered  ", "findings  "] {
+        for row in ["rounds  ", "  halves  ", "  ring  ", "operations answered  ", "findings  "] {
             assert!(table.contains(row), "{row}: {table}");
         }
         assert_eq!((report.rounds, report.answered, report.findings.len()), (2, 6, 1));

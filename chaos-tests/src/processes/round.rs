@@ -11,8 +11,9 @@ use super::nemesis::Nemesis;
 use super::peer::Peer;
 use super::pulse::Pulse;
 use super::record::Record;
+use super::watchers;
 use super::workload;
-use crate::checks::{self, Finals, Violation};
+use crate::checks::{self, Finals, Violation, Watched};
 use crate::history::{Operation, Outcome};
 use anyhow::Context;
 use keystead::client::Client;
@@ -68,6 +69,10 @@ pub struct Outcomes {
     pub converged: Duration,
     /// Time that the checks took.
     pub checked: Duration,
+    /// Watches that saw the round through to its end.
+    pub watches: u64,
+    /// Events that watches showed.
+    pub events: u64,
     /// Broken promises.
     pub violations: Vec<Violation>,
     /// Everything that was asked and told.
@@ -86,6 +91,7 @@ impl Run {
             round,
             record: Record::default(),
             stop: Arc::new(AtomicBool::new(false)),
+            quiet: Arc::new(AtomicBool::new(false)),
             answered: Arc::new((0..self.clients).map(|_| AtomicU64::new(0)).collect()),
             pulse: self.pulse.clone(),
             violations: Arc::default(),
@@ -94,6 +100,7 @@ impl Run {
         self.fleet.lock().await.timeline.note(format_args!("round {round} begins"));
         let judge = self.judge().await?;
         let workers = self.start_clients(&common).await;
+        let watcher = self.start_watcher(&common).await;
         clock::sleep(CALM).await;
         let change = self.nemesis.rage(round, &self.fleet, &judge, FAULTS).await?;
         let mut outcomes = Outcomes::default();
@@ -113,7 +120,9 @@ impl Run {
         outcomes.violations.extend(converge::going_on(&common).await.err());
         common.stop.store(true, Ordering::Relaxed);
         self.end_clients(workers, &mut outcomes).await;
-        self.verdict(&common, &judge, round, &mut outcomes).await?;
+        common.quiet.store(true, Ordering::Relaxed);
+        let watches = self.end_watcher(watcher, &mut outcomes).await;
+        self.verdict(&common, &judge, watches, &mut outcomes).await?;
         self.fleet.lock().await.timeline.note(format_args!("round {round} ends"));
         Ok(outcomes)
     }
@@ -157,24 +166,44 @@ impl Run {
         }
     }
 
+    async fn start_watcher(&self, common: &Common) -> JoinHandle<Vec<Watched>> {
+        let proxy = self.fleet.lock().await.proxy.clone();
+        let place = FIRST_PLACE + self.clients as u8;
+        clock::spawn(watchers::follow(common.clone(), proxy.address(place)))
+    }
+
+    async fn end_watcher(&self, mut watcher: JoinHandle<Vec<Watched>>, outcomes: &mut Outcomes) -> Vec<Watched> {
+        let what = match self.pulse.within(FINISH_WITHIN, &mut watcher).await {
+            Some(Ok(watches)) => return watches,
+            Some(Err(error)) => format!("the watcher: {error}"),
+            None => "the watcher does not finish".to_owned(),
+        };
+        watcher.abort();
+        outcomes.violations.push(Violation { check: "clients finish", what });
+        Vec::new()
+    }
+
     /// Reads everything, and checks it.
     async fn verdict(
         &mut self,
         common: &Common,
         judge: &Client,
-        round: u32,
+        watches: Vec<Watched>,
         outcomes: &mut Outcomes,
     ) -> anyhow::Result<()> {
-        let keys = workload::keys(round);
+        let (round, keys) = (common.round, workload::keys(common.round));
         let read = clients::read_all(judge, &keys, &common.record, &self.pulse, FINISH_WITHIN).await;
         let found = |what| Violation { check: "reads after all is mended", what };
         let finals = read.map_err(|what| outcomes.violations.push(found(what))).unwrap_or_default();
         outcomes.violations.append(&mut common.violations.lock().unwrap_or_else(PoisonError::into_inner));
         let begun = Instant::now();
         outcomes.operations = common.record.operations();
-        let (operations, of) = (outcomes.operations.clone(), finals.clone());
+        outcomes.watches = watches.iter().filter(|watched| watched.end.is_some()).count() as u64;
+        outcomes.events = watches.iter().map(|watched| watched.events.len() as u64).sum();
+        let (operations, of, of_round) = (outcomes.operations.clone(), finals.clone(), keys.clone());
         // The search takes a processor for itself for a while.
-        let checked = tokio::task::spawn_blocking(move || check(&operations, &of)).await?;
+        let check_all = move || [check(&operations, &of), watchers::check(&watches, &operations, &of_round)].concat();
+        let checked = tokio::task::spawn_blocking(check_all).await?;
         outcomes.violations.extend(checked);
         outcomes.checked = begun.elapsed();
         let count = |wanted: fn(&Outcome) -> bool| {
@@ -188,7 +217,7 @@ impl Run {
             let peer = |peer: &Peer| (peer.identity.name.clone(), peer.identity.front.to_string());
             (fleet.proxy.address(FIRST_PLACE - 1), fleet.peers().map(peer).collect::<Vec<_>>())
         };
-        outcomes.violations.extend(agree::agree(&peers, from, judge, &keys, &self.pulse).await);
+        outcomes.violations.extend(agree::agree(&peers, from, judge, &self.pulse).await);
         outcomes.violations.extend(self.audit(judge).await);
         let mut fleet = self.fleet.lock().await;
         fleet.look().await?;

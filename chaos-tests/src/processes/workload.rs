@@ -41,6 +41,7 @@ pub struct Actions {
     dice: Dice,
     round: u32,
     client: u32,
+    session: u64,
     last: u64,
     /// What this client saw last of each key, to compare with.
     seen: BTreeMap<String, Option<i64>>,
@@ -50,7 +51,7 @@ impl Actions {
     /// The actions of a client.
     pub fn new(seed: u64, round: u32, client: u32) -> Actions {
         let dice = Dice::new(seed, &format!("round {round} client {client}"));
-        Actions { dice, round, client, last: 0, seen: BTreeMap::new() }
+        Actions { dice, round, client, session: 0, last: 0, seen: BTreeMap::new() }
     }
 
     /// The dice, for what else is to be decided.
@@ -63,9 +64,16 @@ impl Actions {
         self.seen.insert(key.to_owned(), value);
     }
 
+    /// What is drawn from now on is asked in another session.
+    pub fn another_session(&mut self) {
+        self.session += 1;
+    }
+
+    /// A value that says who writes it: the session and the client in its upper half, and a number that
+    /// rises with the client's requests.
     fn fresh(&mut self) -> i64 {
         self.last += 1;
-        (u64::from(self.client + 1) << 32 | self.last) as i64
+        (self.session << 40 | u64::from(self.client + 1) << 32 | self.last) as i64
     }
 
     /// The next action.
@@ -111,10 +119,28 @@ impl Actions {
     }
 }
 
+/// The mark that a written value is: who wrote it in its upper half, which counters do not have.
+pub fn mark_of(value: i64) -> Option<u64> {
+    u64::try_from(value).ok().filter(|value| value >> 32 > 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::collections::BTreeSet;
+
+    #[test]
+    fn values_rise_within_a_session_and_name_it() {
+        let mut actions = Actions::new(7, 2, 3);
+        actions.another_session();
+        let (one, two) = (actions.fresh(), actions.fresh());
+        actions.another_session();
+        let three = actions.fresh();
+        let marks = [one, two, three].map(|value| mark_of(value).expect("a mark"));
+        assert!(marks[0] >> 32 == marks[1] >> 32 && marks[0] < marks[1], "{marks:?}");
+        assert!(marks[2] >> 32 != marks[1] >> 32, "another session: {marks:?}");
+        assert_eq!((mark_of(17), mark_of(-1)), (None, None), "a counter's number names nobody");
+    }
 
     #[test]
     fn every_key_is_used_and_no_value_is_written_twice() {

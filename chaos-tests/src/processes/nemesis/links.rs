@@ -103,15 +103,25 @@ fn across(ring: &[Place]) -> Directions {
     cut
 }
 
-/// Breaks some links and mends them again.
+/// Breaks some links and mends them again; counted where anything met it.
 pub(super) async fn break_some(kind: Kind, fleet: &Arc<Mutex<Fleet>>, dice: &mut Dice, until: Until) {
-    let (peers, proxy) = {
+    let (peers, proxy, timeline) = {
         let fleet = fleet.lock().await;
-        (some(&fleet.places(), usize::MAX, dice), fleet.proxy.clone())
+        (some(&fleet.places(), usize::MAX, dice), fleet.proxy.clone(), fleet.timeline.clone())
     };
-    let Some((one, others)) = peers.split_first() else { return };
-    let (one, links) = (std::slice::from_ref(one), proxy.links());
-    fleet.lock().await.timeline.fault(kind.name(), format_args!("{peers:?}"));
+    timeline.note(format_args!("{} begins: {peers:?}", kind.name()));
+    let before = proxy.links().met();
+    let shaped = break_these(kind, &peers, proxy.links(), dice, until).await;
+    // The kernel's own weather is met by everything, if it is there at all.
+    let struck = shaped.unwrap_or_else(|| proxy.links().met() > before);
+    timeline.came_of(kind.name(), struck, format_args!("over, {peers:?}"));
+}
+
+/// Breaks some of the links between these peers, and theirs to the clients, and mends them again. For the
+/// kernel's faults: whether it allowed them.
+async fn break_these(kind: Kind, peers: &[Place], links: &Links, dice: &mut Dice, until: Until) -> Option<bool> {
+    let (one, others) = peers.split_first()?;
+    let one = std::slice::from_ref(one);
     let clients: Vec<Place> = (FIRST_PLACE..=Place::MAX).collect();
     let lasts = dice.between(800, 7000);
     let cut = |directions: Directions, weather: Weather| {
@@ -128,34 +138,43 @@ pub(super) async fn break_some(kind: Kind, fleet: &Arc<Mutex<Fleet>>, dice: &mut
             let (left, right) = peers.split_at(peers.len() / 2);
             cut(between(left, right), Weather::CUT);
         }
-        Kind::Ring => cut(across(&peers), Weather::CUT),
+        Kind::Ring => cut(across(peers), Weather::CUT),
         Kind::OneWay => cut(from_to(one, &some(others, 1, dice)), Weather::CUT),
         Kind::Unheard => cut(from_to(one, others), Weather::CUT),
         Kind::Deaf => cut(from_to(others, one), Weather::CUT),
         Kind::StreamsOnly => cut(between(one, others), Weather { cut_datagrams: true, ..Weather::CLEAR }),
         Kind::DatagramsOnly => cut(between(one, others), Weather { cut_streams: true, ..Weather::CLEAR }),
-        Kind::Flap => return flap(links, &between(one, others), dice, until).await,
-        Kind::Swizzle => return swizzle(links, &peers, dice, until).await,
-        Kind::Delay => cut(between(&peers, &peers), late(dice.between(2, 60))),
+        Kind::Flap => {
+            flap(links, &between(one, others), dice, until).await;
+            return None;
+        }
+        Kind::Swizzle => {
+            swizzle(links, peers, dice, until).await;
+            return None;
+        }
+        Kind::Delay => cut(between(peers, peers), late(dice.between(2, 60))),
         Kind::SlowPeer => cut(between(one, &[others, clients.as_slice()].concat()), late(dice.between(60, 400))),
         Kind::Loss => {
             let weather = Weather { loss: dice.between(20, 300) as u32, ..late(2) };
-            cut([between(&peers, &peers), between(&peers, &clients)].concat(), weather);
+            cut([between(peers, peers), between(peers, &clients)].concat(), weather);
         }
         Kind::Resets => {
-            let all = [from_to(&peers, &peers), from_to(&clients, &peers)].concat();
-            return reset(links, &all, dice, until).await;
+            let all = [from_to(peers, peers), from_to(&clients, peers)].concat();
+            reset(links, &all, dice, until).await;
+            return None;
         }
         Kind::ClientsCut => cut(between(one, &clients), Weather::CUT),
         Kind::AnswersLost => cut(from_to(one, &clients), Weather::CUT),
         Kind::Netem => {
-            namespace::shape(Some((dice.between(1, 20), dice.between(1, 10)))).await;
+            let shaped = namespace::shape(Some((dice.between(1, 20), dice.between(1, 10)))).await;
             until.wait(lasts).await;
-            return namespace::shape(None).await;
+            namespace::shape(None).await;
+            return Some(shaped);
         }
     }
     until.wait(lasts).await;
     links.mend();
+    None
 }
 
 fn late(milliseconds: u64) -> Weather {

@@ -64,12 +64,14 @@ impl Until {
 }
 
 impl Nemesis {
-    /// Full decks; with netem, the kernel's own faults are among them.
-    pub fn new(seed: u64, netem: bool) -> Nemesis {
+    /// Full decks; with netem, the kernel's own faults are among them, and with failpoints those of the
+    /// program.
+    pub fn new(seed: u64, netem: bool, failpoints: bool) -> Nemesis {
+        let failpoints = if failpoints { processes::BY_FAILPOINTS } else { &[] };
         let netem = if netem { &[links::Kind::Netem][..] } else { &[] };
         Nemesis {
             seed,
-            processes: Deck::new(processes::KINDS, seed, "deck of processes"),
+            processes: Deck::new(&[processes::KINDS, failpoints].concat(), seed, "deck of processes"),
             links: Deck::new(&[links::KINDS, netem].concat(), seed, "deck of links"),
             members: Deck::new(members::KINDS, seed, "deck of members"),
         }

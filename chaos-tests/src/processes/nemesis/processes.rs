@@ -1,4 +1,5 @@
-//! Faults of processes: killed, standing still, started again and again.
+//! Faults of processes: killed, standing still, started again and again, without room on their disks.
+//! In: a kind. Out: the fault, undone again, and whether it struck all whom it was meant for.
 
 use super::{Until, pick, some};
 use crate::dice::Dice;
@@ -19,6 +20,7 @@ pub(super) enum Kind {
     StopLong,
     StopMajority,
     StopAll,
+    FullDisk,
 }
 
 pub(super) const KINDS: &[Kind] = &[
@@ -36,6 +38,12 @@ pub(super) const KINDS: &[Kind] = &[
     Kind::StopAll,
 ];
 
+/// Those of a program that has failpoints.
+pub(super) const BY_FAILPOINTS: &[Kind] = &[Kind::FullDisk];
+
+/// What a peer says when its log has no room.
+const FULL: &str = "the log's disk full=true";
+
 impl Kind {
     fn name(self) -> &'static str {
         match self {
@@ -49,6 +57,7 @@ impl Kind {
             Kind::StopLong => "SIGSTOP longer than a lease",
             Kind::StopMajority => "SIGSTOP of a majority",
             Kind::StopAll => "SIGSTOP of all",
+            Kind::FullDisk => "full disk",
         }
     }
 
@@ -71,60 +80,55 @@ pub(super) async fn break_one(
 ) -> anyhow::Result<()> {
     let names = fleet.lock().await.names();
     let victims = some(&names, kind.victims(names.len()), dice);
-    fleet.lock().await.timeline.fault(kind.name(), victims.join(" "));
-    match kind {
+    let told = victims.join(" ");
+    fleet.lock().await.timeline.note(format_args!("{} begins: {told}", kind.name()));
+    let struck = match kind {
         Kind::Kill | Kind::KillMajority | Kind::KillAll => {
-            kill(fleet, &victims).await;
+            let struck = kill(fleet, &victims).await;
             until.wait(dice.between(0, if kind == Kind::Kill { 5000 } else { 2500 })).await;
-            start(fleet, &victims, dice, until).await
+            start(fleet, &victims, dice, until).await?;
+            struck
         }
         Kind::RestartLoop => {
+            let mut struck = 0;
             for _ in 0..dice.between(3, 7) {
-                kill(fleet, &victims).await;
+                struck += u64::from(kill(fleet, &victims).await);
                 until.wait(dice.between(0, 300)).await;
                 start(fleet, &victims, dice, until).await?;
                 until.wait(dice.between(100, 1500)).await;
             }
-            Ok(())
+            struck > 1
         }
         Kind::RollingRestart => {
+            let mut struck = true;
             for victim in victims {
                 let victim = [victim];
-                kill(fleet, &victim).await;
+                struck &= kill(fleet, &victim).await;
                 start(fleet, &victim, dice, until).await?;
                 until.wait(dice.between(300, 1800)).await;
             }
-            Ok(())
+            struck
         }
-        Kind::EndInOrder => end_in_order(fleet, &pick(&victims, dice), dice, until).await,
+        Kind::EndInOrder => end_in_order(fleet, &pick(&victims, dice), dice, until).await?,
+        Kind::FullDisk => fill(fleet, &pick(&victims, dice), dice, until).await?,
         Kind::Stop | Kind::StopLong | Kind::StopMajority | Kind::StopAll => {
-            for victim in &victims {
-                if let Some(peer) = fleet.lock().await.peer(victim) {
-                    peer.stop().await;
-                }
-            }
             let longest = if kind == Kind::Stop { 700 } else { 6000 };
-            until.wait(dice.between(if kind == Kind::StopLong { 1200 } else { 50 }, longest)).await;
-            for victim in &victims {
-                if let Some(peer) = fleet.lock().await.peer(victim) {
-                    peer.go_on().await;
-                }
-                until.wait(dice.below(300)).await;
-            }
-            Ok(())
+            let lasts = dice.between(if kind == Kind::StopLong { 1200 } else { 50 }, longest);
+            stop(fleet, &victims, lasts, dice, until).await
         }
-    }
+    };
+    fleet.lock().await.timeline.came_of(kind.name(), struck, format_args!("over, {told}"));
+    Ok(())
 }
 
-/// Kills them at the same moment.
-async fn kill(fleet: &Mutex<Fleet>, victims: &[String]) {
+/// Kills them at the same moment; whether all of them ran.
+async fn kill(fleet: &Mutex<Fleet>, victims: &[String]) -> bool {
     let mut fleet = fleet.lock().await;
-    for victim in victims {
-        fleet.strike(victim);
-    }
+    let struck = victims.iter().filter(|victim| fleet.strike(victim)).count();
     for victim in victims {
         fleet.kill(victim).await;
     }
+    struck == victims.len()
 }
 
 async fn start(fleet: &Mutex<Fleet>, victims: &[String], dice: &mut Dice, until: Until) -> anyhow::Result<()> {
@@ -135,11 +139,45 @@ async fn start(fleet: &Mutex<Fleet>, victims: &[String], dice: &mut Dice, until:
     Ok(())
 }
 
-/// Tells a peer to end, gives it some time to do so, and starts it again.
-async fn end_in_order(fleet: &Mutex<Fleet>, victim: &str, dice: &mut Dice, until: Until) -> anyhow::Result<()> {
-    if let Some(peer) = fleet.lock().await.peer(victim) {
-        peer.end_in_order().await;
+/// Stops them for so many milliseconds; whether all of them ran.
+async fn stop(fleet: &Mutex<Fleet>, victims: &[String], lasts: u64, dice: &mut Dice, until: Until) -> bool {
+    let mut stopped = 0;
+    for victim in victims {
+        stopped += usize::from(fleet.lock().await.stop(victim).await);
     }
+    until.wait(lasts).await;
+    for victim in victims {
+        if let Some(peer) = fleet.lock().await.peer(victim) {
+            peer.go_on().await;
+        }
+        until.wait(dice.below(300)).await;
+    }
+    stopped == victims.len()
+}
+
+/// A peer's disk has no room for some time: from its start on, or after so many steps. Failpoints are armed
+/// at a start only, so it is started for it and started again. Whether it came to want room.
+async fn fill(fleet: &Mutex<Fleet>, victim: &str, dice: &mut Dice, until: Until) -> anyhow::Result<bool> {
+    let passes = dice.pick(&["", "20*off->", "300*off->"]);
+    let armed = format!("log-room={passes}return(full);state-room=return(full)");
+    let victims = [victim.to_owned()];
+    kill(fleet, &victims).await;
+    let said = {
+        let mut fleet = fleet.lock().await;
+        let said = fleet.peer(victim).map_or(0, |peer| peer.said());
+        fleet.start_armed(victim, Some(&armed)).await?;
+        said
+    };
+    until.wait(dice.between(2000, 7000)).await;
+    let struck = fleet.lock().await.peer(victim).is_some_and(|peer| peer.has_said(FULL, said));
+    kill(fleet, &victims).await;
+    start(fleet, &victims, dice, until).await?;
+    Ok(struck)
+}
+
+/// Tells a peer to end, gives it some time to do so, and starts it again; whether it was told.
+async fn end_in_order(fleet: &Mutex<Fleet>, victim: &str, dice: &mut Dice, until: Until) -> anyhow::Result<bool> {
+    let struck = fleet.lock().await.end_in_order(victim).await;
     for _ in 0..dice.between(5, 60) {
         if fleet.lock().await.peer(victim).is_none_or(|peer| !peer.runs() || peer.ended().is_some()) {
             break;
@@ -147,7 +185,8 @@ async fn end_in_order(fleet: &Mutex<Fleet>, victim: &str, dice: &mut Dice, until
         until.wait(100).await;
     }
     kill(fleet, &[victim.to_owned()]).await;
-    start(fleet, &[victim.to_owned()], dice, until).await
+    start(fleet, &[victim.to_owned()], dice, until).await?;
+    Ok(struck)
 }
 
 #[cfg(test)]

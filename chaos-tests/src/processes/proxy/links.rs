@@ -1,7 +1,8 @@
 //! What is wrong with each link, for each direction by itself.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -44,12 +45,23 @@ struct State {
 #[derive(Debug, Default)]
 pub struct Links {
     directions: Mutex<BTreeMap<(Place, Place), watch::Sender<State>>>,
+    met: Arc<AtomicU64>,
 }
 
 impl Links {
     fn direction<T>(&self, from: Place, to: Place, look: impl FnOnce(&watch::Sender<State>) -> T) -> T {
         let mut directions = self.directions.lock().unwrap_or_else(PoisonError::into_inner);
         look(directions.entry((from, to)).or_default())
+    }
+
+    /// Something that was on its way met bad weather or a reset.
+    pub(super) fn meets(&self) {
+        self.met.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often that was so: as long as it stays the same, nothing has come of what was set.
+    pub fn met(&self) -> u64 {
+        self.met.load(Ordering::Relaxed)
     }
 
     /// Says what happens from now on to what goes this way.
@@ -85,7 +97,7 @@ impl Links {
         self.direction(from, to, |direction| {
             let state = direction.subscribe();
             let resets = state.borrow().resets;
-            Direction { state, resets }
+            Direction { state, resets, met: self.met.clone() }
         })
     }
 }
@@ -95,6 +107,7 @@ impl Links {
 pub(super) struct Direction {
     state: watch::Receiver<State>,
     resets: u64,
+    met: Arc<AtomicU64>,
 }
 
 impl Direction {
@@ -104,6 +117,9 @@ impl Direction {
 
     /// Waits until connections get through.
     pub(super) async fn open(&mut self) {
+        if self.weather().cut_streams {
+            self.met.fetch_add(1, Ordering::Relaxed);
+        }
         // Without a sender the proxy has ended, and `reset` says so.
         if self.state.wait_for(|state| !state.weather.cut_streams).await.is_err() {
             std::future::pending::<()>().await;
@@ -114,6 +130,8 @@ impl Direction {
     pub(super) async fn reset(&mut self) {
         let resets = self.resets;
         // An error says that the proxy has ended.
-        let _ = self.state.wait_for(|state| state.resets != resets).await;
+        if self.state.wait_for(|state| state.resets != resets).await.is_ok() {
+            self.met.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }

@@ -72,7 +72,11 @@ impl Shared {
     fn draw(&self, weather: Weather) -> (Duration, bool) {
         let mut dice = self.dice.lock().unwrap_or_else(PoisonError::into_inner);
         let jitter = dice.below(weather.jitter.as_micros() as u64 + 1);
-        (weather.delay + Duration::from_micros(jitter), dice.per_mille(weather.loss))
+        let (delay, lost) = (weather.delay + Duration::from_micros(jitter), dice.per_mille(weather.loss));
+        if !delay.is_zero() || lost {
+            self.links.meets();
+        }
+        (delay, lost)
     }
 }
 
@@ -184,7 +188,11 @@ async fn relay(shared: Arc<Shared>, to: Place, socket: Arc<UdpSocket>) {
         let Some(from) = shared.place(caller.ip()) else { continue };
         let weather = shared.links.weather(from, to);
         let (delay, lost) = shared.draw(weather);
-        if weather.cut_datagrams || lost {
+        if weather.cut_datagrams {
+            shared.links.meets();
+            continue;
+        }
+        if lost {
             continue;
         }
         let Some(by) = shared.front(from, |front| front.datagrams.clone()) else { continue };

@@ -1,6 +1,6 @@
 //! Peers that are removed or drained, and what must hold of the placement when everything is mended: every
 //! partition has its copies on members that stay, nothing moves any more, and all replicas of a
-//! partition hold the same rows.
+//! partition, and of the meta group, hold the same rows.
 
 use super::Records;
 use super::clients::connect;
@@ -10,6 +10,7 @@ use crate::machine::Life;
 use keystead::client::Client;
 use keystead::clock::{Instant, sleep};
 use keystead::node::{MemberInfo, MemberState, Node, PartitionInfo, ReplicaState};
+use keystead::types::{GroupId, NodeId, ReplicaId};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -115,6 +116,9 @@ fn wrong_placement(
     shape: &Shape,
     records: &Records,
 ) -> Option<String> {
+    if let Some(what) = differing_meta(members, records) {
+        return Some(what);
+    }
     let copies = COPIES.min(members.len());
     let leaving = shape.drained();
     let (drained, staying): (Vec<&MemberInfo>, Vec<&MemberInfo>) =
@@ -147,17 +151,40 @@ fn wrong_placement(
 
 /// Whether a partition's replicas hold different rows, or are not where they should be.
 fn differing(partition: &PartitionInfo, records: &Records) -> Option<String> {
-    let nodes = records.nodes.borrow();
     let mut copies = Vec::new();
     for replica in &partition.replicas {
-        let node = nodes.get(&replica.name).and_then(std::sync::Weak::upgrade);
-        let Some((id, applied, rows)) = node.and_then(|node| node.replica_rows(partition.id.group())) else {
+        let Some((_, id, copy)) = copy_at(&replica.name, partition.id.group(), records) else {
             return Some(format!("{} holds no replica of partition {}", replica.name, partition.id));
         };
         if id != replica.replica {
             return Some(format!("{} holds replica {id} of partition {}", replica.name, partition.id));
         }
-        copies.push(Copied { host: replica.name.clone(), applied, rows });
+        copies.push(copy);
     }
     checks::equal(&format!("partition {}", partition.id), &copies).map(|violation| violation.to_string())
+}
+
+/// Whether members hold different rows of the meta group, or none. Nothing of it may differ: each member
+/// has a replica, whether that votes or only listens, drained or not; all apply the same log, and what a
+/// peer knows by gossip alone is no row. Who is no member any more is not asked: its replica stopped
+/// where it stood when it was removed.
+fn differing_meta(members: &[MemberInfo], records: &Records) -> Option<String> {
+    let mut copies = Vec::new();
+    for member in members {
+        let Some((node, _, copy)) = copy_at(&member.name, GroupId::META, records) else {
+            return Some(format!("{} holds no replica of the meta group", member.name));
+        };
+        if node != member.id {
+            return Some(format!("{} is {node} now, and no member as that", member.name));
+        }
+        copies.push(copy);
+    }
+    checks::equal("the meta group", &copies).map(|violation| violation.to_string())
+}
+
+/// What the peer of this name holds of a group, as whom, and by which replica.
+fn copy_at(name: &str, group: GroupId, records: &Records) -> Option<(NodeId, ReplicaId, Copied)> {
+    let node = records.nodes.borrow().get(name).and_then(std::sync::Weak::upgrade)?;
+    let (replica, applied, rows) = node.replica_rows(group)?;
+    Some((node.id(), replica, Copied { host: name.to_owned(), applied, rows }))
 }

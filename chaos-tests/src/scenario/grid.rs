@@ -6,6 +6,7 @@
 //! before nor after, that all finish once everything is mended, and that every partition then has its
 //! replicas where they should be, each with the same rows.
 
+mod apart;
 mod big;
 mod cancels;
 mod clients;
@@ -69,6 +70,8 @@ struct Records {
     settled: Rc<RefCell<bool>>,
     /// What came about in the end.
     milestones: Rc<RefCell<Vec<Milestone>>>,
+    /// Peers whose removal somebody has asked for.
+    asked: Rc<RefCell<BTreeSet<String>>>,
     /// Hosts whose disks were lost.
     lost: Rc<RefCell<BTreeSet<String>>>,
     leaders: LeaderLog,
@@ -135,6 +138,11 @@ pub fn local_reads(seed: u64) -> Vec<Violation> {
     run(seed, Kind::LocalReads)
 }
 
+/// One fault that strikes some of the partitions: the others notice nothing.
+pub fn apart(seed: u64) -> Vec<Violation> {
+    apart::run(seed)
+}
+
 /// Peers that join and go while nothing breaks: copies are counted all the time.
 pub fn moves(seed: u64) -> Vec<Violation> {
     run(seed, Kind::Moves)
@@ -149,7 +157,7 @@ fn run(seed: u64, kind: Kind) -> Vec<Violation> {
     let records = Records {
         kind,
         far_jump: plan.faults.iter().any(far),
-        witnessed: Witnessed::new(shape.copies(kind == Kind::Moves)),
+        witnessed: Witnessed::new(shape::COPIES),
         ..Records::default()
     };
     let addresses: Vec<String> = shape.names().iter().map(|name| shape::address(&simulation, name)).collect();
@@ -198,8 +206,9 @@ fn add_clients(simulation: &mut Simulation, seed: u64, shape: &Shape, addresses:
         simulation.client("g0", move |life| big::write(life, seed, seeds, limit, records));
     }
     for (at, (name, (_, at_ms))) in shape.leaving().into_iter().zip(shape.removals.clone()).enumerate() {
-        let (seeds, drains) = (addresses.to_vec(), shape.drains);
-        simulation.client(&format!("operator{at}"), move |life| movement::remove(life, seeds, name, at_ms, drains));
+        let ((seeds, records), drains) = (given(), shape.drains);
+        let remove = move |life| movement::remove(life, seeds, (name, at_ms, drains), records);
+        simulation.client(&format!("operator{at}"), remove);
     }
     let (seeds, records) = given();
     simulation.client("caretaker", move |life| movement::remove_lost(life, seeds, records));
@@ -245,6 +254,7 @@ fn judge_run(ended: Result<Duration, String>, records: &Records) -> Vec<Violatio
         if meanwhile < few || records.leaders.leaderships() < 2 {
             violations.push(Violation { check: "scenario", what: "hardly anything happened".to_owned() });
         }
+        violations.extend(records.kind.too_little(records));
     }
     violations
 }

@@ -3,23 +3,31 @@
 //! partition hold the same rows.
 
 use super::Records;
-use super::clients::connect;
+use super::clients::{connect, until_answered};
 use super::shape::{COPIES, Shape};
 use crate::checks::{self, Copied, Violation};
 use crate::machine::Life;
 use keystead::client::Client;
 use keystead::clock::{Instant, sleep};
 use keystead::node::{MemberInfo, MemberState, PartitionInfo, ReplicaState};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// How long the placement may take once everything works.
 const SETTLES_WITHIN: Duration = Duration::from_secs(25);
 
 /// Removes or drains a peer, while everything else goes on.
-pub(super) async fn remove(life: Life, endpoints: Vec<String>, name: String, at_ms: u64, drains: bool) {
+pub(super) async fn remove(
+    life: Life,
+    endpoints: Vec<String>,
+    (name, at_ms, drains): (String, u64, bool),
+    records: Records,
+) {
     sleep(Duration::from_millis(at_ms)).await;
     let client = connect(&life, &endpoints).await;
+    if !drains {
+        count_who_stays(&client, &name, &records).await;
+    }
     loop {
         let told = match drains {
             true => client.drain_member(&name, false).await,
@@ -35,6 +43,20 @@ pub(super) async fn remove(life: Life, endpoints: Vec<String>, name: String, at_
         }
         sleep(Duration::from_millis(200)).await;
     }
+}
+
+/// Members that are there before a removal is asked for can take the copies of the one that goes: whoever
+/// plans it later knows of them, and of those that were asked to go before.
+async fn count_who_stays(client: &Client, name: &str, records: &Records) {
+    records.asked.borrow_mut().insert(name.to_owned());
+    let members = until_answered(|| client.members()).await;
+    let asked = records.asked.borrow();
+    let stays = |member: &&MemberInfo| {
+        matches!(member.state, MemberState::Alive | MemberState::Unreachable) && !asked.contains(&member.name)
+    };
+    let stay: BTreeSet<&str> = members.iter().filter(stays).map(|member| member.name.as_str()).collect();
+    crate::event!("operator", "before {name} goes, {stay:?} stay");
+    records.witnessed.promise(COPIES.min(stay.len()));
 }
 
 /// Removes members whose disks were lost, once they are back as others.

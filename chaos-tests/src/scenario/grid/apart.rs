@@ -7,7 +7,7 @@
 
 use super::clients::{check_error, connect, is_unknown};
 use super::harsher::Kind;
-use super::shape::{self, COPIES, Shape};
+use super::shape::{self, COPIES};
 use super::workload::MAP;
 use super::{Records, peer};
 use crate::actions::perform;

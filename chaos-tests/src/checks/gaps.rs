@@ -152,5 +152,8 @@ mod tests {
         assert_eq!((left(&[]), left(&["n4", "n5"]), left(&["n2", "n4"])), (Left::Leader, Left::Leader, Left::Leader));
         assert_eq!((left(&["n1"]), left(&["n1", "n4"])), (Left::Majority, Left::Majority));
         assert_eq!((left(&["n2", "n3"]), left(&["n1", "n2"])), (Left::Minority, Left::Minority));
+        let four = ["n1", "n2", "n3", "n4"].map(str::to_owned);
+        let half = ["n3", "n4"].map(str::to_owned).into();
+        assert_eq!(Left::of("n1", &four, &half), Left::Minority, "a half is no majority");
     }
 }

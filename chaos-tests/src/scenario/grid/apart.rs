@@ -32,8 +32,9 @@ const TIMES: Times =
     Times { struck: Duration::from_secs(12), mended: Duration::from_secs(16), until: Duration::from_secs(20) };
 
 /// A write needs four messages one after the other, of 6 ms at most: to the leader, to a follower and both
-/// answers; its client rests for 30 ms, and as much again is left for the batches of others before it.
-/// Whoever waited for another partition would wait for its election, which begins after 300 ms.
+/// answers. Its client rests for 30 ms before it. A batch waits for its place among those of its peer for no
+/// longer than 20 ms, also where others have no majority and keep theirs. That is 74 ms; the rest is for what
+/// stands in line. Whoever waited for an election would wait for 300 ms.
 ///
 /// A new leader is found after 500 ms at most and two rounds of messages. A client gives a silent peer half of
 /// its 700 ms, twice: the second time it may ask before there is a leader.

@@ -31,11 +31,14 @@ pub enum Bug {
     ServeEarly,
     /// A newcomer votes before it has caught up.
     PromoteEarly,
+    /// A replica that starts takes its applied index for lower than its rows are, and applies the entries in
+    /// between again.
+    AppliedTooLow,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 11] = [
+    pub const ALL: [Bug; 12] = [
         Bug::SkipFsync,
         Bug::SkipFencing,
         Bug::SkipBatchNumber,
@@ -47,6 +50,7 @@ impl Bug {
         Bug::IgnoreChecksum,
         Bug::ServeEarly,
         Bug::PromoteEarly,
+        Bug::AppliedTooLow,
     ];
 
     /// Its name on the command line.
@@ -63,6 +67,7 @@ impl Bug {
             Bug::IgnoreChecksum => "ignore-checksum",
             Bug::ServeEarly => "serve-early",
             Bug::PromoteEarly => "promote-early",
+            Bug::AppliedTooLow => "applied-too-low",
         }
     }
 
@@ -122,6 +127,11 @@ mod chosen {
         LOSE_EVERY.store(every, Relaxed);
     }
 
+    /// How many proposals were lost so far.
+    pub fn proposals_lost() -> u64 {
+        PROPOSALS.load(Relaxed).checked_div(LOSE_EVERY.load(Relaxed)).unwrap_or(0)
+    }
+
     /// What becomes of the proposal at hand; `None` when it goes its way.
     pub fn lost_proposal() -> Option<Loss> {
         let every = LOSE_EVERY.load(Relaxed);
@@ -135,7 +145,7 @@ mod chosen {
 }
 
 #[cfg(feature = "planted-bugs")]
-pub use chosen::{choose, lose_proposals, lost_proposal, planted};
+pub use chosen::{choose, lose_proposals, lost_proposal, planted, proposals_lost};
 
 #[cfg(test)]
 mod tests {

@@ -101,6 +101,10 @@ fn named(scenario: &str) -> anyhow::Result<Scenario> {
         "harsh" => Ok(scenario::harsh),
         "lying-disks" => Ok(scenario::grid_on_lying_disks),
         "log" => Ok(scenario::log),
+        "apart" => Ok(scenario::apart),
+        "late-proposals" if cfg!(not(feature = "faults")) => {
+            bail!("this build can lose no proposals, which `late-proposals` needs: build it with `--features faults`")
+        }
         "late-proposals" => Ok(scenario::late_proposals),
         "local-reads" => Ok(scenario::local_reads),
         "moves" => Ok(scenario::moves),
@@ -108,7 +112,7 @@ fn named(scenario: &str) -> anyhow::Result<Scenario> {
         other => match scenario::findings().into_iter().find(|finding| finding.name == other) {
             Some(finding) => Ok(finding.run),
             None => bail!(
-                "there is no scenario {other:?}; there are: grid, harsh, gossip, log, lying-disks, late-proposals, local-reads, moves, rotten-log, and findings"
+                "there is no scenario {other:?}; there are: grid, harsh, apart, gossip, log, lying-disks, late-proposals, local-reads, moves, rotten-log, and findings"
             ),
         },
     }

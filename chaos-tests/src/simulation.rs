@@ -79,8 +79,17 @@ impl Simulation {
         F: FnOnce(Life) -> Fut + 'static,
         Fut: Future<Output = ()> + 'static,
     {
-        let machine = Machine::new(name, self.seed, self.cuts.clone(), self.loss.clone());
         self.clients.push(name.to_owned());
+        self.spectator(name, work);
+    }
+
+    /// The same, but no fault of the network ever cuts it off.
+    pub fn spectator<F, Fut>(&mut self, name: &str, work: F)
+    where
+        F: FnOnce(Life) -> Fut + 'static,
+        Fut: Future<Output = ()> + 'static,
+    {
+        let machine = Machine::new(name, self.seed, self.cuts.clone(), self.loss.clone());
         self.sim.client(name, machine.live(work));
     }
 

@@ -52,7 +52,12 @@ fn disks_that_lie_are_found_out() {
 #[test]
 #[cfg(not(feature = "faults"))]
 fn bugs_cannot_be_planted_in_a_build_without_them() {
-    for arguments in [&["mutants"][..], &["one", "--seed", "1", "--scenario", "log", "--planted", "cut-tail"]] {
+    let refused = [
+        &["mutants"][..],
+        &["one", "--seed", "1", "--scenario", "log", "--planted", "cut-tail"],
+        &["simulate", "--scenario", "late-proposals", "--seeds", "0..1"],
+    ];
+    for arguments in refused {
         let output = Command::new(env!("CARGO_BIN_EXE_chaos-tests")).args(arguments).output().expect("it starts");
         assert!(!output.status.success());
         assert!(String::from_utf8_lossy(&output.stderr).contains("--features faults"));

@@ -11,6 +11,7 @@ use super::state::Filling;
 use crate::clock::{ThreadKind, run_on};
 use crate::error::{Code, Error, Result};
 use crate::failpoint;
+use crate::planted::{Bug, planted};
 use crate::raft::{LogId, SnapshotMeta, StoredMembership};
 use crate::storage::backend::Rows;
 use bytes::Bytes;
@@ -29,6 +30,20 @@ pub(super) struct Position {
     pub(super) fence: Fence,
     /// Nothing is served before this index: the end of the scan that the rows came from.
     pub(super) serve_from: u64,
+}
+
+/// So many entries a replica applies again that takes its applied index for too low.
+const AGAIN: u64 = 4;
+
+impl Position {
+    /// Where a replica goes on that has loaded this.
+    pub(super) fn at_start(mut self) -> Self {
+        if let Some(applied) = self.applied.as_mut().filter(|_| planted(Bug::AppliedTooLow)) {
+            applied.index = applied.index.saturating_sub(AGAIN);
+            self.serve_from = self.serve_from.min(applied.index);
+        }
+        self
+    }
 }
 
 /// A checkpoint's meta: a version byte, then MessagePack of this.

@@ -84,7 +84,7 @@ impl ReplicaState {
         }
         let checkpoint = whole.then(|| position.clone());
         let mut state = filling.finish();
-        state.position = position;
+        state.position = position.at_start();
         let applied = watch::Sender::new(index_of(&state.position.applied));
         let loaded = Arc::new(ReplicaState {
             key,

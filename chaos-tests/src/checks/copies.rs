@@ -31,6 +31,8 @@ pub struct Copies {
     logs: BTreeMap<(GroupId, ReplicaId), BTreeMap<u64, Voters>>,
     /// The last one that was applied, with its index.
     applied: BTreeMap<GroupId, (u64, Voters)>,
+    /// Who became a voter behind the first membership of its group.
+    newcomers: BTreeSet<(GroupId, ReplicaId)>,
     violations: Vec<Violation>,
 }
 
@@ -38,6 +40,11 @@ impl Copies {
     /// A check of a grid that promises so many copies.
     pub fn new(promised: usize) -> Self {
         Copies { promised, ..Copies::default() }
+    }
+
+    /// From now on no more copies than this are promised: a peer is to go, and so many stay.
+    pub fn promise(&mut self, at_most: usize) {
+        self.promised = self.promised.min(at_most);
     }
 
     /// This host's disk is gone with everything on it.
@@ -106,6 +113,9 @@ impl Copies {
         }
         // A log that begins behind the last membership: that one is applied.
         let before = before.or_else(|| self.applied.get(&group).map(|(_, voters)| voters.clone()));
+        let known: BTreeSet<ReplicaId> = before.iter().flatten().flatten().copied().collect();
+        let came = voters.iter().flatten().filter(|replica| before.is_some() && !known.contains(*replica));
+        self.newcomers.extend(came.map(|replica| (group, *replica)));
         if let Some(what) = before.and_then(|before| self.wrong(group, at, &before, voters)) {
             let what = format!("group {group}, {at:?}: {what}");
             self.violations.push(Violation { check: "live copies", what });
@@ -113,8 +123,9 @@ impl Copies {
     }
 
     fn wrong(&self, group: GroupId, at: LogPlace, before: &Voters, after: &Voters) -> Option<String> {
-        let whole =
-            |set: &BTreeSet<ReplicaId>| set.iter().filter(|replica| !self.lost.contains(&(group, **replica))).count();
+        // One that has never run is no copy: its peer may have lost its disk before that.
+        let runs = |key: &(GroupId, ReplicaId)| self.hosts.contains_key(key) && !self.lost.contains(key);
+        let whole = |set: &BTreeSet<ReplicaId>| set.iter().filter(|replica| runs(&(group, **replica))).count();
         let copies = |voters: &Voters| voters.iter().map(whole).min().unwrap_or(0);
         let (had, has) = (copies(before), copies(after));
         // Where a voter's disk was lost there is a copy less until another peer has it, and that one may be away
@@ -128,6 +139,11 @@ impl Copies {
         let reached = |replica: ReplicaId| self.reached.get(&(group, replica)).copied();
         let early = newcomers.copied().find(|replica| reached(*replica).is_none_or(|upto| upto + BEHIND < at.index))?;
         Some(format!("replica {early} becomes a voter, and has come to {:?}", reached(early)))
+    }
+
+    /// How many replicas became voters of a group that others had formed.
+    pub fn newcomers(&self) -> u64 {
+        self.newcomers.len() as u64
     }
 
     /// What was wrong so far.
@@ -179,13 +195,33 @@ mod tests {
         for change in [members(1000, &[&[1, 2, 3], &[1, 2, 4]]), members(1001, &[&[1, 2, 4]])] {
             check.told("n1", GROUP, 1, &change);
         }
-        assert_eq!(check.violations(), []);
+        assert_eq!((check.violations(), check.newcomers()), (&[][..], 1));
     }
 
     #[test]
     fn a_copy_less_is_found() {
         assert_eq!(found(group(None), &members(5, &[&[1, 2]])), 1);
         assert_eq!(found(group(None), &members(5, &[&[1, 2, 3], &[1, 2]])), 1);
+    }
+
+    #[test]
+    fn a_copy_that_nobody_can_take_may_go() {
+        for (left, wrong) in [(&[1, 2][..], 0), (&[1], 1)] {
+            let mut check = group(None);
+            check.promise(2);
+            check.promise(3);
+            assert_eq!(found(check, &members(5, &[left])), wrong, "two were to stay");
+        }
+    }
+
+    #[test]
+    fn one_that_never_ran_is_no_copy() {
+        let mut check = Copies::new(3);
+        for (host, replica) in [("n1", 1), ("n2", 2)] {
+            check.told(host, GROUP, replica, &members(1, &[&[1, 2, 3]]));
+        }
+        check.told("n1", GROUP, 1, &applies(1));
+        assert_eq!(found(check, &members(5, &[&[1, 2]])), 0, "n3 lost its disk before it began");
     }
 
     #[test]

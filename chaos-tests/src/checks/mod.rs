@@ -8,6 +8,7 @@
 
 mod convergence;
 mod copies;
+mod gaps;
 mod kept;
 mod leaders;
 mod linearizable;
@@ -26,6 +27,7 @@ mod tests;
 
 pub use convergence::{Milestone, converged};
 pub use copies::Copies;
+pub use gaps::{Bounds, Left, Served, Times, gaps};
 pub use kept::{Finals, kept, levels};
 pub use leaders::LeaderLog;
 pub use linearizable::linearizable;

@@ -53,6 +53,16 @@ impl Witnessed {
         self.checks().copies.may_lose(host)
     }
 
+    /// From now on no more copies than this are promised.
+    pub fn promise(&self, at_most: usize) {
+        self.checks().copies.promise(at_most);
+    }
+
+    /// How many replicas became voters of a group that others had formed.
+    pub fn newcomers(&self) -> u64 {
+        self.checks().copies.newcomers()
+    }
+
     /// What was wrong so far.
     pub fn violations(&self) -> Vec<Violation> {
         let checks = self.checks();

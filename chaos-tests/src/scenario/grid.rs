@@ -6,6 +6,7 @@
 //! before nor after, that all finish once everything is mended, and that every partition then has its
 //! replicas where they should be, each with the same rows.
 
+mod apart;
 mod big;
 mod cancels;
 mod clients;
@@ -45,6 +46,8 @@ const QUIET_FROM: Duration = Duration::from_secs(14);
 const AT_MOST: Duration = Duration::from_secs(70);
 /// A clock may differ from the others by so much, and no peer says anything.
 const FAR_MS: u64 = 5000;
+/// A grid that is left alone for so long at its start is founded.
+const FOUNDED_IN_MS: u64 = 1000;
 /// How long it may take after the mending until everything is read.
 const READS_WITHIN: Duration = Duration::from_secs(20);
 
@@ -69,6 +72,8 @@ struct Records {
     settled: Rc<RefCell<bool>>,
     /// What came about in the end.
     milestones: Rc<RefCell<Vec<Milestone>>>,
+    /// Peers whose removal somebody has asked for.
+    asked: Rc<RefCell<BTreeSet<String>>>,
     /// Peers whose removal, or draining, was granted.
     granted: Rc<RefCell<BTreeSet<String>>>,
     /// Hosts whose disks were lost.
@@ -137,6 +142,11 @@ pub fn local_reads(seed: u64) -> Vec<Violation> {
     run(seed, Kind::LocalReads)
 }
 
+/// One fault that strikes some of the partitions: the others notice nothing.
+pub fn apart(seed: u64) -> Vec<Violation> {
+    apart::run(seed)
+}
+
 /// Peers that join and go while nothing breaks: copies are counted all the time.
 pub fn moves(seed: u64) -> Vec<Violation> {
     run(seed, Kind::Moves)
@@ -151,7 +161,7 @@ fn run(seed: u64, kind: Kind) -> Vec<Violation> {
     let records = Records {
         kind,
         far_jump: plan.faults.iter().any(far),
-        witnessed: Witnessed::new(shape.copies(kind == Kind::Moves)),
+        witnessed: Witnessed::new(shape::COPIES),
         ..Records::default()
     };
     let addresses: Vec<String> = shape.names().iter().map(|name| shape::address(&simulation, name)).collect();
@@ -163,7 +173,7 @@ fn run(seed: u64, kind: Kind) -> Vec<Violation> {
     add_clients(&mut simulation, seed, &shape, &addresses, &records);
     let hunter = Hunter { records: records.clone(), spared: shape.leaving() };
     let ended = simulation.run_with(plan, Rc::new(hunter));
-    judge_run(ended, &records)
+    judge_run(ended, &records, &shape)
 }
 
 fn draw_plan(seed: u64, kind: Kind, shape: &Shape) -> Plan {
@@ -209,7 +219,7 @@ fn add_clients(simulation: &mut Simulation, seed: u64, shape: &Shape, addresses:
     simulation.client("judge", move |life| clients::read_all(life, seeds, shape, records));
 }
 
-fn judge_run(ended: Result<Duration, String>, records: &Records) -> Vec<Violation> {
+fn judge_run(ended: Result<Duration, String>, records: &Records, shape: &Shape) -> Vec<Violation> {
     let finished = ended.is_ok();
     let mut violations: Vec<Violation> =
         ended.err().map(|what| Violation { check: "all finish", what }).into_iter().collect();
@@ -242,11 +252,17 @@ fn judge_run(ended: Result<Duration, String>, records: &Records) -> Vec<Violatio
         let meanwhile = operations.iter().filter(|operation| operation.at < QUIET_FROM && operation.answer().is_some());
         let meanwhile = meanwhile.count();
         tally::operations("answered before the mending", meanwhile);
-        // Swarms of faults may leave a small grid without a majority for most of the time.
-        let few = if records.kind == Kind::Harsh { 5 } else { 30 };
+        // Swarms of faults may leave a small grid without a majority for most of the time, and keep one that
+        // they strike at once from being founded before the mending.
+        let few = match records.kind {
+            Kind::Harsh if shape.calm_ms < FOUNDED_IN_MS => 0,
+            Kind::Harsh => 5,
+            _ => 30,
+        };
         if meanwhile < few || records.leaders.leaderships() < 2 {
             violations.push(Violation { check: "scenario", what: "hardly anything happened".to_owned() });
         }
+        violations.extend(records.kind.too_little(records));
     }
     violations
 }

@@ -1,6 +1,8 @@
 //! Grids that are harder on one promise than the general one: for what that meets too seldom.
 
+use super::Records;
 use super::shape::Shape;
+use crate::checks::Violation;
 use crate::dice::Dice;
 use crate::nemesis::{Fault, Plan};
 use std::time::Duration;
@@ -20,6 +22,8 @@ pub(super) enum Kind {
     LateProposals,
     /// Replicas get snapshots all the time, and are read while they pass their ends.
     LocalReads,
+    /// Five peers of which nobody goes: one fault strikes some partitions and not the others.
+    Apart,
     /// Peers join and go; messages are slow, and nothing else breaks.
     Moves,
 }
@@ -27,6 +31,12 @@ pub(super) enum Kind {
 /// One of so many proposals is lost.
 #[cfg(feature = "faults")]
 const LOSE_EVERY: u64 = 20;
+
+/// The fewest in a run of its kind.
+const LOCAL_READS: u64 = 1000;
+const NEWCOMERS: u64 = 1;
+#[cfg(feature = "faults")]
+const LOST: u64 = 5;
 
 impl Kind {
     /// The grid for this seed.
@@ -46,6 +56,12 @@ impl Kind {
                 (shape.partitions, shape.removals) = (dice.between(1, 2) as u32, Vec::new());
                 (shape.checkpoint_bytes, shape.max_lag_entries) = (2 << 10, 5);
             }
+            Kind::Apart => {
+                (shape.peers, shape.founders, shape.starts_ms) = (5, 3, vec![0; 5]);
+                (shape.partitions, shape.removals, shape.plain) = (dice.between(6, 8) as u32, Vec::new(), None);
+                // Nobody takes the place of who is away: what moves, moves its leader, too.
+                shape.replace_after_ms = 60_000;
+            }
             Kind::Moves => {
                 let joins = dice.between(1, 2) as usize;
                 (shape.peers, shape.founders) = (3 + joins, 3);
@@ -58,6 +74,19 @@ impl Kind {
             }
         }
         shape
+    }
+
+    /// What this kind of run is made for has hardly happened.
+    pub(super) fn too_little(self, records: &Records) -> Option<Violation> {
+        let (what, happened, fewest) = match self {
+            Kind::LocalReads => ("local reads", records.local.borrow().len() as u64, LOCAL_READS),
+            Kind::Moves => ("replicas that became voters after others", records.witnessed.newcomers(), NEWCOMERS),
+            #[cfg(feature = "faults")]
+            Kind::LateProposals => ("proposals lost", keystead::planted::proposals_lost(), LOST),
+            _ => return None,
+        };
+        let says = || format!("{what}: {happened}, and {fewest} were to be seen at least");
+        (happened < fewest).then(|| Violation { check: "scenario", what: says() })
     }
 
     /// The faults, given those of a general run.

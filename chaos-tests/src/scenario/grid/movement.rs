@@ -3,7 +3,7 @@
 //! partition, and of the meta group, hold the same rows.
 
 use super::Records;
-use super::clients::connect;
+use super::clients::{connect, until_answered};
 use super::shape::{COPIES, Shape};
 use crate::checks::{self, Copied, Violation};
 use crate::machine::Life;
@@ -11,7 +11,7 @@ use keystead::client::Client;
 use keystead::clock::{Instant, sleep};
 use keystead::node::{MemberInfo, MemberState, Node, PartitionInfo, ReplicaState};
 use keystead::types::{GroupId, NodeId, ReplicaId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// How long the placement may take once everything works.
@@ -28,6 +28,9 @@ pub(super) async fn remove(life: Life, endpoints: Vec<String>, at: usize, shape:
     let is_last = seeds.contains(&name) && seeds.iter().all(|seed| leaving.contains(seed));
     while is_last && !have_joined(joining, &records) {
         sleep(Duration::from_millis(200)).await;
+    }
+    if !drains {
+        count_who_stays(&client, &name, &records).await;
     }
     loop {
         let told = match drains {
@@ -52,6 +55,20 @@ fn have_joined(names: &[String], records: &Records) -> bool {
     let knows = |node: std::sync::Arc<Node>| node.watch_facts().borrow().member(node.id()).is_some();
     let running = |name: &String| records.nodes.borrow().get(name).and_then(std::sync::Weak::upgrade);
     names.iter().all(|name| records.granted.borrow().contains(name) || running(name).is_some_and(knows))
+}
+
+/// Members that are there before a removal is asked for can take the copies of the one that goes: whoever
+/// plans it later knows of them, and of those that were asked to go before.
+async fn count_who_stays(client: &Client, name: &str, records: &Records) {
+    records.asked.borrow_mut().insert(name.to_owned());
+    let members = until_answered(|| client.members()).await;
+    let asked = records.asked.borrow();
+    let stays = |member: &&MemberInfo| {
+        matches!(member.state, MemberState::Alive | MemberState::Unreachable) && !asked.contains(&member.name)
+    };
+    let stay: BTreeSet<&str> = members.iter().filter(stays).map(|member| member.name.as_str()).collect();
+    crate::event!("operator", "before {name} goes, {stay:?} stay");
+    records.witnessed.promise(COPIES.min(stay.len()));
 }
 
 /// Removes members whose disks were lost, once they are back as others.

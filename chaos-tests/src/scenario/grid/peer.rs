@@ -141,7 +141,7 @@ fn adjust(settings: &mut NodeSettings, shape: &Shape, (observer, witness): (Lead
     settings.watch.message_bytes = 2_000;
     settings.watch.progress = Duration::from_millis(500);
     settings.movement.settle = Duration::from_millis(300);
-    settings.movement.replace_after = Duration::from_millis(1500);
+    settings.movement.replace_after = Duration::from_millis(shape.replace_after_ms);
     settings.movement.abandon_after = Duration::from_millis(1000);
     settings.log = LogConfig {
         segment_bytes: shape.segment_bytes,

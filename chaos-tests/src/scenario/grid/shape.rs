@@ -38,6 +38,8 @@ pub(super) struct Shape {
     pub(super) starts_ms: Vec<u64>,
     /// Peers that are removed, and when.
     pub(super) removals: Vec<(usize, u64)>,
+    /// The copies of a peer that is away for so long are made anew elsewhere.
+    pub(super) replace_after_ms: u64,
     /// They are drained instead: they stay, and are to hold nothing.
     pub(super) drains: bool,
     /// A peer that carries none of the workload's tasks and jobs, only its scatter.
@@ -83,6 +85,7 @@ impl Shape {
             founders: peers.min(3),
             starts_ms: Vec::new(),
             removals: Vec::new(),
+            replace_after_ms: 1500,
             drains: false,
             plain: None,
             calm_ms: 2500,
@@ -167,16 +170,6 @@ impl Shape {
     /// The peers that are removed.
     pub(super) fn removed(&self) -> Vec<String> {
         if self.drains { Vec::new() } else { self.leaving() }
-    }
-
-    /// Copies of each partition that there must be once there were so many. A peer may be removed before
-    /// those that join later are there; where nothing breaks, they are there some time after their start.
-    pub(super) fn copies(&self, calm: bool) -> usize {
-        const JOINS_IN_MS: u64 = 1500;
-        let there = |start_ms: u64, at_ms: u64| start_ms == 0 || (calm && start_ms + JOINS_IN_MS < at_ms);
-        let waited_for = |(_, at_ms): &(usize, u64)| self.starts_ms.iter().all(|start_ms| there(*start_ms, *at_ms));
-        let peers = if self.removals.iter().all(waited_for) { self.peers } else { self.founders };
-        COPIES.min(peers.saturating_sub(self.removed().len()))
     }
 
     /// The peers' host names.

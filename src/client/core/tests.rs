@@ -511,25 +511,6 @@ async fn the_leader_that_is_named_is_asked_even_before_any_placement_is_known() 
 }
 
 #[tokio::test]
-async fn a_leader_of_an_earlier_term_is_not_asked_again() {
-    let now = start();
-    let mut core = core(Arc::new(Dice(AtomicU64::new(1))), now);
-    let mut next = |id: u64, said: PlacementTable| {
-        core.on_placement(Some(said), now);
-        core.submit(id, call(put("k", id), now + Duration::from_secs(10)), now);
-        let (lane, wire_id, _) = sends(&mut core).remove(0);
-        let served = Served { term: 5, hops: 1, ..Served::default() };
-        core.on_reply(&LaneKey(Peer::from("b"), lane.1), wire_id, Ok(Reply { served, ..written() }), now);
-        lane.0.to_string()
-    };
-    assert_eq!(next(1, table("a", 1)), "a");
-    // Another peer answered for a leader of a later term. Who has not heard of that one is not believed.
-    assert_eq!(next(2, table("a", 1)), "b");
-    assert_eq!(next(3, table("c", 5)), "c");
-    assert_eq!(next(4, table("a", 1)), "c");
-}
-
-#[tokio::test]
 async fn a_late_reply_of_an_earlier_attempt_changes_nothing() {
     let now = start();
     let mut core = core(Arc::new(Dice(AtomicU64::new(1))), now);

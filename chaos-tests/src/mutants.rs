@@ -63,7 +63,7 @@ const MEMORY: &[&str] = &["no word of a replica that lost its memory"];
 /// find it as well.
 const MUTANTS: &[Mutant] = &[
     Mutant { bug: Bug::SkipFsync, scenario: "grid", checks: LOST, known: 1 },
-    Mutant { bug: Bug::SkipFencing, scenario: "late-proposals", checks: LOST, known: 1 },
+    Mutant { bug: Bug::SkipFencing, scenario: "late-proposals", checks: LOST, known: 0 },
     Mutant { bug: Bug::SkipBatchNumber, scenario: "late-proposals", checks: LOST, known: 6 },
     Mutant { bug: Bug::ApplyTwice, scenario: "grid", checks: TWICE, known: 0 },
     Mutant { bug: Bug::ForgetSessions, scenario: "grid", checks: TWICE, known: 6 },
@@ -75,7 +75,7 @@ const MUTANTS: &[Mutant] = &[
     Mutant { bug: Bug::CutTail, scenario: "harsh", checks: MEMORY, known: 3 },
     Mutant { bug: Bug::IgnoreChecksum, scenario: "rotten-log", checks: &["log"], known: 0 },
     Mutant { bug: Bug::ServeEarly, scenario: "local-reads", checks: &["local reads agree"], known: 0 },
-    Mutant { bug: Bug::PromoteEarly, scenario: "moves", checks: &["live copies"], known: 8 },
+    Mutant { bug: Bug::PromoteEarly, scenario: "moves", checks: &["live copies"], known: 23 },
     Mutant { bug: Bug::AppliedTooLow, scenario: "local-reads", checks: &["a peer goes on"], known: 5 },
 ];
 

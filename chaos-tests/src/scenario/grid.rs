@@ -17,6 +17,7 @@ mod jobs;
 mod local;
 mod movement;
 mod peer;
+mod pipelined;
 mod scarce;
 mod shape;
 mod transfers;

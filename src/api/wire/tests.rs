@@ -107,6 +107,7 @@ fn stamp() -> impl Strategy<Value = SessionStamp> {
         lowest_unanswered: number - 1,
         previous: Some(number - 1).filter(|previous| previous % 2 == 1),
         first_sent: HybridTime(time),
+        given_up: Vec::new(),
     })
 }
 
@@ -227,7 +228,14 @@ fn bad_input_gives_coded_errors() {
         Code::InvalidRequest
     );
     for (session, number, lowest, previous) in [(0, 1, 1, 0), (1, 0, 0, 0), (1, 2, 3, 0), (1, 2, 0, 0), (1, 2, 1, 2)] {
-        let stamp = v1::SessionStamp { session, number, lowest_unanswered: lowest, previous, first_sent: 0 };
+        let stamp = v1::SessionStamp {
+            session,
+            number,
+            lowest_unanswered: lowest,
+            previous,
+            first_sent: 0,
+            given_up: Vec::new(),
+        };
         let stamp = v1::RequestOptions { stamp: Some(stamp), ..Default::default() };
         assert_eq!(options(stamp), Code::InvalidRequest);
     }

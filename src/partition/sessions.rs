@@ -116,7 +116,9 @@ impl Session {
             return true;
         }
         let mut given_up = self.given_up.clone();
-        stamp.given_up.iter().for_each(|range| drop(given_up.add(*range)));
+        for range in &stamp.given_up {
+            given_up.add(*range);
+        }
         given_up.forget_below(stamp.lowest_unanswered.min(stamp.number));
         given_up.len() <= limits.max_given_up
     }

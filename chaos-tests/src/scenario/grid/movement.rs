@@ -2,9 +2,9 @@
 //! partition has its copies on members that stay, nothing moves any more, and all replicas of a
 //! partition, and of the meta group, hold the same rows.
 
-use super::Records;
 use super::clients::{connect, until_answered};
 use super::shape::{COPIES, Shape};
+use super::{Kind, Records};
 use crate::checks::{self, Copied, Violation};
 use crate::machine::Life;
 use keystead::client::Client;
@@ -30,7 +30,7 @@ pub(super) async fn remove(life: Life, endpoints: Vec<String>, at: usize, shape:
         sleep(Duration::from_millis(200)).await;
     }
     if !drains {
-        count_who_stays(&client, &name, &records).await;
+        count_who_stays(&client, &name, &shape, &records).await;
     }
     loop {
         let told = match drains {
@@ -58,8 +58,9 @@ fn have_joined(names: &[String], records: &Records) -> bool {
 }
 
 /// Members that are there before a removal is asked for can take the copies of the one that goes: whoever
-/// plans it later knows of them, and of those that were asked to go before.
-async fn count_who_stays(client: &Client, name: &str, records: &Records) {
+/// plans it later knows of them, and of those that were asked to go before. Where peers are struck, one that
+/// came late may be away for so long that it is not waited for.
+async fn count_who_stays(client: &Client, name: &str, shape: &Shape, records: &Records) {
     records.asked.borrow_mut().insert(name.to_owned());
     let members = until_answered(|| client.members()).await;
     let asked = records.asked.borrow();
@@ -68,7 +69,8 @@ async fn count_who_stays(client: &Client, name: &str, records: &Records) {
     };
     let stay: BTreeSet<&str> = members.iter().filter(stays).map(|member| member.name.as_str()).collect();
     crate::event!("operator", "before {name} goes, {stay:?} stay");
-    records.witnessed.promise(COPIES.min(stay.len()));
+    let sure = if records.kind == Kind::Moves { stay.len() } else { shape.sure_to_stay() };
+    records.witnessed.promise(COPIES.min(stay.len()).min(sure));
 }
 
 /// Removes members whose disks were lost, once they are back as others.

@@ -172,6 +172,12 @@ impl Shape {
         if self.drains { Vec::new() } else { self.leaving() }
     }
 
+    /// Peers that are surely there when others are removed: founders, or all where nobody comes later.
+    pub(super) fn sure_to_stay(&self) -> usize {
+        let there = if self.starts_ms.iter().all(|start_ms| *start_ms == 0) { self.peers } else { self.founders };
+        there.saturating_sub(self.removed().len())
+    }
+
     /// The peers' host names.
     pub(super) fn names(&self) -> Vec<String> {
         (1..=self.peers).map(|number| format!("n{number}")).collect()

@@ -113,8 +113,6 @@ struct Pending {
     target: Option<Peer>,
     /// The peer not to ask next.
     avoid: Option<Peer>,
-    /// Peers that have left an attempt without an answer: they are asked again once all others were.
-    silent: Vec<Peer>,
     last_error: Option<Error>,
     /// An attempt ended without a word on whether it took effect.
     unsure: bool,
@@ -125,13 +123,6 @@ struct Pending {
 }
 
 impl Pending {
-    /// Peers that the next attempt does not go to while there are others.
-    fn avoided(&mut self) -> Vec<Peer> {
-        let mut avoided = self.silent.clone();
-        avoided.extend(self.avoid.take());
-        avoided
-    }
-
     /// The slots that it may write to.
     fn reach(&self) -> Reach {
         match self.request.op {
@@ -245,7 +236,6 @@ impl Core {
             failures: 0,
             target: None,
             avoid: None,
-            silent: Vec::new(),
             last_error: None,
             unsure: false,
             refused: 0,

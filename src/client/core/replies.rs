@@ -84,9 +84,6 @@ impl Core {
             // A leader that is cut off from the others may be reached from here all the time: the next attempt
             // goes to another peer, which knows who leads since. The number keeps it from happening twice.
             pending.avoid = Some(lane.0.clone());
-            if !pending.silent.contains(&lane.0) {
-                pending.silent.push(lane.0.clone());
-            }
             self.routes.want_refresh();
         }
         // What a peer answered says more than that another is not there.

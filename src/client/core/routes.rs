@@ -102,9 +102,9 @@ impl Routes {
 
     /// The peer to ask about a slot: the leader if it is there and not to be avoided, else any
     /// other, by turns; peers that are down only if there is no other.
-    pub(super) fn choose(&mut self, slot: Slot, avoid: &[Peer], now: Instant) -> Option<Peer> {
+    pub(super) fn choose(&mut self, slot: Slot, avoid: Option<&Peer>, now: Instant) -> Option<Peer> {
         if let Some(leader) = self.leader(slot)
-            && !avoid.contains(leader)
+            && Some(leader) != avoid
             && !self.is_down(leader, now)
         {
             return Some(leader.clone());
@@ -113,15 +113,15 @@ impl Routes {
     }
 
     /// The first endpoint that is there; else any peer.
-    pub(super) fn endpoint(&mut self, avoid: &[Peer], now: Instant) -> Option<Peer> {
-        let there = self.endpoints.iter().find(|peer| !avoid.contains(peer) && !self.is_down(peer, now));
+    pub(super) fn endpoint(&mut self, avoid: Option<&Peer>, now: Instant) -> Option<Peer> {
+        let there = self.endpoints.iter().find(|peer| Some(*peer) != avoid && !self.is_down(peer, now));
         there.cloned().or_else(|| self.any(avoid, now))
     }
 
-    fn any(&mut self, avoid: &[Peer], now: Instant) -> Option<Peer> {
+    fn any(&mut self, avoid: Option<&Peer>, now: Instant) -> Option<Peer> {
         let peers = self.peers();
         let up: Vec<&Peer> = peers.iter().filter(|peer| !self.is_down(peer, now)).collect();
-        let best: Vec<&Peer> = up.iter().copied().filter(|peer| !avoid.contains(peer)).collect();
+        let best: Vec<&Peer> = up.iter().copied().filter(|peer| Some(*peer) != avoid).collect();
         self.turn = self.turn.wrapping_add(1);
         let turn = self.turn;
         let pick = |peers: &[&Peer]| (!peers.is_empty()).then(|| peers[turn % peers.len()].clone());
@@ -161,7 +161,7 @@ impl Routes {
         if !self.wanted || self.under_way || self.not_before.is_some_and(|at| now < at) {
             return None;
         }
-        let peer = self.any(&[], now)?;
+        let peer = self.any(None, now)?;
         self.under_way = true;
         self.wanted = false;
         Some(peer)

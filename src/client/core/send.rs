@@ -109,9 +109,9 @@ impl Core {
             Some(target) => Some(target),
             // A local read is for the peer that the caller named.
             None if pending.request.op.is_read() && pending.request.read == ReadLevel::Local => {
-                self.routes.endpoint(&pending.avoided(), now)
+                self.routes.endpoint(pending.avoid.take().as_ref(), now)
             }
-            None => self.routes.choose(pending.slot, &pending.avoided(), now),
+            None => self.routes.choose(pending.slot, pending.avoid.take().as_ref(), now),
         };
         // There is always an endpoint; without one the call waits for its deadline.
         let Some(peer) = peer else { return };

@@ -18,7 +18,14 @@ async fn a_broadcast_streams_each_partitions_answer() {
     let (address, _stop) = peer.serve().await;
     let mut tasks = v1::tasks_client::TasksClient::new(channel(&address).await);
     let payload = v1::Payload { codec: v1::ValueCodec::Json.into(), data: Bytes::from_static(b"7") };
-    let stamp = v1::SessionStamp { session: 3, number: 1, lowest_unanswered: 1, previous: 0, first_sent: 9 };
+    let stamp = v1::SessionStamp {
+        session: 3,
+        number: 1,
+        lowest_unanswered: 1,
+        previous: 0,
+        first_sent: 9,
+        given_up: Vec::new(),
+    };
     let request = v1::BroadcastRequest {
         options: Some(v1::RequestOptions { stamp: Some(stamp), deadline_ms: 250, ..Default::default() }),
         name: "count".into(),

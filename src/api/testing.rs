@@ -39,6 +39,7 @@ struct State {
     maps: Vec<MapDescriptor>,
     revision: u64,
     sessions: BTreeMap<u64, (u64, BTreeMap<u64, Result<ReplyBody>>)>,
+    given_up: BTreeMap<u64, Vec<NumberRange>>,
     executed: Vec<Executed>,
     leader: String,
     term: u64,
@@ -101,7 +102,9 @@ impl World {
         if let Some(kept) = session.1.get(&stamp.number) {
             return kept.clone();
         }
-        if stamp.number < session.0 {
+        let given_up = state.given_up.entry(stamp.session.0).or_default();
+        let is_named = given_up.iter().any(|(first, last)| (*first..=*last).contains(&stamp.number));
+        if is_named || stamp.number < session.0 {
             return Err(Error::new(Code::SessionEnded, "already given up"));
         }
         if let Some(previous) = stamp.previous
@@ -110,6 +113,7 @@ impl World {
         {
             return Err(Error::new(Code::ResendFrom, format!("resend from {previous}")));
         }
+        given_up.extend(&stamp.given_up);
         let answer = apply(state, &request.op);
         state.executed.push((stamp.session.0, stamp.number, slot, request.op.clone()));
         if let Some(session) = state.sessions.get_mut(&stamp.session.0) {

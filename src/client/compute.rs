@@ -11,7 +11,7 @@ use crate::api::wire;
 use crate::clock::{self, Instant};
 use crate::error::{Code, Error, Result, Retry};
 use crate::node::{Broadcast, CancelReport, PartitionAnswer, Scatter, ScatterAnswer, ScatterEvent};
-use crate::types::{Op, PartitionId, ReplyBody, TaskPayload, ValueCodec};
+use crate::types::{Op, PartitionId, Reach, ReplyBody, TaskPayload, ValueCodec};
 use bytes::Bytes;
 use grid_proto::keystead::v1;
 use serde::Serialize;
@@ -79,7 +79,7 @@ impl Client {
     ) -> Result<Vec<PartitionAnswer>> {
         let expires = Instant::now() + options.deadline.unwrap_or(self.shared.config.deadline);
         let now = self.time().await?;
-        let stamped = self.shared.submissions.stamp(now);
+        let stamped = self.shared.submissions.stamp(now, Reach::new())?;
         let mut answers = BTreeMap::new();
         let mut turn = 0;
         loop {
@@ -95,7 +95,11 @@ impl Client {
             let peer = self.peer(turn)?;
             let asked = self.broadcast_once(peer.clone(), request, before, &mut answers, options.progress);
             let error = match clock::timeout_at(expires, asked).await {
-                Ok(Ok(())) => return Ok(answers.into_values().collect()),
+                Ok(Ok(())) => {
+                    let answers: Vec<PartitionAnswer> = answers.into_values().collect();
+                    stamped.answered_by_all(answers.iter().filter_map(|answer| answer.outcome.as_ref().err()));
+                    return Ok(answers);
+                }
                 Ok(Err(error)) => error,
                 Err(clock::Elapsed) => {
                     self.lost(&peer, silent(&peer));

@@ -9,7 +9,9 @@ use super::router::Router;
 use crate::clock::{self, Instant};
 use crate::error::{Code, Error, Result};
 use crate::ring;
-use crate::types::{AckLevel, Op, PartitionId, ReadLevel, Reply, ReplyBody, Request, SessionStamp, Slot, TaskPayload};
+use crate::types::{
+    AckLevel, Op, PartitionId, Reach, ReadLevel, Reply, ReplyBody, Request, SessionStamp, Slot, TaskPayload,
+};
 use futures::StreamExt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,7 +68,13 @@ async fn run(
 ) {
     let expires = Instant::now() + Duration::from_millis(request.deadline_ms.into());
     let of = partitions.len() as u32;
-    let stamped = request.stamp.is_none().then(|| router.stamp());
+    let stamped = match request.stamp {
+        Some(_) => None,
+        None => match router.stamp(Reach::new()) {
+            Ok(stamped) => Some(stamped),
+            Err(error) => return refuse_all(partitions, &error, answers).await,
+        },
+    };
     let stamp = match (&request.stamp, &stamped) {
         (Some(stamp), _) => Some(SessionStamp { previous: None, ..stamp.clone() }),
         (None, stamped) => stamped.as_ref().map(|stamped| stamped.stamp()),
@@ -86,11 +94,26 @@ async fn run(
     };
     let mut running = futures::stream::iter(partitions).map(one).buffer_unordered(AT_ONCE);
     let mut done = 0;
+    let mut errors = Vec::new();
     while let Some((partition, reply)) = running.next().await {
         done += 1;
+        errors.extend(reply.as_ref().err().cloned());
         let served = reply.as_ref().ok().map(|reply| reply.served.clone());
         let outcome = reply.and_then(answer).map_err(|error| router.for_clients(error));
         if answers.send(PartitionAnswer { partition, done, of, outcome, served }).await.is_err() {
+            return;
+        }
+    }
+    if let Some(stamped) = stamped {
+        stamped.answered_by_all(errors.iter());
+    }
+}
+
+async fn refuse_all(partitions: Vec<Ranged>, error: &Error, answers: &mpsc::Sender<PartitionAnswer>) {
+    let of = partitions.len() as u32;
+    for ((partition, _), done) in partitions.into_iter().zip(1..) {
+        let answer = PartitionAnswer { partition, done, of, outcome: Err(error.clone()), served: None };
+        if answers.send(answer).await.is_err() {
             return;
         }
     }

@@ -68,6 +68,7 @@ fn requests() -> Vec<Request> {
         lowest_unanswered: 1,
         previous: Some(1),
         first_sent: HybridTime(1 << 40),
+        given_up: Vec::new(),
     };
     let request = |op| Request {
         affinity: Some(key()),

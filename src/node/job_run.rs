@@ -160,16 +160,22 @@ impl JobGrid for LocalGrid {
         if !self.jobs.leads(self.group) {
             return Err(lost());
         }
-        let stamped = (!op.is_read()).then(|| self.stamper.stamp(self.jobs.router.time()));
-        let request = Request {
+        let mut request = Request {
             affinity: None,
             op,
             read: ReadLevel::default(),
             ack: AckLevel::default(),
-            stamp: stamped.as_ref().map(|stamped| stamped.stamp()),
+            stamp: None,
             deadline_ms: COMMAND.as_millis() as u32,
         };
-        self.jobs.router.execute(request, 0).await
+        if request.op.is_read() {
+            return self.jobs.router.execute(request, 0).await;
+        }
+        let stamped = self.stamper.stamp(self.jobs.router.time(), request.reach())?;
+        request.stamp = Some(stamped.stamp());
+        let answer = self.jobs.router.execute(request, 0).await;
+        stamped.answered(&answer);
+        answer
     }
 
     async fn confirm(&self) -> Result<()> {

@@ -14,7 +14,7 @@ use crate::clock::{self, Instant};
 use crate::error::{Code, Error, Result, Retry};
 use crate::net::peer::AddressBook;
 use crate::partition::check_key;
-use crate::types::{AckLevel, GroupId, HybridTime, MapDescriptor, MapId, NodeId, Op, ReadLevel, Reply, Request};
+use crate::types::{AckLevel, GroupId, HybridTime, MapDescriptor, MapId, NodeId, Op, Reach, ReadLevel, Reply, Request};
 use attempt::Route;
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -51,9 +51,12 @@ impl Router {
         HybridTime::from_ms(self.hosting.parts.ports.clock.unix_ms())
     }
 
-    /// A stamp of this peer's own session, for a client that has none.
-    pub(super) fn stamp(&self) -> Stamped<'_> {
-        self.stamper.stamp(self.time())
+    /// A stamp of this peer's own session, for a client that has none: for a write to these slots.
+    ///
+    /// # Errors
+    /// `SessionFull`.
+    pub(super) fn stamp(&self, reach: Reach) -> Result<Stamped<'_>> {
+        self.stamper.stamp(self.time(), reach)
     }
 
     fn leaders(&self) -> std::sync::MutexGuard<'_, BTreeMap<GroupId, NodeId>> {
@@ -210,11 +213,26 @@ impl Router {
         {
             return reply;
         }
-        let simple = request.stamp.is_none() && !request.op.is_read() && group != GroupId::META;
-        let stamped = simple.then(|| self.stamp());
-        if let Some(stamped) = &stamped {
-            request.stamp = Some(stamped.stamp());
+        if request.stamp.is_some() || request.op.is_read() || group == GroupId::META {
+            return self.ask_until_answered(group, request, map, hops, expires, false).await;
         }
+        let stamped = self.stamp(request.reach())?;
+        request.stamp = Some(stamped.stamp());
+        let answer = self.ask_until_answered(group, request, map, hops, expires, true).await;
+        stamped.answered(&answer);
+        answer
+    }
+
+    /// Asks until there is an answer, or the time is over. `simple`: the request's stamp is this peer's.
+    async fn ask_until_answered(
+        &self,
+        group: GroupId,
+        request: Request,
+        map: Option<MapDescriptor>,
+        hops: u32,
+        expires: Instant,
+        simple: bool,
+    ) -> Result<Reply> {
         let repeatable = request.op.is_read() || request.stamp.is_some();
         let mut pause = Duration::from_millis(5);
         let (mut asked, mut caught_up, mut unsure) = (0, false, false);

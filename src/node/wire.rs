@@ -133,7 +133,7 @@ pub fn decode<T: DeserializeOwned>(payload: &[u8]) -> Result<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{AckLevel, Op, ReadLevel};
+    use crate::types::{AckLevel, Op, ReadLevel, SessionId, SessionStamp};
 
     #[test]
     fn a_forwarded_request_has_golden_bytes() {
@@ -153,6 +153,26 @@ mod tests {
         assert_eq!(&bytes[..], expected);
         assert_eq!(decode::<Forward>(&bytes).expect("decodes").request, request);
         assert_eq!(decode::<Forward>(b"\x02").expect_err("foreign").code, Code::ProtocolMismatch);
+    }
+
+    #[test]
+    fn a_stamp_has_golden_bytes() {
+        let stamp = SessionStamp {
+            session: SessionId(1),
+            number: 9,
+            lowest_unanswered: 2,
+            previous: Some(7),
+            first_sent: HybridTime(5),
+            given_up: Vec::new(),
+        };
+        let plain: &[u8] = b"\xa7session\x01\xa6number\x09\xb1lowest_unanswered\x02\xa8previous\x07\xaafirst_sent\x05";
+        assert_eq!(encode(&stamp).expect("encodes"), [b"\x01\x85", plain].concat());
+        let naming = SessionStamp { given_up: vec![(3, 4)], ..stamp.clone() };
+        let bytes = encode(&naming).expect("encodes");
+        assert_eq!(bytes, [b"\x01\x86", plain, b"\xa8given_up\x91\x92\x03\x04"].concat());
+        for stamp in [stamp, naming] {
+            assert_eq!(decode::<SessionStamp>(&encode(&stamp).expect("encodes")).expect("decodes"), stamp);
+        }
     }
 
     fn hex(bytes: &[u8]) -> String {

@@ -268,6 +268,7 @@ fn stamps(input: &[u8]) -> impl Iterator<Item = (u8, SessionStamp)> {
             lowest_unanswered: number_of(lowest, 1).clamp(1, number),
             previous: Some(number_of(previous, 2)).filter(|previous| *previous > 0 && *previous < number),
             first_sent: HybridTime(number_of(sent, 3) << (16 * (wide >> 4 & 1))),
+            given_up: Vec::new(),
         };
         (what, stamp)
     })

@@ -18,6 +18,7 @@ mod fence;
 mod follow;
 #[cfg(test)]
 mod fuzz;
+mod given_up;
 mod indexes;
 pub mod jobs;
 mod lots;
@@ -53,5 +54,7 @@ mod cold_tests;
 mod feed_tests;
 #[cfg(test)]
 mod follow_tests;
+#[cfg(test)]
+mod sessions_order_tests;
 #[cfg(test)]
 mod sessions_tests;

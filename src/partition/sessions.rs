@@ -4,8 +4,8 @@
 //! A write's stamp names the session, its number, the lowest number still unanswered, the
 //! session's previous unanswered write to the same slot, and when it was first sent. A partition
 //! keeps the answers at and above the lowest unanswered number, and executes nothing below it: a
-//! write that its client has given up does not come late, unless an older one is still waited for.
-//! Of a session that it does not
+//! write that its client has given up does not come late. Where an older one is still waited for, later
+//! writes to its slots name it ([`super::given_up`]). Of a session that it does not
 //! know it executes only what was first sent after the *floor*: the latest time at which a
 //! forgotten session may have been active. Whatever ran under a forgotten session was first sent
 //! at or before that session's last activity (the partition's time is merged from the stamps), so
@@ -16,6 +16,7 @@
 //! their own.
 
 use super::entry::RowWrite;
+use super::given_up::GivenUp;
 use super::lots::{self, Lot, OpenLot};
 use super::rows::{self, PartitionRow};
 use crate::error::{Code, Error, Result};
@@ -35,11 +36,19 @@ pub struct SessionLimits {
     pub max_answers: usize,
     /// Bytes of kept answers of one session.
     pub max_answer_bytes: usize,
+    /// Ranges of numbers of one session that it has given up while it waits for older ones.
+    pub max_given_up: usize,
 }
 
 impl Default for SessionLimits {
     fn default() -> Self {
-        SessionLimits { idle_ms: 600_000, max_sessions: 10_000, max_answers: 8_192, max_answer_bytes: 32 << 20 }
+        SessionLimits {
+            idle_ms: 600_000,
+            max_sessions: 10_000,
+            max_answers: 8_192,
+            max_answer_bytes: 32 << 20,
+            max_given_up: 1_024,
+        }
     }
 }
 
@@ -69,6 +78,8 @@ struct Session {
     unanswered_from: u64,
     /// The same, as the rows have it.
     recorded_from: u64,
+    /// Numbers from there on that the client has given up, and has written to their slots since.
+    given_up: GivenUp,
     /// The floor when the session was opened here: what it sent before may have run under an
     /// earlier life of the session that was forgotten.
     opened_at_floor: HybridTime,
@@ -97,6 +108,36 @@ impl Session {
             };
         }
         answers >= limits.max_answers || bytes >= limits.max_answer_bytes
+    }
+
+    /// Whether it may note what a stamp says was given up.
+    fn has_room_for_given_up(&self, stamp: &SessionStamp, limits: &SessionLimits) -> bool {
+        if stamp.given_up.is_empty() {
+            return true;
+        }
+        let mut given_up = self.given_up.clone();
+        for range in &stamp.given_up {
+            given_up.add(*range);
+        }
+        given_up.forget_below(stamp.lowest_unanswered.min(stamp.number));
+        given_up.len() <= limits.max_given_up
+    }
+
+    /// Notes what the client waits for no more; whether a row must say so that only tells of this session.
+    fn note_given_up(&mut self, stamp: &SessionStamp) -> bool {
+        let mut new = false;
+        for (first, last) in &stamp.given_up {
+            new |= self.given_up.add((*first.max(&self.unanswered_from), *last.min(&stamp.number.saturating_sub(1))));
+        }
+        new
+    }
+
+    /// The client waits for nothing below.
+    fn waits_from(&mut self, number: u64) {
+        if number > self.unanswered_from {
+            self.unanswered_from = number;
+            self.given_up.forget_below(number);
+        }
     }
 
     /// A time that it was not active after. The recorded end of activity is no such time for the
@@ -226,7 +267,7 @@ impl Sessions {
                     session.answers.extend(kept.map(|number| (number, Place::Lot(first))));
                     session.bytes += row.len();
                     session.lots.insert(first, Lot { left: 0, bytes: row.len() });
-                    session.unanswered_from = session.unanswered_from.max(lots::unanswered_from(&row));
+                    session.waits_from(lots::unanswered_from(&row));
                     session.recorded_from = session.unanswered_from;
                 }
             }
@@ -275,8 +316,12 @@ impl Sessions {
             }
             None => {}
         }
-        if stamp.number < session.unanswered_from || stamp.first_sent <= session.opened_at_floor {
+        let given_up = session.given_up.contains(stamp.number) && !planted(Bug::LateGivenUp);
+        if given_up || stamp.number < session.unanswered_from || stamp.first_sent <= session.opened_at_floor {
             return Admission::Ended;
+        }
+        if !session.has_room_for_given_up(stamp, &self.limits) {
+            return Admission::Full;
         }
         match stamp.previous {
             Some(previous) if previous >= session.unanswered_from && !session.answers.contains_key(&previous) => {
@@ -302,7 +347,8 @@ impl Sessions {
         }
         let fresh = Session { opened_at_floor: self.floor, ..Session::default() };
         let session = self.open.entry(stamp.session).or_insert(fresh);
-        session.unanswered_from = session.unanswered_from.max(stamp.lowest_unanswered.min(stamp.number));
+        session.waits_from(stamp.lowest_unanswered.min(stamp.number));
+        let more_given_up = session.note_given_up(stamp);
         // Who says that it has the answers up to a write that it is still sending gets none.
         if stamp.number >= session.lowest {
             let place = if answer.len() > lots::LARGEST {
@@ -325,7 +371,7 @@ impl Sessions {
         // A lot of the turn says it too.
         let unrecorded = session.recorded_from < session.unanswered_from && !self.filling.contains_key(&stamp.session);
         let idle = session.active_until.ms() < now.ms() + ACTIVITY_MS;
-        if many || new || unrecorded || idle || session.is_full(&self.limits) {
+        if many || new || unrecorded || idle || more_given_up || session.is_full(&self.limits) {
             // What the turn under way answers is not forgotten in it: its lot is counted at its end.
             let filling = self.filling.get(&stamp.session).map_or(lowest, OpenLot::lowest);
             session.forget(stamp.session, lowest.min(filling), &mut writes);
@@ -398,23 +444,26 @@ impl Sessions {
     }
 }
 
-/// version (2) | lowest kept number (8) | recorded end of activity (8) | floor at opening (8) | lowest
-/// unanswered number (8), little-endian. Version 1 has no lowest unanswered number.
+/// version (2, or 3) | lowest kept number (8) | recorded end of activity (8) | floor at opening (8) | lowest
+/// unanswered number (8) | in version 3 ranges of numbers that were given up, little-endian. Version 1 has
+/// no lowest unanswered number.
 fn encode_session(session: &Session) -> Bytes {
     let mut out = BytesMut::with_capacity(33);
-    out.put_u8(2);
+    out.put_u8(if session.given_up.is_empty() { 2 } else { 3 });
     out.put_u64_le(session.lowest);
     out.put_u64_le(session.active_until.0);
     out.put_u64_le(session.opened_at_floor.0);
     out.put_u64_le(session.unanswered_from);
+    session.given_up.encode(&mut out);
     out.freeze()
 }
 
 fn decode_session(row: &[u8]) -> Option<Session> {
     let (version, numbers) = row.split_first()?;
-    if !matches!((*version, numbers.len()), (1, 24) | (2, 32)) {
+    if !matches!((*version, numbers.len()), (1, 24) | (2, 32) | (3, 32..)) {
         return None;
     }
+    let given_up = GivenUp::decode(numbers.get(32..).unwrap_or_default())?;
     let number = |at: usize| numbers[at..at + 8].iter().rev().fold(0u64, |sum, &byte| (sum << 8) | u64::from(byte));
     let lowest = number(0);
     let unanswered_from = if *version == 1 { lowest } else { number(24).max(lowest) };
@@ -422,6 +471,7 @@ fn decode_session(row: &[u8]) -> Option<Session> {
         lowest,
         unanswered_from,
         recorded_from: unanswered_from,
+        given_up,
         active_until: HybridTime(number(8)),
         opened_at_floor: HybridTime(number(16)),
         ..Session::default()

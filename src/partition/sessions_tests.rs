@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 const SLOT: Slot = Slot(5);
 
 fn stamp(session: u64, number: u64, lowest: u64, previous: Option<u64>, sent_ms: u64) -> SessionStamp {
-    let first_sent = HybridTime::from_ms(sent_ms);
-    SessionStamp { session: SessionId(session), number, lowest_unanswered: lowest, previous, first_sent }
+    let (session, first_sent) = (SessionId(session), HybridTime::from_ms(sent_ms));
+    SessionStamp { session, number, lowest_unanswered: lowest, previous, first_sent, given_up: Vec::new() }
 }
 
 const ANSWER: &[u8] = b"done";
@@ -81,6 +81,85 @@ fn what_was_given_up_does_not_come_late() {
         assert_eq!(rebuilt.admit(&late, SLOT), Admission::Ended, "with another leader, too; large: {large}");
         assert_eq!(rebuilt, sessions);
     }
+}
+
+/// A stamp that names what was given up.
+fn naming(number: u64, lowest: u64, given_up: &[(u64, u64)]) -> SessionStamp {
+    SessionStamp { given_up: given_up.to_vec(), ..stamp(1, number, lowest, None, 1000) }
+}
+
+#[test]
+fn what_was_given_up_while_an_older_one_is_waited_for_does_not_come_late() {
+    let now = HybridTime::from_ms(1000);
+    for large in [false, true] {
+        let (mut sessions, mut table) = (Sessions::new(SessionLimits::default()), Table::default());
+        let answer = vec![7; if large { 300 } else { 4 }];
+        table.turn.extend(sessions.record(&stamp(1, 4, 1, None, 1000), SLOT, &answer, now));
+        table.end_turn(&mut sessions);
+        // The client waits for 1 and 3 still, and for 2, 5 and 6 no more, when it sends 7.
+        let next = naming(7, 1, &[(2, 2), (5, 6)]);
+        assert_eq!(sessions.admit(&next, SLOT), Admission::Execute);
+        table.turn.extend(sessions.record(&next, SLOT, &answer, now));
+        assert_eq!(sessions.admit(&stamp(1, 6, 1, None, 1000), SLOT), Admission::Ended, "in the same turn");
+        table.end_turn(&mut sessions);
+        let rebuilt = table.rebuild(SessionLimits::default());
+        assert_eq!(rebuilt, sessions);
+        for sessions in [&sessions, &rebuilt] {
+            for (late, admission) in [(2, Admission::Ended), (5, Admission::Ended), (6, Admission::Ended)] {
+                assert_eq!(sessions.admit(&stamp(1, late, 1, None, 1000), SLOT), admission, "{late}, large: {large}");
+            }
+            for open in [1, 3, 8] {
+                assert_eq!(sessions.admit(&stamp(1, open, 1, None, 1000), SLOT), Admission::Execute, "{open}");
+            }
+            assert!(matches!(sessions.admit(&stamp(1, 4, 1, None, 1000), SLOT), Admission::Kept(_)));
+        }
+        // That one of them was its previous one says nothing of those before it.
+        assert_eq!(sessions.admit(&stamp(1, 8, 1, Some(6), 1000), SLOT), Admission::ResendFrom(6));
+    }
+}
+
+#[test]
+fn an_answer_that_is_kept_is_given_though_its_write_was_given_up() {
+    let (mut sessions, now) = (Sessions::new(SessionLimits::default()), HybridTime::from_ms(1000));
+    record(&mut sessions, &stamp(1, 2, 1, None, 1000), ANSWER, now);
+    record(&mut sessions, &naming(3, 1, &[(2, 2)]), ANSWER, now);
+    assert!(matches!(sessions.admit(&stamp(1, 2, 1, None, 1000), SLOT), Admission::Kept(_)));
+}
+
+#[test]
+fn what_was_given_up_has_golden_bytes_and_goes_with_the_lowest_number() {
+    let (mut sessions, now) = (Sessions::new(SessionLimits::default()), HybridTime::from_ms(1));
+    let stamp_of = |number, lowest, given_up: &[(u64, u64)]| SessionStamp {
+        given_up: given_up.to_vec(),
+        ..stamp(1, number, lowest, None, 1)
+    };
+    let session_row = |writes: &[RowWrite]| {
+        writes.iter().find(|write| write.row == rows::session_row(SessionId(1))).and_then(RowWrite::value).cloned()
+    };
+    let row = session_row(&record(&mut sessions, &stamp_of(9, 2, &[(1, 3), (5, 20)]), ANSWER, now)).expect("a row");
+    let mut expected = vec![3];
+    for number in [2, HybridTime::from_ms(60_001).0, 0, 2, 2, 3, 5, 8] {
+        expected.extend_from_slice(&u64::to_le_bytes(number));
+    }
+    assert_eq!(row[..], expected[..]);
+    assert_eq!(session_row(&record(&mut sessions, &stamp_of(10, 2, &[(6, 7)]), ANSWER, now)), None, "nothing is new");
+    let row = session_row(&record(&mut sessions, &stamp_of(11, 8, &[(10, 10)]), ANSWER, now)).expect("a row");
+    assert_eq!((row[0], row.len()), (3, 65), "8 and 10 are left");
+    let rebuilt = |row: Bytes| Sessions::rebuild(SessionLimits::default(), now, [(SessionId(1), row)], []);
+    assert_eq!(rebuilt(row.clone()).map(|_| ()), Ok(()));
+    let short = row.slice(..row.len() - 1);
+    assert_eq!(rebuilt(short).map(|_| ()).map_err(|error| error.code), Err(Code::UnknownFormat));
+}
+
+#[test]
+fn what_a_session_has_given_up_is_bounded() {
+    let limits = SessionLimits { max_given_up: 2, ..SessionLimits::default() };
+    let (mut sessions, now) = (Sessions::new(limits), HybridTime::from_ms(1000));
+    record(&mut sessions, &naming(9, 1, &[(2, 2), (4, 4)]), ANSWER, now);
+    assert_eq!(sessions.admit(&naming(10, 1, &[(6, 6)]), SLOT), Admission::Full);
+    assert_eq!(sessions.admit(&naming(10, 1, &[(3, 3)]), SLOT), Admission::Execute, "one range in place of two");
+    assert_eq!(sessions.admit(&naming(10, 3, &[(6, 6)]), SLOT), Admission::Execute, "2 goes");
+    assert_eq!(sessions.admit(&stamp(1, 10, 1, None, 1000), SLOT), Admission::Execute, "it names nothing");
 }
 
 #[test]
@@ -205,7 +284,7 @@ fn answers_that_cannot_be_read_are_not_overlooked() {
     let newer: Bytes = [&[3], &lot[1..]].concat().into();
     assert_eq!(rebuild(&session, newer), Err(Code::UnknownFormat));
     assert_eq!(rebuild(&session, lot.slice(..lot.len() - 1)), Err(Code::CorruptRow));
-    let newer: Bytes = [&[3], &session[1..]].concat().into();
+    let newer: Bytes = [&[4], &session[1..]].concat().into();
     assert_eq!(rebuild(&newer, lot), Err(Code::UnknownFormat));
 }
 

@@ -1,7 +1,8 @@
 //! Requests as the grid's inside sees them: independent of gRPC. A request travels between peers in
 //! MessagePack with a leading version byte (see `node`); the edge translates.
 
-use crate::types::{Cursor, HybridTime, JobId, JobStep, MapId, SessionId, Slot, Value, ValueCodec};
+use crate::types::{Cursor, HybridTime, JobId, JobStep, MapId, NumberRange, Reach, SessionId, Slot, Value, ValueCodec};
+use crate::types::{affinity_of, slot_of};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -230,6 +231,10 @@ pub struct SessionStamp {
     /// The grid's time, as the client knew it, when the write was first sent. Of an unknown
     /// session a partition executes only what was first sent after it last forgot a session.
     pub first_sent: HybridTime,
+    /// Ranges of lower numbers, above the lowest unanswered one, that the client does not wait for either:
+    /// writes to the same slots that it has given up are in them. One that comes late is refused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub given_up: Vec<NumberRange>,
 }
 
 /// A request, as routed to the leader of its slot's partition.
@@ -247,6 +252,23 @@ pub struct Request {
     pub stamp: Option<SessionStamp>,
     /// Milliseconds that are left to answer.
     pub deadline_ms: u32,
+}
+
+impl Request {
+    /// The slots that it may write to.
+    pub fn reach(&self) -> Reach {
+        let slot =
+            |key: &Bytes| self.affinity.as_ref().map_or_else(|| slot_of(affinity_of(key)), |named| slot_of(named));
+        let mut reach: Reach = match &self.op {
+            // They walk over slots.
+            Op::PartitionTask { .. } | Op::Clear { .. } | Op::Forget { .. } => return Reach::new(),
+            Op::PutMany { entries, .. } => entries.iter().map(|(key, _)| slot(key)).collect(),
+            op => op.slot().or_else(|| op.routing_key().map(slot)).into_iter().collect(),
+        };
+        reach.sort_unstable();
+        reach.dedup();
+        reach
+    }
 }
 
 /// What decides which partition executes an operation.

@@ -108,7 +108,8 @@ async fn maps_with_limits_say_what_they_hold_and_make_room_where_they_may() {
 }
 
 fn stamped(session: u64, number: u64, first_sent: u64) -> v1::PutRequest {
-    let stamp = v1::SessionStamp { session, number, lowest_unanswered: 1, previous: 0, first_sent };
+    let stamp =
+        v1::SessionStamp { session, number, lowest_unanswered: 1, previous: 0, first_sent, given_up: Vec::new() };
     v1::PutRequest {
         options: Some(v1::RequestOptions { stamp: Some(stamp), ..Default::default() }),
         map: "m".into(),

@@ -36,7 +36,7 @@ pub use log_matching::LogMatching;
 pub use oaths::Oaths;
 pub use once::{once_each, once_in_counters};
 pub use replicas::{Copied, equal};
-pub use session::in_session_order;
+pub use session::{Rising, in_session_order};
 pub use watch::{Seen, Watched, watched};
 pub use witnessed::Witnessed;
 

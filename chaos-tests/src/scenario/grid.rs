@@ -18,6 +18,7 @@ mod jobs;
 mod local;
 mod movement;
 mod peer;
+mod pipelined;
 mod scarce;
 mod shape;
 mod transfers;

@@ -31,7 +31,14 @@ fn options() -> Option<v1::RequestOptions> {
         affinity: Some("a".into()),
         read: v1::ReadLevel::Local.into(),
         ack: v1::AckLevel::Accepted.into(),
-        stamp: Some(v1::SessionStamp { session: 1, number: 3, lowest_unanswered: 1, previous: 2, first_sent: 1 << 40 }),
+        stamp: Some(v1::SessionStamp {
+            session: 1,
+            number: 3,
+            lowest_unanswered: 1,
+            previous: 2,
+            first_sent: 1 << 40,
+            given_up: Vec::new(),
+        }),
         deadline_ms: 500,
     })
 }

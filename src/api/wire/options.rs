@@ -3,7 +3,9 @@
 use super::values::{bad, check_key};
 use crate::config::Limits;
 use crate::error::Result;
-use crate::types::{AckLevel, HybridTime, NodeId, ReadLevel, Request, Served, SessionId, SessionStamp};
+use crate::types::{
+    AckLevel, HybridTime, MAX_GIVEN_UP, NodeId, NumberRange, ReadLevel, Request, Served, SessionId, SessionStamp,
+};
 use bytes::Bytes;
 use grid_proto::keystead::v1;
 
@@ -49,12 +51,21 @@ fn stamp_from_wire(stamp: v1::SessionStamp) -> Result<SessionStamp> {
     if stamp.previous >= stamp.number {
         return Err(bad("a session stamp's previous number is not below its number"));
     }
+    let given_up: Vec<NumberRange> = stamp.given_up.iter().map(|range| (range.first, range.last)).collect();
+    let ascending = given_up.windows(2).all(|two| two[0].1 < two[1].0);
+    let whole = given_up.iter().all(|(first, last)| (1..=*last).contains(first) && *last < stamp.number);
+    if !ascending || !whole || given_up.len() > MAX_GIVEN_UP {
+        return Err(bad(
+            "a session stamp's ranges of numbers given up are too many, or not ascending below its number",
+        ));
+    }
     Ok(SessionStamp {
         session: SessionId(stamp.session),
         number: stamp.number,
         lowest_unanswered: stamp.lowest_unanswered,
         previous: Some(stamp.previous).filter(|previous| *previous != 0),
         first_sent: HybridTime(stamp.first_sent),
+        given_up,
     })
 }
 
@@ -84,6 +95,7 @@ pub(super) fn plain(
             lowest_unanswered: stamp.lowest_unanswered,
             previous: stamp.previous.unwrap_or(0),
             first_sent: stamp.first_sent.0,
+            given_up: stamp.given_up.iter().map(|&(first, last)| v1::NumberRange { first, last }).collect(),
         }),
         deadline_ms,
     })

@@ -107,6 +107,7 @@ fn stamp() -> impl Strategy<Value = SessionStamp> {
         lowest_unanswered: number - 1,
         previous: Some(number - 1).filter(|previous| previous % 2 == 1),
         first_sent: HybridTime(time),
+        given_up: if number > 9 { vec![(1, 2), (5, number - 2)] } else { Vec::new() },
     })
 }
 
@@ -227,9 +228,26 @@ fn bad_input_gives_coded_errors() {
         Code::InvalidRequest
     );
     for (session, number, lowest, previous) in [(0, 1, 1, 0), (1, 0, 0, 0), (1, 2, 3, 0), (1, 2, 0, 0), (1, 2, 1, 2)] {
-        let stamp = v1::SessionStamp { session, number, lowest_unanswered: lowest, previous, first_sent: 0 };
+        let stamp = v1::SessionStamp {
+            session,
+            number,
+            lowest_unanswered: lowest,
+            previous,
+            first_sent: 0,
+            given_up: Vec::new(),
+        };
         let stamp = v1::RequestOptions { stamp: Some(stamp), ..Default::default() };
         assert_eq!(options(stamp), Code::InvalidRequest);
+    }
+    let named = |given_up: &[(u64, u64)]| {
+        let given_up = given_up.iter().map(|&(first, last)| v1::NumberRange { first, last }).collect();
+        let (session, number, lowest_unanswered) = (1, 1000, 1);
+        let stamp = v1::SessionStamp { session, number, lowest_unanswered, previous: 0, first_sent: 0, given_up };
+        options(v1::RequestOptions { stamp: Some(stamp), ..Default::default() })
+    };
+    let too_many: Vec<(u64, u64)> = (1..=257).map(|number| (2 * number, 2 * number)).collect();
+    for given_up in [&[(0, 1)][..], &[(3, 2)], &[(5, 6), (2, 3)], &[(2, 3), (3, 4)], &[(2, 1000)], &too_many] {
+        assert_eq!(named(given_up), Code::InvalidRequest, "{given_up:?}");
     }
     let many = |count| v1::GetManyRequest { options: None, map: "m".into(), keys: vec![long(1); count] };
     assert_eq!(refused(Some(WireOp::GetMany(many(0)))), Code::InvalidRequest);

@@ -25,7 +25,7 @@ pub(super) use time::GridTime;
 
 use crate::clock::{Instant, Random};
 use crate::error::{Code, Error, Result};
-use crate::types::{Reply, Request, SessionId, Slot};
+use crate::types::{AckLevel, Op, Reach, Reply, Request, SessionId, Slot};
 use session::Sessions;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -120,6 +120,17 @@ struct Pending {
     refused: u64,
     /// Attempts that found no connection.
     unsent: u64,
+}
+
+impl Pending {
+    /// The slots that it may write to.
+    fn reach(&self) -> Reach {
+        match self.request.op {
+            // It walks over slots.
+            Op::Clear { .. } => Reach::new(),
+            _ => std::iter::once(self.slot).chain(self.others.iter().copied()).collect(),
+        }
+    }
 }
 
 /// Calls in the order of their ids, which rise from call to call.
@@ -267,6 +278,10 @@ impl Core {
             };
             if pending.deadline <= now {
                 let error = timed_out(pending);
+                if let Some(pending) = self.pending.get_mut(&id) {
+                    // It may arrive yet.
+                    pending.unsure |= matches!(pending.state, State::Sent { .. });
+                }
                 self.finish(id, Err(error), now);
                 continue;
             }
@@ -325,9 +340,14 @@ impl Core {
         if let Some(timer) = pending.timer {
             self.timers.remove(&(timer, id));
         }
+        let (ok, kept) = (outcome.is_ok(), pending.request.ack == AckLevel::MajorityFsync);
         self.effects.push(Effect::Answer { id, outcome });
-        let Some(write) = pending.write else { return };
-        self.sessions.end(write.session, write.number);
+        let Some(write) = &pending.write else { return };
+        if ok && kept && self.sessions.any_given_up(write.session) {
+            self.sessions.refused_before(write.session, write.number, &pending.reach());
+        }
+        // What was answered is known where it was written, and a late copy of it gets the kept answer.
+        self.sessions.end(write.session, write.number, (!ok && pending.unsure).then(|| pending.reach()));
         let waited = matches!(pending.state, State::Waiting { .. });
         for slot in std::iter::once(pending.slot).chain(pending.others) {
             let Some(queue) = self.slots.get_mut(&slot) else { continue };

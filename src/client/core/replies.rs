@@ -25,12 +25,11 @@ impl Core {
         match outcome {
             Ok(reply) => {
                 self.time.observe(reply.served.time, now);
+                self.routes.answered(pending.slot, &lane.0, reply.served.term);
                 if reply.served.hops > 0 {
                     // Somebody else leads: worth a look, at most a few times a second.
                     self.routes.want_refresh();
                     self.refresh_if_due(now);
-                } else if reply.served.term > 0 && self.routes.leader(pending.slot).is_none() {
-                    self.routes.set_leader(pending.slot, lane.0.clone());
                 }
                 self.finish(id, Ok(reply), now);
             }

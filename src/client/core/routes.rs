@@ -89,6 +89,17 @@ impl Routes {
         }
     }
 
+    /// A peer has answered for the leader of this term, or is it; 0 for an answer that no leader gave. In a
+    /// later term than the known one whoever led before leads no more, though it may be reached: until a
+    /// placement of that term comes, this peer is asked.
+    pub(super) fn answered(&mut self, slot: Slot, by: &Peer, term: u64) {
+        let Some(range) = self.range_of(slot).map(|at| &mut self.ranges[at]) else { return };
+        if term > range.term || (term > 0 && range.leader.is_none()) {
+            range.leader = Some(by.clone());
+            range.term = range.term.max(term);
+        }
+    }
+
     /// The peer to ask about a slot: the leader if it is there and not to be avoided, else any
     /// other, by turns; peers that are down only if there is no other.
     pub(super) fn choose(&mut self, slot: Slot, avoid: Option<&Peer>, now: Instant) -> Option<Peer> {

@@ -2,7 +2,8 @@
 
 use super::{ATTEMPT_BITS, Core, Effect, LaneKind, State};
 use crate::clock::Instant;
-use crate::types::{Op, ReadLevel, SessionStamp, Slot};
+use crate::error::{Code, Error};
+use crate::types::{MAX_GIVEN_UP, NumberRange, Op, ReadLevel, SessionStamp, Slot};
 
 impl Core {
     /// Sends a waiting call if order allows.
@@ -73,6 +74,7 @@ impl Core {
         let pending = self.pending.get(&id)?;
         let previous = self.predecessor(id, pending.slot);
         let time = self.time.now(now);
+        let given_up = self.given_up_before(id);
         let write = self.pending.get_mut(&id)?.write.as_mut()?;
         let first_sent = *write.first_sent.get_or_insert(time);
         Some(SessionStamp {
@@ -81,11 +83,27 @@ impl Core {
             lowest_unanswered: self.sessions.lowest(write.session, write.number),
             previous,
             first_sent,
+            given_up,
         })
+    }
+
+    /// What a write's stamp says of those before it in its slots that were given up. Every older write there
+    /// has been executed before it, is named by this, or is answered: the chain of predecessors sees to that.
+    fn given_up_before(&self, id: u64) -> Vec<NumberRange> {
+        let Some(pending) = self.pending.get(&id) else { return Vec::new() };
+        let write = pending.write.as_ref().filter(|write| self.sessions.any_given_up(write.session));
+        write
+            .map_or_else(Vec::new, |write| self.sessions.given_up_before(write.session, write.number, &pending.reach()))
     }
 
     fn send(&mut self, id: u64, now: Instant) {
         let stamp = self.stamp(id, now);
+        if stamp.as_ref().is_some_and(|stamp| stamp.given_up.len() > MAX_GIVEN_UP) {
+            let unsure = self.pending.get(&id).is_some_and(|pending| pending.unsure);
+            let error = if unsure { too_many_given_up().of_unsure_write() } else { too_many_given_up() };
+            self.finish(id, Err(error), now);
+            return;
+        }
         let Some(pending) = self.pending.get_mut(&id) else { return };
         let peer = match pending.target.take() {
             Some(target) => Some(target),
@@ -109,4 +127,8 @@ impl Core {
         self.effects.push(Effect::Send { lane: lane.clone(), epoch, wire_id, request });
         self.set_state(id, State::Sent { lane, epoch, at: now });
     }
+}
+
+fn too_many_given_up() -> Error {
+    Error::new(Code::SessionFull, "too many writes to these slots were given up while older ones are waited for")
 }

@@ -1,19 +1,17 @@
 //! The client's sessions: numbers given to writes, and which of them are unanswered.
 
 use crate::clock::Random;
-use crate::types::SessionId;
-use std::collections::BTreeSet;
+use crate::types::{NumberRange, Numbers, Reach, SessionId, Slot};
 
 struct Session {
     id: SessionId,
-    next: u64,
-    unanswered: BTreeSet<u64>,
+    numbers: Numbers,
 }
 
 impl Session {
     fn new(random: u64) -> Self {
         // 0 means "no session" on the wire.
-        Session { id: SessionId(random.max(1)), next: 1, unanswered: BTreeSet::new() }
+        Session { id: SessionId(random.max(1)), numbers: Numbers::default() }
     }
 }
 
@@ -31,27 +29,48 @@ impl Sessions {
     pub(super) fn begin(&mut self) -> (SessionId, u64) {
         // There is always a session; the fallback only keeps this total.
         let Some(session) = self.all.last_mut() else { return (SessionId(1), 1) };
-        let number = session.next;
-        session.next += 1;
-        session.unanswered.insert(number);
-        (session.id, number)
+        (session.id, session.numbers.begin())
     }
 
-    /// A write is answered or given up.
-    pub(super) fn end(&mut self, session: SessionId, number: u64) {
+    /// A write is waited for no more. `given_up`: it may still be on its way, to these slots.
+    pub(super) fn end(&mut self, session: SessionId, number: u64, given_up: Option<Reach>) {
         let current = self.all.len() - 1;
         if let Some(at) = self.all.iter().position(|known| known.id == session) {
-            self.all[at].unanswered.remove(&number);
-            if at != current && self.all[at].unanswered.is_empty() {
+            let numbers = &mut self.all[at].numbers;
+            match given_up {
+                Some(reach) => numbers.give_up(number, reach),
+                None => numbers.answered(number),
+            }
+            if at != current && numbers.is_idle() {
                 self.all.remove(at);
             }
         }
     }
 
+    fn numbers(&self, session: SessionId) -> Option<&Numbers> {
+        self.all.iter().find(|known| known.id == session).map(|known| &known.numbers)
+    }
+
+    /// Whether it has given up writes of which the lowest number does not tell.
+    pub(super) fn any_given_up(&self, session: SessionId) -> bool {
+        self.numbers(session).is_some_and(Numbers::any_given_up)
+    }
+
+    /// What a write says of those before it in its slots that were given up.
+    pub(super) fn given_up_before(&self, session: SessionId, number: u64, reach: &[Slot]) -> Vec<NumberRange> {
+        self.numbers(session).map_or_else(Vec::new, |numbers| numbers.given_up_before(number, reach))
+    }
+
+    /// A write that touches these slots is on disk: what was given up there before it is refused from then on.
+    pub(super) fn refused_before(&mut self, session: SessionId, number: u64, reach: &[Slot]) {
+        if let Some(known) = self.all.iter_mut().find(|known| known.id == session) {
+            known.numbers.refused(reach, (0, number));
+        }
+    }
+
     /// The lowest number that the session waits for, not above `number`.
     pub(super) fn lowest(&self, session: SessionId, number: u64) -> u64 {
-        let known = self.all.iter().find(|known| known.id == session);
-        known.and_then(|known| known.unanswered.first().copied()).unwrap_or(number).min(number)
+        self.numbers(session).map_or(number, |numbers| numbers.lowest(number))
     }
 
     /// The grid has forgotten this session: new writes get another one.

@@ -187,7 +187,14 @@ fn put(number: u64) -> Request {
     let (key, value) = (Bytes::from(format!("k{number}")), Value::utf8("v"));
     let op = Op::Put { map: "m".into(), key, value, condition: Condition::Always, previous: false, ttl_ms: None };
     let first_sent = HybridTime::from_ms(SystemClock.unix_ms());
-    let stamp = SessionStamp { session: SessionId(9), number, lowest_unanswered: 1, previous: None, first_sent };
+    let stamp = SessionStamp {
+        session: SessionId(9),
+        number,
+        lowest_unanswered: 1,
+        previous: None,
+        first_sent,
+        given_up: Vec::new(),
+    };
     request(op, Some(stamp))
 }
 

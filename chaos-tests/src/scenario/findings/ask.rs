@@ -28,7 +28,7 @@ fn request(op: Op, stamp: Option<SessionStamp>) -> Request {
 /// The stamp of a session's write, all of whose answers it waits for.
 pub(super) fn stamp(number: u64) -> SessionStamp {
     let first_sent = HybridTime::from_ms(SimClock::default().unix_ms());
-    SessionStamp { session: SESSION, number, lowest_unanswered: 1, previous: None, first_sent }
+    SessionStamp { session: SESSION, number, lowest_unanswered: 1, previous: None, first_sent, given_up: Vec::new() }
 }
 
 fn key(key: &str) -> Bytes {

@@ -2,7 +2,7 @@
 //! their own, so that a run stays short.
 
 use super::shape::Shape;
-use super::{Records, cancels, copies, jobs, scarce, transfers, walks};
+use super::{Records, cancels, copies, jobs, pipelined, scarce, transfers, walks};
 use crate::dice::Dice;
 use crate::simulation::Simulation;
 use std::cell::RefCell;
@@ -48,5 +48,14 @@ pub(super) fn start(simulation: &mut Simulation, seed: u64, shape: &Shape, endpo
     if cancelled {
         let (seeds, records) = given();
         simulation.client("u0", move |life| cancels::cancel(life, seed, seeds, records));
+    }
+    // Drawn by dice of its own: the seeds that it does not run in stay as they were.
+    let pipelines = Dice::new(seed, "pipelines").per_mille(SHARE);
+    crate::event!("grid", "pipelines: {pipelines}");
+    if pipelines {
+        for (name, id) in [("o0", 200), ("o1", 201)] {
+            let (seeds, records) = given();
+            simulation.client(name, move |life| pipelined::pipeline(life, seed, id, seeds, records));
+        }
     }
 }

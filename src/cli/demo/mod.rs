@@ -45,8 +45,9 @@ use std::io::Write;
 use std::time::Duration;
 use verify::{Answered, Verdict, judge};
 
-/// Time for one event, its retries through the failover included.
-const EVENT_DEADLINE: Duration = Duration::from_secs(30);
+/// Time for one event, its retries through the failover included. Thousands of them wait at once, and a machine
+/// that is busy with other things answers a hundred a second: that makes the demo slow, and not wrong.
+const EVENT_DEADLINE: Duration = Duration::from_secs(120);
 /// How long the grid may take, once its peers are ready, until every partition has its replicas
 /// and a leader.
 const FORMED_WITHIN: Duration = Duration::from_secs(60);

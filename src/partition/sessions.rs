@@ -21,7 +21,7 @@ use super::lots::{self, Lot, OpenLot};
 use super::rows::{self, PartitionRow};
 use crate::error::{Code, Error, Result};
 use crate::planted::{Bug, planted};
-use crate::types::{HybridTime, SessionId, SessionStamp, Slot};
+use crate::types::{HybridTime, NumberRange, SessionId, SessionStamp, Slot};
 use bytes::{BufMut, Bytes, BytesMut};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -116,18 +116,19 @@ impl Session {
             return true;
         }
         let mut given_up = self.given_up.clone();
-        for range in &stamp.given_up {
-            given_up.add(*range);
+        let from = self.unanswered_from.max(stamp.lowest_unanswered.min(stamp.number));
+        given_up.forget_below(from);
+        for range in clipped(stamp, from) {
+            given_up.add(range);
         }
-        given_up.forget_below(stamp.lowest_unanswered.min(stamp.number));
         given_up.len() <= limits.max_given_up
     }
 
     /// Notes what the client waits for no more; whether a row must say so that only tells of this session.
     fn note_given_up(&mut self, stamp: &SessionStamp) -> bool {
         let mut new = false;
-        for (first, last) in &stamp.given_up {
-            new |= self.given_up.add((*first.max(&self.unanswered_from), *last.min(&stamp.number.saturating_sub(1))));
+        for range in clipped(stamp, self.unanswered_from) {
+            new |= self.given_up.add(range);
         }
         new
     }
@@ -442,6 +443,12 @@ impl Sessions {
         let floor = rows::encode_number(self.floor.0);
         writes.push(RowWrite::put(rows::partition_row(PartitionRow::SessionFloor), floor));
     }
+}
+
+/// The ranges that a stamp names, from a number on and below its own; one that is empty is none.
+fn clipped(stamp: &SessionStamp, from: u64) -> impl Iterator<Item = NumberRange> {
+    let below = stamp.number.saturating_sub(1);
+    stamp.given_up.iter().map(move |(first, last)| (*first.max(&from), *last.min(&below)))
 }
 
 /// version (2, or 3) | lowest kept number (8) | recorded end of activity (8) | floor at opening (8) | lowest

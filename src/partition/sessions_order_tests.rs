@@ -79,13 +79,14 @@ impl World {
     fn send(&mut self, number: u64, slot: Slot) {
         let fresh = || {
             let earlier = self.open.range(..number).rev().find(|(_, other)| **other == slot);
+            let previous = earlier.map(|(earlier, _)| *earlier).filter(|_| self.ordered);
             SessionStamp {
                 session: SessionId(1),
                 number,
                 lowest_unanswered: self.numbers.lowest(number),
-                previous: earlier.map(|(earlier, _)| *earlier).filter(|_| self.ordered),
+                previous,
                 first_sent: NOW,
-                given_up: self.numbers.given_up_before(number, &[slot]),
+                given_up: self.numbers.given_up_before(number, &[slot], previous.unwrap_or(0)),
             }
         };
         let kept = self.stamps.get(&number).filter(|_| !self.ordered).cloned();
@@ -132,8 +133,6 @@ impl World {
         }
         if heard && self.open.remove(&number).is_some() {
             self.end_turn(false);
-            let refused = if self.ordered { vec![(0, number)] } else { stamp.given_up };
-            refused.into_iter().for_each(|range| self.numbers.refused(&[slot], range));
             self.numbers.answered(number);
         }
     }

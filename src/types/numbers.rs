@@ -13,6 +13,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// needed only where writes are given up one by one between others that go on waiting.
 pub const MAX_GIVEN_UP: usize = 256;
 
+/// Numbers that are kept as given up, at most.
+const MAX_KEPT: usize = 1 << 16;
+
 /// First and last number of writes that nobody waits for any more.
 pub type NumberRange = (u64, u64);
 
@@ -73,37 +76,38 @@ impl Numbers {
         !self.given_up.is_empty()
     }
 
-    /// What a write with this number and reach says of those before it that were given up: ranges of
-    /// numbers, ascending, in which every number is answered or given up.
-    pub fn given_up_before(&self, number: u64, reach: &[Slot]) -> Vec<NumberRange> {
+    /// Whether so many were given up that no more may be begun.
+    pub fn is_full(&self) -> bool {
+        self.given_up.len() >= MAX_KEPT
+    }
+
+    /// What a write with this number and reach says of those before it, and above `after`, that were given
+    /// up: ranges of numbers, ascending, in which every number is answered or given up. More than
+    /// [`MAX_GIVEN_UP`] are not looked for.
+    pub fn given_up_before(&self, number: u64, reach: &[Slot], after: u64) -> Vec<NumberRange> {
         let mut ranges: Vec<NumberRange> = Vec::new();
-        let mut name = |given_up: u64| {
-            if ranges.last().is_some_and(|(_, last)| given_up <= *last) {
-                return;
-            }
+        let mut from = after + 1;
+        while ranges.len() <= MAX_GIVEN_UP
+            && let Some(given_up) = self.next_given_up(from, number, reach)
+        {
             let below = self.unanswered.range(..given_up).next_back().map_or(1, |before| before + 1);
             let above = self.unanswered.range(given_up..).next().copied().unwrap_or(number);
-            ranges.push((below, above.min(number) - 1));
-        };
-        if reach.is_empty() {
-            self.given_up.range(..number).for_each(|(given_up, _)| name(*given_up));
-            return ranges;
+            from = above.min(number);
+            ranges.push((below, from - 1));
         }
-        let at = |place: Option<Slot>| self.places.range((place, 0)..(place, number)).map(|(_, given_up)| *given_up);
-        let touched: BTreeSet<u64> = places(reach).chain([None]).flat_map(at).collect();
-        touched.into_iter().for_each(name);
         ranges
     }
 
-    /// The partition of these slots has on disk that it refuses what is in this range: those that touch
-    /// one of them are of this partition, and need not be named again.
-    pub fn refused(&mut self, reach: &[Slot], (first, last): NumberRange) {
-        for slot in reach {
-            let at = (Some(*slot), first)..=(Some(*slot), last);
-            for (_, number) in self.places.range(at).copied().collect::<Vec<_>>() {
-                self.forget(number);
-            }
+    /// The lowest number from `from` on, below `number`, that was given up and touches these slots.
+    fn next_given_up(&self, from: u64, number: u64, reach: &[Slot]) -> Option<u64> {
+        if from >= number {
+            return None;
         }
+        if reach.is_empty() {
+            return self.given_up.range(from..number).next().map(|(given_up, _)| *given_up);
+        }
+        let first = |place| self.places.range((place, from)..(place, number)).next().map(|(_, given_up)| *given_up);
+        places(reach).chain([None]).filter_map(first).min()
     }
 
     fn forget(&mut self, number: u64) {
@@ -142,25 +146,21 @@ mod tests {
         numbers.give_up(6, there.clone());
         numbers.answered(4);
         assert_eq!(numbers.lowest(9), 1);
-        assert_eq!(numbers.given_up_before(9, &here), [(3, 4)]);
-        assert_eq!(numbers.given_up_before(9, &there), [(6, 6)]);
-        assert_eq!(numbers.given_up_before(9, &[Slot(7), Slot(8)]), [(3, 4), (6, 6)]);
-        assert_eq!(numbers.given_up_before(9, &[Slot(9)]), []);
-        assert_eq!(numbers.given_up_before(9, &[]), [(3, 4), (6, 6)], "of all slots");
-        assert_eq!(numbers.given_up_before(6, &there), [], "what is older is not told of what is newer");
-        numbers.refused(&here, (1, 8));
-        assert_eq!(numbers.given_up_before(9, &here), []);
-        assert!(numbers.any_given_up());
+        assert_eq!(numbers.given_up_before(9, &here, 0), [(3, 4)]);
+        assert_eq!(numbers.given_up_before(9, &there, 0), [(6, 6)]);
+        assert_eq!(numbers.given_up_before(9, &[Slot(7), Slot(8)], 0), [(3, 4), (6, 6)]);
+        assert_eq!(numbers.given_up_before(9, &[Slot(9)], 0), []);
+        assert_eq!(numbers.given_up_before(9, &[], 0), [(3, 4), (6, 6)], "of all slots");
+        assert_eq!(numbers.given_up_before(6, &there, 0), [], "what is older is not told of what is newer");
+        assert_eq!(numbers.given_up_before(9, &here, 4), [], "the predecessor has said so");
+        assert_eq!(numbers.given_up_before(9, &[Slot(7), Slot(8)], 3), [(6, 6)]);
     }
 
     #[test]
     fn what_touches_all_slots_is_named_by_every_write() {
         let mut numbers = begun(4);
         numbers.give_up(2, Reach::new());
-        assert_eq!(numbers.given_up_before(4, &[Slot(1)]), [(2, 2)]);
-        // One partition has heard of it, and not the others.
-        numbers.refused(&[Slot(1)], (2, 2));
-        assert_eq!(numbers.given_up_before(4, &[Slot(1)]), [(2, 2)]);
+        assert_eq!(numbers.given_up_before(4, &[Slot(1)], 0), [(2, 2)]);
     }
 
     #[test]
@@ -168,8 +168,22 @@ mod tests {
         let mut numbers = begun(5);
         numbers.give_up(2, vec![Slot(1)]);
         numbers.answered(1);
-        assert_eq!(numbers.given_up_before(5, &[Slot(1)]), []);
+        assert_eq!(numbers.given_up_before(5, &[Slot(1)], 0), []);
         assert!(!numbers.any_given_up() && !numbers.is_idle());
+    }
+
+    #[test]
+    fn naming_does_not_walk_over_what_a_range_holds_and_ends_at_the_most() {
+        let mut numbers = begun(2 * MAX_KEPT as u64);
+        for number in 2..2 + MAX_KEPT as u64 {
+            assert!(!numbers.is_full());
+            numbers.give_up(number, vec![Slot(1)]);
+        }
+        assert!(numbers.is_full());
+        assert_eq!(numbers.given_up_before(2 * MAX_KEPT as u64, &[Slot(1)], 0), [(2, 1 + MAX_KEPT as u64)]);
+        let mut numbers = begun(4 * MAX_GIVEN_UP as u64);
+        (1..2 * MAX_GIVEN_UP as u64).for_each(|half| numbers.give_up(2 * half, vec![Slot(1)]));
+        assert_eq!(numbers.given_up_before(4 * MAX_GIVEN_UP as u64, &[Slot(1)], 0).len(), MAX_GIVEN_UP + 1);
     }
 
     proptest! {
@@ -186,7 +200,7 @@ mod tests {
                 }
             }
             let new = numbers.begin();
-            let ranges = numbers.given_up_before(new, &reach(slot));
+            let ranges = numbers.given_up_before(new, &reach(slot), 0);
             prop_assert!(ranges.windows(2).all(|two| two[0].1 + 1 < two[1].0));
             let named = |number: u64| ranges.iter().any(|(first, last)| (*first..=*last).contains(&number));
             prop_assert!(!named(new));

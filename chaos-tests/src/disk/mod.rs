@@ -68,6 +68,8 @@ pub(crate) struct State {
     locks: BTreeSet<PathBuf>,
     faults: Faults,
     counts: DiskCounts,
+    /// When a file was written to last.
+    last_write: Duration,
     /// Calls of earlier mounts fail.
     generation: u64,
     /// Since the power went every call fails.
@@ -99,6 +101,7 @@ impl SimDisk {
             locks: BTreeSet::new(),
             faults: Faults::default(),
             counts: DiskCounts::default(),
+            last_write: Duration::ZERO,
             generation: 0,
             off: false,
             power_lost: false,
@@ -256,6 +259,11 @@ impl SimDisk {
     /// The paths of all files, sorted.
     pub fn paths(&self) -> Vec<PathBuf> {
         self.state().names.paths()
+    }
+
+    /// When a file was written to last, in simulated time.
+    pub fn last_write(&self) -> Duration {
+        self.state().last_write
     }
 
     /// How often it was asked.

@@ -200,6 +200,7 @@ impl DiskFile for OpenFile {
             return Err(io::Error::other("the disk has no power"));
         }
         state.counts.writes += 1;
+        state.last_write = crate::trace::now();
         if state.faults.fail_write.is_some_and(|at| state.counts.writes >= at) {
             state.faults.fail_write = None;
             state.failed = true;

@@ -12,6 +12,8 @@ use turmoil::Sim;
 
 /// The longest that a message takes when nothing is wrong.
 pub const LATENCY_MAX: Duration = Duration::from_millis(6);
+/// A log that was not written to for so long is sealed: after 100 ms, and a write.
+const SEALED: Duration = Duration::from_millis(150);
 
 /// Carries a [`Plan`] out.
 pub struct Nemesis {
@@ -221,10 +223,12 @@ impl Nemesis {
     }
 
     /// Whether the node ran undisturbed for so long that the end of its log is sealed: else damage to it
-    /// passes for a torn write, and no promise says otherwise.
+    /// passes for a torn write, and no promise says otherwise. What another fault had held up may have reached
+    /// it all the same.
     fn has_rested(&self, now: Duration, node: usize) -> bool {
         let lately = |planned: &&super::Planned| planned.from < now && planned.until + super::RESTS > now;
-        !self.plan.faults.iter().filter(lately).any(|planned| planned.fault.disturbs(node))
+        let undisturbed = !self.plan.faults.iter().filter(lately).any(|planned| planned.fault.disturbs(node));
+        undisturbed && self.machines[node].disk().last_write() + SEALED < crate::trace::now()
     }
 
     fn kill(&mut self, sim: &mut Sim<'_>, node: usize, death: Death) {

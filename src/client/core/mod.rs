@@ -340,14 +340,12 @@ impl Core {
         if let Some(timer) = pending.timer {
             self.timers.remove(&(timer, id));
         }
-        let (ok, kept) = (outcome.is_ok(), pending.request.ack == AckLevel::MajorityFsync);
+        let kept = outcome.is_ok() && pending.request.ack == AckLevel::MajorityFsync;
         self.effects.push(Effect::Answer { id, outcome });
         let Some(write) = &pending.write else { return };
-        if ok && kept && self.sessions.any_given_up(write.session) {
-            self.sessions.refused_before(write.session, write.number, &pending.reach());
-        }
-        // What was answered is known where it was written, and a late copy of it gets the kept answer.
-        self.sessions.end(write.session, write.number, (!ok && pending.unsure).then(|| pending.reach()));
+        // What was answered is known where it was written, once it is on disk there, and a late copy of it gets
+        // the kept answer.
+        self.sessions.end(write.session, write.number, (!kept && pending.unsure).then(|| pending.reach()));
         let waited = matches!(pending.state, State::Waiting { .. });
         for slot in std::iter::once(pending.slot).chain(pending.others) {
             let Some(queue) = self.slots.get_mut(&slot) else { continue };

@@ -25,11 +25,16 @@ impl Core {
         match outcome {
             Ok(reply) => {
                 self.time.observe(reply.served.time, now);
-                self.routes.answered(pending.slot, &lane.0, reply.served.term);
+                let alone = pending.others.is_empty() && pending.request.op.routing_key().is_some();
+                if alone && pending.failures > 0 {
+                    self.routes.answered(pending.slot, &lane.0, reply.served.term, now);
+                }
                 if reply.served.hops > 0 {
                     // Somebody else leads: worth a look, at most a few times a second.
                     self.routes.want_refresh();
                     self.refresh_if_due(now);
+                } else if reply.served.term > 0 && self.routes.leader(pending.slot).is_none() {
+                    self.routes.set_leader(pending.slot, lane.0.clone());
                 }
                 self.finish(id, Ok(reply), now);
             }

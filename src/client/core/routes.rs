@@ -15,12 +15,16 @@ const REFRESH_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// How long a peer whose stream broke is asked only if there is no other; doubles up to the longest.
 const DOWN_MIN: Duration = Duration::from_millis(100);
 const DOWN_MAX: Duration = Duration::from_secs(2);
+/// How long an answer of a later term counts for more than placements of earlier ones.
+const HEARD: Duration = Duration::from_secs(2);
 
 #[derive(Clone, Debug)]
 struct Range {
     first_slot: u16,
     leader: Option<Peer>,
     term: u64,
+    /// A later term that an answer has told of, and until when placements of earlier ones are not believed.
+    heard: Option<(u64, Instant)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +61,7 @@ impl Routes {
             not_before: None,
             failed: 0,
         };
-        routes.merge(table);
+        routes.merge(table, None);
         routes
     }
 
@@ -89,14 +93,15 @@ impl Routes {
         }
     }
 
-    /// A peer has answered for the leader of this term, or is it; 0 for an answer that no leader gave. In a
-    /// later term than the known one whoever led before leads no more, though it may be reached: until a
-    /// placement of that term comes, this peer is asked.
-    pub(super) fn answered(&mut self, slot: Slot, by: &Peer, term: u64) {
+    /// A peer has answered for the leader of this term, or is it, after the known one had failed to. In a later
+    /// term than the known one whoever led before leads no more, though it may be reached: this peer is asked
+    /// until a placement of that term comes. Not for ever: the answer may be of another partition than the
+    /// slot's, where the peers know better than the client what a map's partition is.
+    pub(super) fn answered(&mut self, slot: Slot, by: &Peer, term: u64, now: Instant) {
         let Some(range) = self.range_of(slot).map(|at| &mut self.ranges[at]) else { return };
-        if term > range.term || (term > 0 && range.leader.is_none()) {
+        if term > range.term {
             range.leader = Some(by.clone());
-            range.term = range.term.max(term);
+            range.heard = Some((term, now + HEARD));
         }
     }
 
@@ -174,7 +179,7 @@ impl Routes {
         let pause = (REFRESH_PAUSE * (1 << self.failed.min(8))).min(REFRESH_PAUSE_MAX);
         self.not_before = Some(now + pause);
         match table {
-            Some(table) => self.merge(table),
+            Some(table) => self.merge(table, Some(now)),
             None => {
                 self.wanted = true;
                 Vec::new()
@@ -183,7 +188,7 @@ impl Routes {
     }
 
     /// Takes over what is newer: per partition the higher term wins, since a peer may lag behind.
-    fn merge(&mut self, table: PlacementTable) -> Vec<(u16, u16)> {
+    fn merge(&mut self, table: PlacementTable, now: Option<Instant>) -> Vec<(u16, u16)> {
         let same_shape = self.grid == table.grid
             && self.ranges.len() == table.partitions.len()
             && self.ranges.iter().zip(&table.partitions).all(|(mine, theirs)| mine.first_slot == theirs.0);
@@ -191,6 +196,7 @@ impl Routes {
             first_slot,
             leader: Some(leader).filter(|leader| !leader.is_empty()).map(Peer::from),
             term,
+            heard: None,
         };
         let ranges: Vec<Range> = table.partitions.into_iter().map(fresh).collect();
         if !same_shape {
@@ -201,7 +207,9 @@ impl Routes {
         let lasts: Vec<u16> = ranges.iter().skip(1).map(|range| range.first_slot - 1).chain([u16::MAX]).collect();
         let mut changed = Vec::new();
         for ((mine, theirs), last) in self.ranges.iter_mut().zip(ranges).zip(lasts) {
+            let heard = mine.heard.filter(|(_, until)| now.is_some_and(|now| now < *until)).map_or(0, |(term, _)| term);
             let newer = theirs.term > mine.term || (theirs.term == mine.term && theirs.leader.is_some());
+            let newer = newer && theirs.term >= heard;
             if newer && theirs.leader != mine.leader {
                 changed.push((mine.first_slot, last));
             }

@@ -49,6 +49,9 @@ impl Core {
                     return;
                 }
                 self.send(id, now);
+                if self.pending.get(&id).is_some_and(|call| matches!(call.state, State::Waiting { .. })) {
+                    return;
+                }
             }
         }
     }
@@ -88,20 +91,31 @@ impl Core {
     }
 
     /// What a write's stamp says of those before it in its slots that were given up. Every older write there
-    /// has been executed before it, is named by this, or is answered: the chain of predecessors sees to that.
+    /// has been executed before it, is named by this, or is answered: the chain of predecessors sees to that,
+    /// so that nothing is named which its predecessor names.
     fn given_up_before(&self, id: u64) -> Vec<NumberRange> {
         let Some(pending) = self.pending.get(&id) else { return Vec::new() };
-        let write = pending.write.as_ref().filter(|write| self.sessions.any_given_up(write.session));
-        write
-            .map_or_else(Vec::new, |write| self.sessions.given_up_before(write.session, write.number, &pending.reach()))
+        let Some(write) = pending.write.as_ref().filter(|write| self.sessions.any_given_up(write.session)) else {
+            return Vec::new();
+        };
+        let reach = pending.reach();
+        let after = if reach.len() == 1 { self.predecessor(id, pending.slot) } else { None };
+        self.sessions.given_up_before(write.session, write.number, &reach, after.unwrap_or(0))
+    }
+
+    /// Whether more was given up than a stamp can say, so that this write has to wait.
+    fn is_crowded(&self, id: u64, stamp: Option<&SessionStamp>) -> bool {
+        let Some(stamp) = stamp else { return false };
+        let first = self.pending.get(&id).is_some_and(|pending| pending.attempts == 0);
+        stamp.given_up.len() > MAX_GIVEN_UP || (first && self.sessions.is_full(stamp.session))
     }
 
     fn send(&mut self, id: u64, now: Instant) {
         let stamp = self.stamp(id, now);
-        if stamp.as_ref().is_some_and(|stamp| stamp.given_up.len() > MAX_GIVEN_UP) {
-            let unsure = self.pending.get(&id).is_some_and(|pending| pending.unsure);
-            let error = if unsure { too_many_given_up().of_unsure_write() } else { too_many_given_up() };
-            self.finish(id, Err(error), now);
+        if self.is_crowded(id, stamp.as_ref()) {
+            let Some(pending) = self.pending.get_mut(&id) else { return };
+            pending.last_error = Some(too_many_given_up());
+            self.set_state(id, State::Waiting { until: now + self.timing.backoff_max });
             return;
         }
         let Some(pending) = self.pending.get_mut(&id) else { return };

@@ -56,16 +56,20 @@ impl Sessions {
         self.numbers(session).is_some_and(Numbers::any_given_up)
     }
 
-    /// What a write says of those before it in its slots that were given up.
-    pub(super) fn given_up_before(&self, session: SessionId, number: u64, reach: &[Slot]) -> Vec<NumberRange> {
-        self.numbers(session).map_or_else(Vec::new, |numbers| numbers.given_up_before(number, reach))
+    /// Whether so many were given up that no more may be begun.
+    pub(super) fn is_full(&self, session: SessionId) -> bool {
+        self.numbers(session).is_some_and(Numbers::is_full)
     }
 
-    /// A write that touches these slots is on disk: what was given up there before it is refused from then on.
-    pub(super) fn refused_before(&mut self, session: SessionId, number: u64, reach: &[Slot]) {
-        if let Some(known) = self.all.iter_mut().find(|known| known.id == session) {
-            known.numbers.refused(reach, (0, number));
-        }
+    /// What a write says of those before it in its slots, and above `after`, that were given up.
+    pub(super) fn given_up_before(
+        &self,
+        session: SessionId,
+        number: u64,
+        reach: &[Slot],
+        after: u64,
+    ) -> Vec<NumberRange> {
+        self.numbers(session).map_or_else(Vec::new, |numbers| numbers.given_up_before(number, reach, after))
     }
 
     /// The lowest number that the session waits for, not above `number`.

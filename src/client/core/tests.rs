@@ -528,22 +528,53 @@ async fn the_leader_that_is_named_is_asked_even_before_any_placement_is_known() 
 }
 
 #[tokio::test]
-async fn a_leader_of_an_earlier_term_is_not_asked_again() {
+async fn a_leader_of_an_earlier_term_that_has_failed_is_not_asked_again_for_a_while() {
     let now = start();
     let mut core = core(Arc::new(Dice(AtomicU64::new(1))), now);
-    let mut next = |id: u64, said: PlacementTable| {
-        core.on_placement(Some(said), now);
-        core.submit(id, call(put("k", id), now + Duration::from_secs(10)), now);
-        let (lane, wire_id, _) = sends(&mut core).remove(0);
+    let mut next = |id: u64, said: PlacementTable, at: Instant| {
+        core.on_placement(Some(said), at);
+        core.submit(id, call(put("k", id), at + Duration::from_secs(10)), at);
+        let (mut lane, mut wire_id, _) = sends(&mut core).remove(0);
+        let first = lane.0.to_string();
+        if first == "a" {
+            core.on_reply(&lane, wire_id, Err(Error::new(Code::OutcomeUnknown, "2 of 3")), at);
+            core.tick(at + Duration::from_secs(1));
+            (lane, wire_id, _) = sends(&mut core).remove(0);
+        }
         let served = Served { term: 5, hops: 1, ..Served::default() };
-        core.on_reply(&(Peer::from("b"), lane.1), wire_id, Ok(Reply { served, ..written() }), now);
-        lane.0.to_string()
+        core.on_reply(&lane, wire_id, Ok(Reply { served, ..written() }), at + Duration::from_secs(1));
+        first
     };
-    assert_eq!(next(1, table("a", 1)), "a");
+    assert_eq!(next(1, table("a", 1), now), "a");
     // Another peer answered for a leader of a later term. Who has not heard of that one is not believed.
-    assert_eq!(next(2, table("a", 1)), "b");
-    assert_eq!(next(3, table("c", 5)), "c");
-    assert_eq!(next(4, table("a", 1)), "c");
+    let soon = now + Duration::from_secs(2);
+    assert_eq!(next(2, table("a", 1), soon), "b");
+    assert_eq!(next(3, table("c", 5), soon), "c");
+    assert_eq!(next(4, table("a", 1), soon), "c");
+}
+
+#[tokio::test]
+async fn an_answer_of_another_partition_does_not_lead_astray() {
+    let now = start();
+    let mut core = core(Arc::new(Dice(AtomicU64::new(1))), now);
+    let mut next = |id: u64, fails: bool, at: Instant| {
+        core.on_placement(Some(table("a", 3)), at);
+        core.submit(id, call(put("k", id), at + Duration::from_secs(10)), at);
+        let (mut lane, mut wire_id, _) = sends(&mut core).remove(0);
+        let first = lane.0.to_string();
+        if fails {
+            core.on_reply(&lane, wire_id, Err(Error::new(Code::OutcomeUnknown, "2 of 3")), at);
+            core.tick(at + Duration::from_secs(1));
+            (lane, wire_id, _) = sends(&mut core).remove(0);
+        }
+        let served = Served { term: 7, hops: 1, ..Served::default() };
+        core.on_reply(&lane, wire_id, Ok(Reply { served, ..written() }), at);
+        first
+    };
+    assert_eq!(next(1, false, now), "a");
+    assert_eq!(next(2, true, now), "a", "the known leader has not failed");
+    assert_eq!(next(3, false, now), "b");
+    assert_eq!(next(4, false, now + Duration::from_secs(3)), "a", "not for ever");
 }
 
 #[tokio::test]

@@ -9,11 +9,12 @@ use super::clients::{
 };
 use super::peer::{KEEP, LISTS};
 use super::{QUIET_FROM, Records};
-use crate::checks::Rising;
+use crate::checks::{Rising, Violation};
 use crate::dice::Dice;
 use crate::machine::Life;
 use keystead::client::{CallOptions, Client};
 use keystead::clock::{Instant, sleep};
+use keystead::error::Code;
 use keystead::types::{Condition, Reply};
 use keystead::types::{KeyCodec, Op, TaskPayload, Value, ValueCodec};
 use std::cell::{Cell, RefCell};
@@ -72,6 +73,14 @@ impl Writer {
         let answer = self.client.execute(op, options).await;
         crate::event!(&self.name, "{mark} -> {:?}", answer.as_ref().map(|_: &Reply| ()).map_err(|error| error.code));
         count_answer(&answer);
+        if let Err(error) = &answer
+            && error.code == Code::SessionEnded
+            && !self.records.far_jump
+        {
+            // No session is idle for so long here that the grid forgets it.
+            let what = format!("a write that was waited for was refused as given up: {error}");
+            self.records.violations.borrow_mut().push(Violation { check: "session order", what });
+        }
         let mut marks = self.records.marks.borrow_mut();
         match answer {
             Ok(_) if planned.task => marks.acknowledged(&planned.key, mark),

@@ -19,8 +19,6 @@ pub enum Bug {
     ApplyTwice,
     /// A new leader does not know the sessions that its predecessor had.
     ForgetSessions,
-    /// A write that its client has given up is executed behind a later one, while an older one is waited for.
-    LateGivenUp,
     /// Reads are answered without asking whether this replica still leads.
     StaleRead,
     /// A replica whose log is damaged begins anew under the id that it had.
@@ -40,13 +38,12 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 13] = [
+    pub const ALL: [Bug; 12] = [
         Bug::SkipFsync,
         Bug::SkipFencing,
         Bug::SkipBatchNumber,
         Bug::ApplyTwice,
         Bug::ForgetSessions,
-        Bug::LateGivenUp,
         Bug::StaleRead,
         Bug::OldReplicaId,
         Bug::CutTail,
@@ -64,7 +61,6 @@ impl Bug {
             Bug::SkipBatchNumber => "skip-batch-number",
             Bug::ApplyTwice => "apply-twice",
             Bug::ForgetSessions => "forget-sessions",
-            Bug::LateGivenUp => "late-given-up",
             Bug::StaleRead => "stale-read",
             Bug::OldReplicaId => "old-replica-id",
             Bug::CutTail => "cut-tail",

@@ -67,7 +67,6 @@ const MUTANTS: &[Mutant] = &[
     Mutant { bug: Bug::SkipBatchNumber, scenario: "late-proposals", checks: LOST, known: 6 },
     Mutant { bug: Bug::ApplyTwice, scenario: "grid", checks: TWICE, known: 0 },
     Mutant { bug: Bug::ForgetSessions, scenario: "grid", checks: TWICE, known: 6 },
-    Mutant { bug: Bug::LateGivenUp, scenario: "grid", checks: &["session order"], known: 5 },
     Mutant { bug: Bug::StaleRead, scenario: "a3-deposed-leader-reads", checks: &["finding"], known: 0 },
     Mutant { bug: Bug::StaleRead, scenario: "apart", checks: &["linearizability"], known: 1 },
     Mutant { bug: Bug::OldReplicaId, scenario: "rotten-log", checks: &["log"], known: 0 },

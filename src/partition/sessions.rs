@@ -317,8 +317,10 @@ impl Sessions {
             }
             None => {}
         }
-        let given_up = session.given_up.contains(stamp.number) && !planted(Bug::LateGivenUp);
-        if given_up || stamp.number < session.unanswered_from || stamp.first_sent <= session.opened_at_floor {
+        if session.given_up.contains(stamp.number)
+            || stamp.number < session.unanswered_from
+            || stamp.first_sent <= session.opened_at_floor
+        {
             return Admission::Ended;
         }
         if !session.has_room_for_given_up(stamp, &self.limits) {
